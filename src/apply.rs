@@ -1,0 +1,271 @@
+//! Writing the rows of a batch: many at a time, within the invocation's time, each row's changes in turn.
+//!
+//! What may happen between any two steps, and why the view stays right:
+//! - The function dies, or its answer is lost, after some writes: the batch is delivered again; the conditions on the writes make
+//!   what was applied superseded.
+//! - Another function writes the same key in between: DynamoDB evaluates each condition with its write as one step, so the newest
+//!   commit stays whoever comes first.
+//! - A write is not confirmed (time-out, 5xx, the deadline): it is reported and comes again; if it happened after all, or happens
+//!   later still, the condition has the last word.
+//! - The newest change of a row is refused for what it holds: the next older one is written in its place, and the refused one is
+//!   told apart.
+//!
+//! Invariants: a change counts as superseded only where the view confirmed a newer one or the same; what is not settled here stays
+//! reported; at most the given number of writes is in flight.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+
+use crate::coalesce::RowChanges;
+use crate::disposition::{Disposition, Failure};
+use crate::view::{Put, View};
+
+/// Before the end of an invocation: how long before it no write is started any more, and when the answer is given whatever is
+/// still in flight. Shares of the whole time where that is short.
+const STOP_STARTING_BEFORE: Duration = Duration::from_millis(1500);
+const ANSWER_BEFORE: Duration = Duration::from_millis(500);
+
+/// The times that an invocation sets for its writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    /// From here on no write is started.
+    pub stop_starting: Instant,
+    /// Here the answer is given; writes in flight are reported.
+    pub answer_by: Instant,
+}
+
+impl Deadline {
+    /// The times for an invocation that Lambda ends at `ends_at`, in milliseconds since the epoch (its `Lambda-Runtime-Deadline-Ms`).
+    pub fn of_invocation(ends_at: u64) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::after(Duration::from_millis(ends_at).saturating_sub(now))
+    }
+
+    /// The times for an invocation that has `left` from now.
+    pub fn after(left: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            stop_starting: now + left.saturating_sub(STOP_STARTING_BEFORE.min(left / 4)),
+            answer_by: now + left.saturating_sub(ANSWER_BEFORE.min(left / 10)),
+        }
+    }
+}
+
+/// Writes `rows` to the view, at most `writes_in_flight` at a time, and calls `settle` with the place and the end of each record
+/// that was written, superseded, refused or not confirmed. Records that it is not called for were not settled in time.
+pub async fn apply<V: View>(
+    view: &V,
+    rows: Vec<RowChanges>,
+    writes_in_flight: NonZeroUsize,
+    deadline: Deadline,
+    mut settle: impl FnMut(usize, Disposition),
+) {
+    let mut waiting = rows.into_iter();
+    let mut in_flight = FuturesUnordered::new();
+    let mut nothing_can_be_written = false;
+    let answer = tokio::time::sleep_until(deadline.answer_by);
+    tokio::pin!(answer);
+
+    loop {
+        while in_flight.len() < writes_in_flight.get()
+            && !nothing_can_be_written
+            && Instant::now() < deadline.stop_starting
+            && let Some(row) = waiting.next()
+        {
+            in_flight.push(write(view, row, deadline.stop_starting));
+        }
+        let settled = tokio::select! {
+            biased;
+            settled = in_flight.next() => settled,
+            () = &mut answer => None,
+        };
+        let Some(settled) = settled else { break };
+        for (record, disposition) in settled {
+            nothing_can_be_written |= matches!(disposition, Disposition::Reported(Failure::Unavailable(_)));
+            settle(record, disposition);
+        }
+    }
+    if nothing_can_be_written {
+        for candidate in waiting.flatten() {
+            settle(candidate.record, Disposition::Reported(Failure::NotTried));
+        }
+    }
+}
+
+/// Writes the newest change of a row that the view takes, and settles the older ones with it.
+async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Vec<(usize, Disposition)> {
+    let mut settled = Vec::with_capacity(row.len());
+    let mut changes = row.into_iter();
+    while let Some(change) = changes.next() {
+        let (end, end_of_older) = match view.put(change.item).await {
+            Put::Applied => (Disposition::Applied, Disposition::Superseded),
+            Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
+            Put::Refused(reason) => {
+                settled.push((change.record, Disposition::Reported(Failure::Refused(reason))));
+                if Instant::now() >= stop_starting {
+                    break;
+                }
+                continue;
+            }
+            Put::Retryable(reason) => {
+                (Disposition::Reported(Failure::Retryable(reason)), Disposition::Reported(Failure::NewerReported))
+            }
+            Put::Unavailable(reason) => {
+                (Disposition::Reported(Failure::Unavailable(reason)), Disposition::Reported(Failure::NewerReported))
+            }
+        };
+        settled.push((change.record, end));
+        settled.extend(changes.by_ref().map(|older| (older.record, end_of_older.clone())));
+    }
+    settled
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeMap, HashMap};
+
+    use super::*;
+    use crate::change::CommitTimestamp;
+    use crate::coalesce::Candidate;
+    use crate::projection::ViewItem;
+
+    /// Answers as told, by key and commit; what the view then does is the real tests' matter.
+    struct Script<F> {
+        answer: F,
+        latency: Duration,
+        asked: RefCell<Vec<String>>,
+        in_flight: Cell<usize>,
+        most_in_flight: Cell<usize>,
+    }
+
+    impl<F: Fn(&str, u64) -> Put> Script<F> {
+        fn new(latency_ms: u64, answer: F) -> Self {
+            let latency = Duration::from_millis(latency_ms);
+            Self { answer, latency, asked: RefCell::default(), in_flight: Cell::new(0), most_in_flight: Cell::new(0) }
+        }
+    }
+
+    impl<F: Fn(&str, u64) -> Put> View for Script<F> {
+        async fn put(&self, item: ViewItem) -> Put {
+            self.in_flight.set(self.in_flight.get() + 1);
+            self.most_in_flight.set(self.most_in_flight.get().max(self.in_flight.get()));
+            tokio::time::sleep(self.latency).await;
+            self.in_flight.set(self.in_flight.get() - 1);
+            self.asked.borrow_mut().push(format!("{}@{}", item.key, item.committed));
+            (self.answer)(&item.key, item.committed.to_string().parse().unwrap())
+        }
+    }
+
+    /// Rows of (key, commits from new to old); records are numbered in that order.
+    fn rows(rows: &[(&str, &[u64])]) -> Vec<RowChanges> {
+        let mut record = 0..;
+        rows.iter()
+            .map(|(key, commits)| {
+                let candidates = commits.iter().map(|commit| Candidate {
+                    record: record.next().unwrap(),
+                    item: ViewItem {
+                        key: (*key).to_owned(),
+                        committed: CommitTimestamp::from_nanoseconds(*commit).unwrap(),
+                        attributes: HashMap::new(),
+                    },
+                });
+                candidates.collect()
+            })
+            .collect()
+    }
+
+    async fn run<F: Fn(&str, u64) -> Put>(
+        view: &Script<F>,
+        rows: Vec<RowChanges>,
+        writes: usize,
+        left_ms: u64,
+    ) -> BTreeMap<usize, Disposition> {
+        let mut settled = BTreeMap::new();
+        let deadline = Deadline::after(Duration::from_millis(left_ms));
+        apply(view, rows, NonZeroUsize::new(writes).unwrap(), deadline, |record, disposition| {
+            assert!(settled.insert(record, disposition).is_none(), "record {record} is settled twice");
+        })
+        .await;
+        settled
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn older_changes_of_a_row_are_superseded_without_a_write() {
+        let view = Script::new(1, |_, _| Put::Applied);
+        let settled = run(&view, rows(&[("a", &[3, 2, 1]), ("b", &[1])]), 8, 60_000).await;
+        use Disposition::{Applied, Superseded};
+        assert_eq!(settled.into_values().collect::<Vec<_>>(), [Applied, Superseded, Superseded, Applied]);
+        assert_eq!(*view.asked.borrow(), ["a@3", "b@1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_change_gives_way_to_the_next_older_one() {
+        let view = Script::new(1, |_, commit| if commit == 3 { Put::Refused("why".to_owned()) } else { Put::Applied });
+        let settled = run(&view, rows(&[("a", &[3, 2, 1])]), 8, 60_000).await;
+        let refused = Disposition::Reported(Failure::Refused("why".to_owned()));
+        let expected = [refused, Disposition::Applied, Disposition::Superseded];
+        assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn older_changes_are_reported_with_a_newer_one_that_is_not_confirmed() {
+        let view = Script::new(1, |_, _| Put::Retryable("why".to_owned()));
+        let settled = run(&view, rows(&[("a", &[2, 1])]), 8, 60_000).await;
+        let expected = [Failure::Retryable("why".to_owned()), Failure::NewerReported].map(Disposition::Reported);
+        assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
+        assert_eq!(view.asked.borrow().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_can_be_written_the_rest_is_not_tried() {
+        let view = Script::new(1, |_, _| Put::Unavailable("denied".to_owned()));
+        let settled = run(&view, rows(&[("a", &[1]), ("b", &[1]), ("c", &[2, 1])]), 1, 60_000).await;
+        let unavailable = Failure::Unavailable("denied".to_owned());
+        let expected =
+            [unavailable, Failure::NotTried, Failure::NotTried, Failure::NotTried].map(Disposition::Reported);
+        assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
+        assert_eq!(view.asked.borrow().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_writes_are_in_flight_than_allowed() {
+        let keys: Vec<String> = (0..100).map(|key| key.to_string()).collect();
+        let all: Vec<(&str, &[u64])> = keys.iter().map(|key| (key.as_str(), &[1][..])).collect();
+        let view = Script::new(10, |_, _| Put::Applied);
+        let settled = run(&view, rows(&all), 7, 60_000).await;
+        assert_eq!((settled.len(), view.most_in_flight.get()), (100, 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn near_the_deadline_no_write_is_started_and_what_was_applied_counts() {
+        let view = Script::new(1000, |_, _| Put::Applied);
+        let started = Instant::now();
+        // Ten seconds: writes start at 0, 1, … 8 s; the one that starts at 8 s ends in time.
+        let settled = run(&view, rows(&[("a", &[1][..]); 20]), 1, 10_000).await;
+        assert_eq!(settled.len(), 9);
+        assert!(settled.values().all(|disposition| *disposition == Disposition::Applied));
+        assert!(started.elapsed() < Duration::from_millis(9_500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_does_not_hold_the_answer() {
+        let view = Script::new(3_600_000, |_, _| Put::Applied);
+        let started = Instant::now();
+        let settled = run(&view, rows(&[("a", &[1]), ("b", &[1])]), 2, 3_000).await;
+        assert!(settled.is_empty());
+        assert!(started.elapsed() < Duration::from_millis(2_800), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_invocation_whose_time_is_over_starts_nothing() {
+        let view = Script::new(1, |_, _| Put::Applied);
+        assert!(run(&view, rows(&[("a", &[1])]), 2, 0).await.is_empty());
+        assert!(view.asked.borrow().is_empty());
+        let over = Deadline::of_invocation(1);
+        assert!(over.stop_starting <= Instant::now() && over.answer_by <= Instant::now());
+    }
+}

@@ -1,0 +1,243 @@
+//! The function's settings: read once from the environment, checked together, typed from then on.
+//!
+//! Invariants: nothing else in the library reads the environment; every variable that is read is named in [`VARIABLES`]; all that
+//! is wrong is said in one message.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+mod source_tables;
+
+pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
+
+/// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read their own.
+pub const VARIABLES: [&str; 5] = [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY];
+
+const VIEW_TABLE: &str = "VIEW_TABLE";
+const SOURCE_TABLES: &str = "SOURCE_TABLES";
+const COMMIT_TIMESTAMP: &str = "COMMIT_TIMESTAMP";
+const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
+const WRITE_CONCURRENCY: &str = "WRITE_CONCURRENCY";
+
+/// Longer than any stream keeps its records (365 days); above, a typing error is likelier than a wish.
+const LONGEST_TOMBSTONE_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const DEFAULT_TOMBSTONE_TTL: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const DEFAULT_WRITE_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+const MOST_WRITES_IN_FLIGHT: usize = 1024;
+
+/// The shortest retention of a Kinesis stream: a tombstone that expires earlier can be missed by a late change.
+pub const SHORTEST_STREAM_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `VIEW_TABLE`: the DynamoDB table that holds the view.
+    pub view_table: String,
+    /// `SOURCE_TABLES`: the tables that are kept in the view, with their primary keys.
+    pub source_tables: SourceTables,
+    /// `COMMIT_TIMESTAMP`: where a record carries the time of its commit.
+    pub commit_timestamp: TimestampPlace,
+    /// `TOMBSTONE_TTL`: how long a tombstone is kept after it was written; whole seconds, at least one.
+    pub tombstone_ttl: Duration,
+    /// `WRITE_CONCURRENCY`: the most writes in flight at a time.
+    pub write_concurrency: NonZeroUsize,
+}
+
+/// Which of a record's two timestamps is the commit's.
+///
+/// The service's documentation puts it into `source.ts_ns`, preview streams put it into the root's `ts_ns`; in both, the other one
+/// is when the record was made, which is later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampPlace {
+    /// The earlier of the two: right under both layouts.
+    #[default]
+    Earliest,
+    /// `source.ts_ns`.
+    Source,
+    /// The root's `ts_ns`.
+    Root,
+}
+
+impl Config {
+    /// The settings that `variable` answers for the names in [`VARIABLES`]; an empty value counts as not set.
+    ///
+    /// # Errors
+    /// Every setting that is missing or wrong, in one error.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let set = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+
+        let view_table = set(VIEW_TABLE).unwrap_or_else(|| {
+            problems.push(format!("{VIEW_TABLE} is not set: give the name of the DynamoDB table that holds the view"));
+            String::new()
+        });
+        let source_tables = match set(SOURCE_TABLES) {
+            Some(text) => text.parse().map_err(|error: SourceTablesError| format!("{SOURCE_TABLES}: {error}")),
+            None => Err(format!(
+                "{SOURCE_TABLES} is not set: list the tables with their primary keys, for example: \
+                 public.users(id), public.order_items(order_id, item_id)"
+            )),
+        };
+        let source_tables = source_tables.unwrap_or_else(|problem| {
+            problems.push(problem);
+            SourceTables::default()
+        });
+        let mut optional = Optional { set, problems };
+        let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
+        let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
+        let write_concurrency = optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency);
+
+        if !optional.problems.is_empty() {
+            return Err(ConfigError { problems: optional.problems });
+        }
+        Ok(Self { view_table, source_tables, commit_timestamp, tombstone_ttl, write_concurrency })
+    }
+
+    /// What is allowed but unwise, for the log at start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.tombstone_ttl < SHORTEST_STREAM_RETENTION {
+            warnings.push(format!(
+                "{TOMBSTONE_TTL} is shorter than 24h, which every stream keeps its records for: a change that comes late can \
+                 bring a deleted row back; set it longer than the stream's retention"
+            ));
+        }
+        warnings
+    }
+}
+
+/// Reads the settings that have a default, and collects what is wrong with them.
+struct Optional<F> {
+    set: F,
+    problems: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Optional<F> {
+    fn or_default<T>(&mut self, name: &str, default: T, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let Some(text) = (self.set)(name) else { return default };
+        parse(&text).unwrap_or_else(|expected| {
+            self.problems.push(format!("{name} is {text:?}: expected {expected}"));
+            default
+        })
+    }
+}
+
+fn timestamp_place(text: &str) -> Result<TimestampPlace, String> {
+    match text {
+        "earliest" => Ok(TimestampPlace::Earliest),
+        "source" => Ok(TimestampPlace::Source),
+        "root" => Ok(TimestampPlace::Root),
+        _ => Err("earliest, source or root".to_owned()),
+    }
+}
+
+fn tombstone_ttl(text: &str) -> Result<Duration, String> {
+    let expected = || "a length of time from 1s to 36500d with its unit, for example 14d or 36h".to_owned();
+    let length = humantime::parse_duration(text).map_err(|_| expected())?;
+    let whole_seconds = Duration::from_secs(length.as_secs());
+    if whole_seconds.is_zero() || whole_seconds > LONGEST_TOMBSTONE_TTL {
+        return Err(expected());
+    }
+    Ok(whole_seconds)
+}
+
+fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .ok()
+        .filter(|writes: &NonZeroUsize| writes.get() <= MOST_WRITES_IN_FLIGHT)
+        .ok_or_else(|| format!("a whole number from 1 to {MOST_WRITES_IN_FLIGHT}"))
+}
+
+/// Every setting that is missing or wrong; its text names them all.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (settings, are) = if self.problems.len() == 1 { ("setting", "is") } else { ("settings", "are") };
+        write!(f, "{} {settings} {are} missing or wrong: {}", self.problems.len(), self.problems.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::from_variables(lookup).map_err(|error| error.to_string())
+    }
+
+    const REQUIRED: [(&str, &str); 2] = [("VIEW_TABLE", "view"), ("SOURCE_TABLES", "users(id)")];
+
+    #[test]
+    fn what_is_not_set_has_its_documented_default() {
+        let config = config(&REQUIRED).unwrap();
+        assert_eq!(config.view_table, "view");
+        assert_eq!(config.commit_timestamp, TimestampPlace::Earliest);
+        assert_eq!(config.tombstone_ttl, Duration::from_secs(14 * 86_400));
+        assert_eq!(config.write_concurrency.get(), 64);
+    }
+
+    #[test]
+    fn every_problem_is_named_in_one_message() {
+        let message = config(&[
+            ("VIEW_TABLE", "  "),
+            ("COMMIT_TIMESTAMP", "latest"),
+            ("TOMBSTONE_TTL", "14"),
+            ("WRITE_CONCURRENCY", "0"),
+        ])
+        .unwrap_err();
+        assert!(message.starts_with("5 settings are missing or wrong: "), "{message}");
+        for variable in VARIABLES {
+            assert!(message.contains(variable), "{variable} is not named in: {message}");
+        }
+    }
+
+    #[test]
+    fn each_value_is_read_as_documented() {
+        let with = |name, value| config(&[REQUIRED[0], REQUIRED[1], (name, value)]);
+        for (value, place) in
+            [("source", TimestampPlace::Source), ("root", TimestampPlace::Root), ("earliest", TimestampPlace::Earliest)]
+        {
+            assert_eq!(with("COMMIT_TIMESTAMP", value).unwrap().commit_timestamp, place);
+        }
+        for (value, seconds) in [("14d", 1_209_600), ("36h", 129_600), ("1s", 1), ("36500d", 3_153_600_000)] {
+            assert_eq!(with("TOMBSTONE_TTL", value).unwrap().tombstone_ttl.as_secs(), seconds);
+        }
+        for (value, writes) in [("1", 1), ("1024", 1024)] {
+            assert_eq!(with("WRITE_CONCURRENCY", value).unwrap().write_concurrency.get(), writes);
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_its_range_is_refused_with_what_was_expected() {
+        for (name, value, expected) in [
+            ("TOMBSTONE_TTL", "0s", "from 1s to 36500d"),
+            ("TOMBSTONE_TTL", "999ms", "from 1s to 36500d"),
+            ("TOMBSTONE_TTL", "36501d", "from 1s to 36500d"),
+            ("TOMBSTONE_TTL", "-1d", "from 1s to 36500d"),
+            ("WRITE_CONCURRENCY", "1025", "from 1 to 1024"),
+            ("WRITE_CONCURRENCY", "many", "from 1 to 1024"),
+            ("COMMIT_TIMESTAMP", "Source", "earliest, source or root"),
+            ("SOURCE_TABLES", "users", "users"),
+        ] {
+            let mut variables: Vec<_> = REQUIRED.into_iter().filter(|(key, _)| *key != name).collect();
+            variables.push((name, value));
+            let message = config(&variables).unwrap_err();
+            assert!(message.contains(name) && message.contains(expected), "{name}={value}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_tombstone_shorter_than_any_stream_retention_is_warned_of() {
+        let warnings = |ttl| config(&[REQUIRED[0], REQUIRED[1], ("TOMBSTONE_TTL", ttl)]).unwrap().warnings();
+        assert!(warnings("24h").is_empty());
+        assert!(warnings("23h")[0].contains("TOMBSTONE_TTL"));
+    }
+}

@@ -1,0 +1,183 @@
+//! What becomes of a record: every record that the function is given ends in exactly one [`Disposition`].
+//!
+//! Invariants: pure; [`Failure::is_poison`] is the one place that decides whether a record can ever be applied, and it names
+//! every variant, so that a new one asks the question.
+
+use std::fmt;
+
+use crate::envelope::DecodeError;
+use crate::projection::ProjectionError;
+
+/// The end of a record's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// The view shows it.
+    Applied,
+    /// The view shows a newer change of the row, or this same one already.
+    Superseded,
+    /// Its table is not in `SOURCE_TABLES`.
+    Filtered,
+    /// It is reported as a batch item failure, so that it is delivered again.
+    Reported(Failure),
+}
+
+/// Why a record is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It is no change record that can be read.
+    Decode(DecodeError),
+    /// It cannot become an item of the view.
+    Project(ProjectionError),
+    /// DynamoDB does not take the item: no repetition will change that.
+    Refused(String),
+    /// A part of a change that was split.
+    Part,
+    /// DynamoDB did not answer, or not now; the write may have happened.
+    Retryable(String),
+    /// Nothing can be written: the table, the permission or the credentials are missing.
+    Unavailable(String),
+    /// Another write of the batch found that nothing can be written, so this one was not tried.
+    NotTried,
+    /// A newer change of the same row, whose fate it shares, is reported.
+    NewerReported,
+    /// The time of the invocation was running out before it was tried, or while it was.
+    OutOfTime,
+}
+
+/// Where on a record's way it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// From bytes to a change event.
+    Decode,
+    /// From a change event to an item.
+    Project,
+    /// Writing the item.
+    Apply,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Decode => "decode",
+            Self::Project => "project",
+            Self::Apply => "apply",
+        })
+    }
+}
+
+impl Failure {
+    /// Whether no repetition can apply the record; else it may be applied when it is delivered again.
+    pub fn is_poison(&self) -> bool {
+        match self {
+            Self::Decode(_) | Self::Project(_) | Self::Refused(_) => true,
+            Self::Part
+            | Self::Retryable(_)
+            | Self::Unavailable(_)
+            | Self::NotTried
+            | Self::NewerReported
+            | Self::OutOfTime => false,
+        }
+    }
+
+    /// Where on its way the record failed.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Decode(_) | Self::Part => Stage::Decode,
+            Self::Project(_) => Stage::Project,
+            Self::Refused(_)
+            | Self::Retryable(_)
+            | Self::Unavailable(_)
+            | Self::NotTried
+            | Self::NewerReported
+            | Self::OutOfTime => Stage::Apply,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decode(error) => error.fmt(f),
+            Self::Project(error) => error.fmt(f),
+            Self::Refused(reason) => write!(f, "DynamoDB does not take the item: {reason}"),
+            Self::Part => f.write_str("the record is a part of a change over 9 MiB, which is not put together yet"),
+            Self::Retryable(reason) => write!(f, "DynamoDB did not confirm the write: {reason}"),
+            Self::Unavailable(reason) => write!(f, "the view cannot be written: {reason}"),
+            Self::NotTried => {
+                f.write_str("not tried, since another write of the batch found that the view cannot be written")
+            }
+            Self::NewerReported => f.write_str("a newer change of the same row is reported, and this one with it"),
+            Self::OutOfTime => {
+                f.write_str("the invocation's time was running out; a longer time-out or a smaller batch helps")
+            }
+        }
+    }
+}
+
+/// How many records ended in which way; they add up to the records received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the names of the dispositions")]
+pub struct Counts {
+    pub applied: usize,
+    pub superseded: usize,
+    pub filtered: usize,
+    pub reported: usize,
+}
+
+impl Counts {
+    /// Counts the dispositions of a batch.
+    pub fn of<'a>(dispositions: impl IntoIterator<Item = &'a Disposition>) -> Self {
+        let mut counts = Self::default();
+        for disposition in dispositions {
+            match disposition {
+                Disposition::Applied => counts.applied += 1,
+                Disposition::Superseded => counts.superseded += 1,
+                Disposition::Filtered => counts.filtered += 1,
+                Disposition::Reported(_) => counts.reported += 1,
+            }
+        }
+        counts
+    }
+
+    /// How many records were received.
+    pub fn received(&self) -> usize {
+        self.applied + self.superseded + self.filtered + self.reported
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_another_time_is_never_poison() {
+        for (failure, poison, stage) in [
+            (Failure::Decode(DecodeError::UnknownType), true, Stage::Decode),
+            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), true, Stage::Project),
+            (Failure::Refused(String::new()), true, Stage::Apply),
+            (Failure::Part, false, Stage::Decode),
+            (Failure::Retryable(String::new()), false, Stage::Apply),
+            (Failure::Unavailable(String::new()), false, Stage::Apply),
+            (Failure::NotTried, false, Stage::Apply),
+            (Failure::NewerReported, false, Stage::Apply),
+            (Failure::OutOfTime, false, Stage::Apply),
+        ] {
+            assert_eq!((failure.is_poison(), failure.stage()), (poison, stage), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn every_disposition_is_counted_once() {
+        let dispositions = [
+            Disposition::Applied,
+            Disposition::Superseded,
+            Disposition::Superseded,
+            Disposition::Filtered,
+            Disposition::Reported(Failure::Part),
+            Disposition::Reported(Failure::OutOfTime),
+        ];
+        let counts = Counts::of(&dispositions);
+        assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, reported: 2 });
+        assert_eq!(counts.received(), dispositions.len());
+    }
+}

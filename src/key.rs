@@ -1,0 +1,67 @@
+//! The view's partition key: one string that names a row of a table, and no other row.
+//!
+//! `<schema>.<table>#<key 1>#<key 2>…`, where the two characters that would be read as structure are written as in URLs: `%` as
+//! `%25` and `#` as `%23`, and in the schema's and the table's name `.` as `%2E` too.
+//!
+//! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so a key's text tells
+//! its columns apart by `#` alone.
+
+/// DynamoDB's limit for a partition key, in bytes of UTF-8.
+pub const LONGEST_KEY: usize = 2048;
+
+/// What the keys of a table's rows begin with; each key column's value follows as [`push_value`] writes it.
+pub(crate) fn prefix(schema: &str, table: &str) -> String {
+    let mut prefix = String::with_capacity(schema.len() + table.len() + 1);
+    push_escaped(&mut prefix, schema, &['%', '#', '.']);
+    prefix.push('.');
+    push_escaped(&mut prefix, table, &['%', '#', '.']);
+    prefix
+}
+
+/// Appends the value of the next key column, given as the text that it has in the key.
+pub(crate) fn push_value(key: &mut String, value: &str) {
+    key.push('#');
+    push_escaped(key, value, &['%', '#']);
+}
+
+fn push_escaped(to: &mut String, text: &str, structural: &[char]) {
+    let mut rest = text;
+    while let Some(at) = rest.find(structural) {
+        let (plain, from) = rest.split_at(at);
+        to.push_str(plain);
+        to.push_str(match from.as_bytes()[0] {
+            b'%' => "%25",
+            b'#' => "%23",
+            _ => "%2E",
+        });
+        rest = &from[1..];
+    }
+    to.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compose(schema: &str, table: &str, values: &[&str]) -> String {
+        let mut key = prefix(schema, table);
+        for value in values {
+            push_value(&mut key, value);
+        }
+        key
+    }
+
+    #[test]
+    fn keys_are_written_as_documented() {
+        for (schema, table, values, key) in [
+            ("public", "users", &["42"][..], "public.users#42"),
+            ("public", "order_items", &["1001", "42"][..], "public.order_items#1001#42"),
+            ("Sales", "Order Lines", &["a#b", "50%"][..], "Sales.Order Lines#a%23b#50%25"),
+            ("a.b", "c#d%", &["x.y"][..], "a%2Eb.c%23d%25#x.y"),
+            ("public", "t", &["", ""][..], "public.t##"),
+            ("public", "t", &["grün#", "%2E"][..], "public.t#grün%23#%252E"),
+        ] {
+            assert_eq!(compose(schema, table, values), key);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Keeps a DynamoDB table equal to the newest committed rows of an Aurora DSQL database, fed by its change stream.
+//!
+//! The way of a record, in reading order:
+//!
+//! | step | module | |
+//! |---|---|---|
+//! | settings | [`config`] | read once from the environment |
+//! | decode | [`envelope`] | record bytes to a [`change::ChangeEvent`] |
+//! | route | [`plan`] | tables that are not configured are filtered |
+//! | project | [`projection`], [`key`], [`view::attributes`] | change event to item or tombstone, checked against DynamoDB's limits |
+//! | coalesce | [`coalesce`](mod@coalesce) | one write a row: the newest |
+//! | apply | [`apply`](mod@apply), [`view`] | conditional puts, many at a time, within the invocation's time |
+//! | report | [`report`](mod@report) | the sequence numbers to deliver again |
+//!
+//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them.
+//!
+//! Invariants: only [`apply`](mod@apply), [`view::dynamodb`] and [`handler`] do I/O or read a clock; the order of changes stands in
+//! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
+
+pub mod apply;
+pub mod change;
+pub mod coalesce;
+pub mod config;
+pub mod disposition;
+pub mod envelope;
+pub mod handler;
+pub mod key;
+pub mod plan;
+pub mod projection;
+pub mod report;
+pub mod telemetry;
+pub mod view;

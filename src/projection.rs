@@ -1,0 +1,362 @@
+//! From a change event to the item that the view shall hold: key, attributes, and the limits that DynamoDB sets for them.
+//!
+//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its documentation tells;
+//! an error names columns, never values.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::value::RawValue;
+
+use crate::change::{ChangeEvent, CommitTimestamp, RowImage};
+use crate::config::SourceTable;
+use crate::envelope::{self, Text};
+use crate::key::{self, LONGEST_KEY};
+use crate::view::attributes::{self, DEEPEST_NESTING, LARGEST_ITEM, ValueError};
+
+/// The commit timestamp in nanoseconds, an N.
+pub const TS_NS: &str = "_ts_ns";
+/// The transaction, an S.
+pub const TX_ID: &str = "_tx_id";
+/// `true` on a tombstone, else absent.
+pub const DELETED: &str = "_deleted";
+/// On a tombstone: when DynamoDB may remove it, an N of epoch seconds.
+pub const EXPIRES_AT: &str = "_expires_at";
+
+/// The attributes that the view keeps for itself, so that no column can have their names.
+pub const RESERVED_COLUMNS: [&str; 4] = [TS_NS, TX_ID, DELETED, EXPIRES_AT];
+
+/// A row or a tombstone, ready to be written.
+#[derive(Debug, PartialEq)]
+pub struct ViewItem {
+    /// The value of the view's partition key.
+    pub key: String,
+    /// The commit that the item shows.
+    pub committed: CommitTimestamp,
+    /// All attributes but the partition key.
+    pub attributes: HashMap<String, AttributeValue>,
+}
+
+/// Why a change cannot become an item.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum ProjectionError {
+    #[error("{image} is no row: expected an object with the columns, found {found}")]
+    NotARow { image: &'static str, found: &'static str },
+    #[error("{image} is no row: it holds text that is no JSON string, such as half a surrogate pair")]
+    MalformedRow { image: &'static str },
+    #[error("the key column {column} is missing in {image}: expected the columns that SOURCE_TABLES names for {table}")]
+    KeyColumnMissing { column: String, image: &'static str, table: String },
+    #[error("the key column {column} is {found} in {image}: expected a string, a number or a boolean")]
+    KeyColumnUnusable { column: String, image: &'static str, found: &'static str },
+    #[error("the key has {bytes} bytes: DynamoDB takes at most {LONGEST_KEY}")]
+    KeyTooLong { bytes: usize },
+    #[error("the column {column} has the name of an attribute that the view keeps for itself: rename the column")]
+    ReservedColumn { column: String },
+    #[error(
+        "the column {column} has the name of the view table's partition key: rename the column, or give the view table a partition \
+         key that no column is named after"
+    )]
+    ColumnNamedAsKey { column: String },
+    #[error("the column {column} nests deeper than {DEEPEST_NESTING} levels: DynamoDB stores no more")]
+    TooDeep { column: String },
+    #[error("the column {column} holds text that is no JSON string, such as half a surrogate pair")]
+    MalformedColumn { column: String },
+    #[error("the item has {bytes} bytes: DynamoDB takes at most {LARGEST_ITEM}")]
+    ItemTooLarge { bytes: usize },
+}
+
+/// Makes items for a view.
+#[derive(Debug, Clone)]
+pub struct Projector {
+    /// The name of the view table's partition key.
+    pub key_attribute: String,
+    /// How long a tombstone stays after it was written.
+    pub tombstone_ttl: Duration,
+}
+
+impl Projector {
+    /// The item that the view shall hold after `change`: the row, or a tombstone that may expire [`Projector::tombstone_ttl`] after
+    /// `written_at`.
+    ///
+    /// # Errors
+    /// The row's key is not complete, a column has a reserved name, or DynamoDB could not store the item.
+    pub fn project(&self, change: &ChangeEvent<'_>, written_at: SystemTime) -> Result<ViewItem, ProjectionError> {
+        let (key, mut attributes) = match change.image {
+            RowImage::Upsert(row) => self.row(change.table, row)?,
+            RowImage::Delete(primary_key) => (self.deleted_key(change.table, primary_key)?, HashMap::new()),
+        };
+        if key.len() > LONGEST_KEY {
+            return Err(ProjectionError::KeyTooLong { bytes: key.len() });
+        }
+        attributes.insert(TS_NS.to_owned(), AttributeValue::N(change.committed.to_string()));
+        if let Some(transaction) = &change.transaction {
+            attributes.insert(TX_ID.to_owned(), AttributeValue::S(transaction.clone().into_owned()));
+        }
+        if let RowImage::Delete(_) = change.image {
+            attributes.insert(DELETED.to_owned(), AttributeValue::Bool(true));
+            attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(written_at).to_string()));
+        }
+        let bytes = self.key_attribute.len() + key.len() + attributes::item_size(&attributes);
+        if bytes > LARGEST_ITEM {
+            return Err(ProjectionError::ItemTooLarge { bytes });
+        }
+        Ok(ViewItem { key, committed: change.committed, attributes })
+    }
+
+    fn row(
+        &self,
+        table: &SourceTable,
+        row: &RawValue,
+    ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
+        const IMAGE: &str = "after";
+        // A row's columns and the view's own attributes.
+        let mut columns = HashMap::with_capacity(16);
+        let mut key = KeyColumns::of(table);
+        attributes::for_each_member(row, |column, value| {
+            key.offer(&column, value);
+            self.check_name(&column)?;
+            match attributes::column(value) {
+                Ok(Some(attribute)) => columns.insert(column.into_owned(), attribute),
+                // A name that stands there twice means its last value, as in JSON parsers at large.
+                Ok(None) => columns.remove(&*column),
+                Err(ValueError::TooDeep) => return Err(ProjectionError::TooDeep { column: column.into_owned() }),
+                Err(ValueError::NotJson) => {
+                    return Err(ProjectionError::MalformedColumn { column: column.into_owned() });
+                }
+            };
+            Ok(())
+        })
+        .map_err(|error| error.unwrap_or_else(|| not_a_row(row, IMAGE)))?;
+        Ok((key.compose(IMAGE)?, columns))
+    }
+
+    fn deleted_key(&self, table: &SourceTable, primary_key: &RawValue) -> Result<String, ProjectionError> {
+        const IMAGE: &str = "before";
+        let mut key = KeyColumns::of(table);
+        attributes::for_each_member(primary_key, |column, value| {
+            key.offer(&column, value);
+            Ok(())
+        })
+        .map_err(|error: Option<ProjectionError>| error.unwrap_or_else(|| not_a_row(primary_key, IMAGE)))?;
+        key.compose(IMAGE)
+    }
+
+    fn check_name(&self, column: &str) -> Result<(), ProjectionError> {
+        if column == self.key_attribute {
+            return Err(ProjectionError::ColumnNamedAsKey { column: column.to_owned() });
+        }
+        if RESERVED_COLUMNS.contains(&column) {
+            return Err(ProjectionError::ReservedColumn { column: column.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// DynamoDB's TTL counts epoch seconds.
+    fn expiry(&self, written_at: SystemTime) -> u64 {
+        let now = written_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() + self.tombstone_ttl.as_secs()
+    }
+}
+
+fn not_a_row(image: &RawValue, name: &'static str) -> ProjectionError {
+    if image.get().starts_with('{') {
+        ProjectionError::MalformedRow { image: name }
+    } else {
+        ProjectionError::NotARow { image: name, found: envelope::kind(image) }
+    }
+}
+
+/// The values of a table's key columns, gathered while an image is read.
+struct KeyColumns<'t, 'a> {
+    table: &'t SourceTable,
+    values: Vec<Option<&'a RawValue>>,
+}
+
+impl<'t, 'a> KeyColumns<'t, 'a> {
+    fn of(table: &'t SourceTable) -> Self {
+        Self { table, values: vec![None; table.primary_key().len()] }
+    }
+
+    fn offer(&mut self, column: &str, value: &'a RawValue) {
+        if let Some(place) = self.table.primary_key().iter().position(|key_column| key_column == column) {
+            self.values[place] = Some(value);
+        }
+    }
+
+    fn compose(&self, image: &'static str) -> Result<String, ProjectionError> {
+        let mut key = self.table.key_prefix().to_owned();
+        for (column, value) in self.table.primary_key().iter().zip(&self.values) {
+            let value = value.ok_or_else(|| ProjectionError::KeyColumnMissing {
+                column: column.clone(),
+                image,
+                table: self.table.to_string(),
+            })?;
+            let text = key_text(value).map_err(|found| ProjectionError::KeyColumnUnusable {
+                column: column.clone(),
+                image,
+                found,
+            })?;
+            key::push_value(&mut key, &text);
+        }
+        Ok(key)
+    }
+}
+
+/// A key column's value as it stands in the key: a string's text; a number and a boolean as in the JSON.
+fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
+    let json = value.get();
+    match json.as_bytes().first() {
+        Some(b'"') => match serde_json::from_str(json) {
+            Ok(Text(text)) => Ok(text),
+            Err(_) => Err("text that is no JSON string"),
+        },
+        Some(b'n' | b'[' | b'{') | None => Err(envelope::kind(value)),
+        Some(_) => Ok(Cow::Borrowed(json)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SourceTables;
+
+    const WRITTEN_AT: u64 = 1_800_000_000;
+
+    fn project(tables: &str, image: &str, delete: bool) -> Result<ViewItem, ProjectionError> {
+        let tables: SourceTables = tables.parse().unwrap();
+        let raw: &RawValue = serde_json::from_str(image).unwrap();
+        let change = ChangeEvent {
+            table: tables.iter().next().unwrap(),
+            committed: CommitTimestamp::from_nanoseconds(1_773_843_841_076_494_565).unwrap(),
+            transaction: Some(Cow::Borrowed("tx1")),
+            image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
+        };
+        let projector = Projector { key_attribute: "pk".to_owned(), tombstone_ttl: Duration::from_secs(3600) };
+        projector.project(&change, SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT))
+    }
+
+    fn s(text: &str) -> AttributeValue {
+        AttributeValue::S(text.to_owned())
+    }
+
+    fn n(digits: &str) -> AttributeValue {
+        AttributeValue::N(digits.to_owned())
+    }
+
+    #[test]
+    fn a_row_becomes_its_columns_and_the_view_s_own_attributes() {
+        let item = project("users(id)", r#"{"id":7,"name":"Ada","note":null,"age":36.50}"#, false).unwrap();
+        assert_eq!(item.key, "public.users#7");
+        let expected = [
+            ("id", n("7")),
+            ("name", s("Ada")),
+            ("age", n("36.50")),
+            ("_ts_ns", n("1773843841076494565")),
+            ("_tx_id", s("tx1")),
+        ];
+        assert_eq!(item.attributes, HashMap::from(expected.map(|(name, value)| (name.to_owned(), value))));
+    }
+
+    #[test]
+    fn a_tombstone_has_no_columns_and_expires_after_its_ttl() {
+        let item = project("users(id)", r#"{"id":7,"name":"Ada"}"#, true).unwrap();
+        assert_eq!(item.key, "public.users#7");
+        let expected = [
+            ("_deleted", AttributeValue::Bool(true)),
+            ("_expires_at", n("1800003600")),
+            ("_ts_ns", n("1773843841076494565")),
+            ("_tx_id", s("tx1")),
+        ];
+        assert_eq!(item.attributes, HashMap::from(expected.map(|(name, value)| (name.to_owned(), value))));
+    }
+
+    #[test]
+    fn a_row_and_its_deletion_share_a_key_whatever_the_order_of_the_columns() {
+        let tables = "order_items(order_id, item_id)";
+        let row = project(tables, r#"{"item_id":"a#b","quantity":1,"order_id":1001}"#, false).unwrap();
+        let deleted = project(tables, r#"{"order_id":1001,"item_id":"a\u0023b"}"#, true).unwrap();
+        assert_eq!(row.key, "public.order_items#1001#a%23b");
+        assert_eq!(row.key, deleted.key);
+    }
+
+    #[test]
+    fn numbers_and_booleans_stand_in_the_key_as_in_the_json() {
+        let key = |value: &str| project("t(k)", &format!(r#"{{"k":{value}}}"#), false).unwrap().key;
+        for (value, text) in [
+            ("9223372036854775807", "9223372036854775807"),
+            ("-1", "-1"),
+            ("1.50", "1.50"),
+            ("0e9", "0e9"),
+            ("true", "true"),
+            ("false", "false"),
+            ("\"\"", ""),
+        ] {
+            assert_eq!(key(value), format!("public.t#{text}"));
+        }
+    }
+
+    #[test]
+    fn the_last_value_of_a_repeated_column_counts() {
+        let item = project("t(k)", r#"{"k":1,"k":2,"a":1,"a":null}"#, false).unwrap();
+        assert_eq!((item.key.as_str(), item.attributes.get("a")), ("public.t#2", None));
+    }
+
+    #[test]
+    fn what_cannot_be_an_item_is_refused_with_the_column_s_name_and_no_value() {
+        for (image, delete, expected) in [
+            (r#""secret""#, false, "after is no row: expected an object with the columns, found a string"),
+            ("[]", true, "before is no row: expected an object with the columns, found an array"),
+            (
+                r#"{"name":"secret"}"#,
+                false,
+                "the key column id is missing in after: expected the columns that SOURCE_TABLES",
+            ),
+            (r#"{"name":"secret"}"#, true, "the key column id is missing in before"),
+            (r#"{"id":null}"#, false, "the key column id is null in after: expected a string, a number or a boolean"),
+            (r#"{"id":null}"#, true, "the key column id is null in before"),
+            (r#"{"id":["secret"]}"#, false, "the key column id is an array in after"),
+            (
+                r#"{"id":1,"_ts_ns":"secret"}"#,
+                false,
+                "the column _ts_ns has the name of an attribute that the view keeps",
+            ),
+            (r#"{"id":1,"_expires_at":null}"#, false, "the column _expires_at has the name of an attribute"),
+            (r#"{"id":1,"pk":"secret"}"#, false, "the column pk has the name of the view table's partition key"),
+            (r#"{"id":1,"a":"secret\ud800"}"#, false, "the column a holds text that is no JSON string"),
+            (r#"{"id":1,"\ud800":"secret"}"#, false, "after is no row: it holds text that is no JSON string"),
+            (r#"{"id":"\ud800"}"#, true, "the key column id is text that is no JSON string in before"),
+        ] {
+            let message = project("users(id)", image, delete).expect_err(image).to_string();
+            assert!(message.contains(expected), "{image} gave: {message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+        let deep = format!(r#"{{"id":1,"a":{}1{}}}"#, "[".repeat(33), "]".repeat(33));
+        assert_eq!(project("users(id)", &deep, false), Err(ProjectionError::TooDeep { column: "a".to_owned() }));
+    }
+
+    #[test]
+    fn a_key_may_have_2048_bytes_and_no_more() {
+        let image = |length: usize| format!(r#"{{"id":"{}"}}"#, "k".repeat(length - "public.users#".len()));
+        for delete in [false, true] {
+            assert!(project("users(id)", &image(2048), delete).is_ok());
+            let error = project("users(id)", &image(2049), delete).unwrap_err();
+            assert_eq!(error, ProjectionError::KeyTooLong { bytes: 2049 });
+        }
+    }
+
+    #[test]
+    fn an_item_may_have_400_kilobytes_with_its_key_and_names_and_no_more() {
+        let image = |length: usize| format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(length));
+        let bytes = |length: usize| match project("users(id)", &image(length), false) {
+            Err(ProjectionError::ItemTooLarge { bytes }) => Some(bytes),
+            Err(other) => panic!("{other}"),
+            Ok(_) => None,
+        };
+        let overhead = bytes(LARGEST_ITEM).expect("a column of 400 KB alone is too large") - LARGEST_ITEM;
+        assert_eq!(bytes(LARGEST_ITEM - overhead), None);
+        assert_eq!(bytes(LARGEST_ITEM - overhead + 1), Some(LARGEST_ITEM + 1));
+    }
+}

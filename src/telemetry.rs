@@ -1,0 +1,158 @@
+//! Logs: one structured line a batch, and one for each way in which records of it failed.
+//!
+//! The level and the format are what Lambda sets: `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL) and
+//! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text).
+//!
+//! Invariants: no value of a row at any level. The runtime and the SDK log events and requests when they are asked for detail, so
+//! other crates than this one never log below WARN, whatever the level.
+
+use std::collections::BTreeMap;
+
+use aws_lambda_events::event::kinesis::KinesisEventRecord;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::disposition::{Counts, Disposition, Stage};
+use crate::plan::PlannedRecord;
+use crate::report::compare_sequence_numbers;
+
+/// Installs the subscriber for the process, once.
+pub fn init(variable: impl Fn(&str) -> Option<String>) {
+    let level = level(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    let ours = Targets::new().with_target("dsql_view", level).with_default(level.min(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_target(false);
+    let json = variable("AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+    } else {
+        lines.with_ansi(false).boxed()
+    };
+    tracing_subscriber::registry().with(lines.with_filter(ours)).init();
+}
+
+fn level(setting: Option<&str>) -> LevelFilter {
+    match setting.map(str::to_ascii_uppercase).as_deref() {
+        Some("TRACE") => LevelFilter::TRACE,
+        Some("DEBUG") => LevelFilter::DEBUG,
+        Some("WARN") => LevelFilter::WARN,
+        Some("ERROR" | "FATAL") => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    }
+}
+
+/// The records of a batch that failed in the same way.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FailureClass {
+    stage: Stage,
+    poison: bool,
+    table: Option<String>,
+    reason: String,
+}
+
+/// Logs what became of a batch.
+pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[PlannedRecord<'_>]) {
+    let counts = Counts::of(records.iter().map(|record| &record.disposition));
+    let numbers = || delivered.iter().map(|record| record.kinesis.sequence_number.as_str());
+    tracing::info!(
+        request_id,
+        shard = shard(delivered),
+        lowest = numbers().min_by(|a, b| compare_sequence_numbers(a, b)),
+        highest = numbers().max_by(|a, b| compare_sequence_numbers(a, b)),
+        received = counts.received(),
+        applied = counts.applied,
+        superseded = counts.superseded,
+        filtered = counts.filtered,
+        reported = counts.reported,
+        "batch"
+    );
+    for (class, numbers) in failure_classes(delivered, records) {
+        tracing::warn!(
+            request_id,
+            shard = shard(delivered),
+            records = numbers.len(),
+            lowest = numbers.first(),
+            stage = %class.stage,
+            poison = class.poison,
+            table = class.table,
+            reason = class.reason,
+            "reported"
+        );
+    }
+}
+
+/// The shard of a batch, from an `eventID` such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
+fn shard(delivered: &[KinesisEventRecord]) -> Option<&str> {
+    let (shard, _) = delivered.first()?.event_id.as_deref()?.split_once(':')?;
+    Some(shard)
+}
+
+/// The ways in which records failed, each with their sequence numbers, lowest first.
+fn failure_classes<'a>(
+    delivered: &'a [KinesisEventRecord],
+    records: &[PlannedRecord<'_>],
+) -> BTreeMap<FailureClass, Vec<&'a str>> {
+    let mut classes: BTreeMap<FailureClass, Vec<&str>> = BTreeMap::new();
+    for (delivered, record) in delivered.iter().zip(records) {
+        let Disposition::Reported(failure) = &record.disposition else { continue };
+        let class = FailureClass {
+            stage: failure.stage(),
+            poison: failure.is_poison(),
+            table: record.table.map(ToString::to_string),
+            reason: failure.to_string(),
+        };
+        classes.entry(class).or_default().push(&delivered.kinesis.sequence_number);
+    }
+    for numbers in classes.values_mut() {
+        numbers.sort_by(|a, b| compare_sequence_numbers(a, b));
+    }
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disposition::Failure;
+
+    #[test]
+    fn the_level_is_lambda_s_and_info_by_default() {
+        for (setting, expected) in [
+            (None, LevelFilter::INFO),
+            (Some("nonsense"), LevelFilter::INFO),
+            (Some("trace"), LevelFilter::TRACE),
+            (Some("DEBUG"), LevelFilter::DEBUG),
+            (Some("INFO"), LevelFilter::INFO),
+            (Some("Warn"), LevelFilter::WARN),
+            (Some("ERROR"), LevelFilter::ERROR),
+            (Some("FATAL"), LevelFilter::ERROR),
+        ] {
+            assert_eq!(level(setting), expected, "{setting:?}");
+        }
+    }
+
+    #[test]
+    fn records_that_failed_in_the_same_way_are_one_class() {
+        let delivered: Vec<KinesisEventRecord> = ["9", "10", "8", "7"]
+            .iter()
+            .map(|number| {
+                let mut record = KinesisEventRecord::default();
+                record.event_id = Some(format!("shardId-000000000006:{number}"));
+                record.kinesis.sequence_number = (*number).to_owned();
+                record
+            })
+            .collect();
+        let ends = [
+            Disposition::Reported(Failure::OutOfTime),
+            Disposition::Reported(Failure::OutOfTime),
+            Disposition::Reported(Failure::Part),
+            Disposition::Applied,
+        ];
+        let records = ends.map(|disposition| PlannedRecord { table: None, disposition });
+        let classes = failure_classes(&delivered, &records);
+        assert_eq!(classes.into_values().collect::<Vec<_>>(), [vec!["8"], vec!["9", "10"]]);
+        assert_eq!(shard(&delivered), Some("shardId-000000000006"));
+        assert_eq!(shard(&[]), None);
+    }
+}

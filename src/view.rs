@@ -1,0 +1,31 @@
+//! The materialized view, as the handler sees it: a place that takes an item if it is newer than what is there.
+//!
+//! Invariant: what [`Put`] says of an outcome holds: `Applied` and `Superseded` are only said where the view confirmed it.
+
+use std::future::Future;
+
+use crate::projection::ViewItem;
+
+pub mod attributes;
+pub mod dynamodb;
+
+/// Where items are written. One trait, so that the handler knows nothing of DynamoDB.
+pub trait View {
+    /// Puts the item in place of what stands at its key, if it is newer than that.
+    fn put(&self, item: ViewItem) -> impl Future<Output = Put>;
+}
+
+/// What came of a put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// The view shows the item.
+    Applied,
+    /// The view shows a newer commit of the row, or the same.
+    Superseded,
+    /// The item itself is not taken; no repetition will change that. With the reason, free of values.
+    Refused(String),
+    /// Not confirmed: it may or may not have happened, and may work another time. With the reason.
+    Retryable(String),
+    /// Nothing can be written at present, this item or another. With the reason.
+    Unavailable(String),
+}

@@ -1,0 +1,322 @@
+//! The view in a DynamoDB table: one conditional PutItem a row, and what its answers mean.
+//!
+//! Invariants: the condition is [`NEWER_THAN_THE_VIEW`] on every write; an error's text that could quote a row is left out of
+//! reasons; what is not known for certain is retryable.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType, TableDescription};
+
+use crate::projection::{TS_NS, ViewItem};
+use crate::view::{Put, View};
+
+/// What [`crate::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any commit.
+pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
+
+/// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
+/// connection of a small function, an operation all attempts that its back-off allows.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Throttling lasts for moments: many short waits beat the SDK's few long ones.
+const MOST_ATTEMPTS: u32 = 8;
+const FIRST_BACKOFF: Duration = Duration::from_millis(25);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// A DynamoDB table that fits the view.
+#[derive(Debug, Clone)]
+pub struct DynamoDbView {
+    client: Client,
+    table: String,
+    key_attribute: String,
+}
+
+/// Why a table cannot hold the view.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum OpenError {
+    #[error(
+        "VIEW_TABLE: there is no table {table} in this account and region: create it, or correct VIEW_TABLE or AWS_REGION"
+    )]
+    NoTable { table: String },
+    #[error(
+        "VIEW_TABLE: the table {table} cannot be described ({code}): {message}; allow the function dynamodb:DescribeTable on it"
+    )]
+    Denied { table: String, code: String, message: String },
+    #[error(
+        "VIEW_TABLE: no answer on the table {table}: {reason}; check that DynamoDB can be reached from here (network, AWS_REGION, \
+         credentials, AWS_ENDPOINT_URL_DYNAMODB where it is set)"
+    )]
+    NoAnswer { table: String, reason: String },
+    #[error(
+        "VIEW_TABLE: the table {table} does not fit: expected a partition key of type S and no sort key, found {found}; create a table \
+         with such a key"
+    )]
+    KeyDoesNotFit { table: String, found: String },
+}
+
+/// A client for the view, with the limits and the retries that suit it.
+pub fn client(sdk_config: &SdkConfig) -> Client {
+    let retry = RetryConfig::standard()
+        .with_max_attempts(MOST_ATTEMPTS)
+        .with_initial_backoff(FIRST_BACKOFF)
+        .with_max_backoff(LONGEST_BACKOFF);
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound them.
+    let partition = RetryPartition::custom("dsql-view").token_bucket(TokenBucket::unlimited()).build();
+    let config = aws_sdk_dynamodb::config::Builder::from(sdk_config)
+        .retry_config(retry)
+        .retry_partition(partition)
+        .timeout_config(timeouts)
+        .build();
+    Client::from_conf(config)
+}
+
+impl DynamoDbView {
+    /// Opens the view: learns the name of the table's partition key, checks that it fits, and leaves a connection open.
+    ///
+    /// # Errors
+    /// The table is missing or does not fit, or DynamoDB does not say.
+    pub async fn open(client: Client, table: String) -> Result<Self, OpenError> {
+        let described = match client.describe_table().table_name(&table).send().await {
+            Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
+            Err(error) => return Err(not_described(table, &error)),
+        };
+        match string_partition_key(&described) {
+            Ok(key_attribute) => Ok(Self { client, table, key_attribute }),
+            Err(found) => Err(OpenError::KeyDoesNotFit { table, found }),
+        }
+    }
+
+    /// The name of the table's partition key.
+    pub fn key_attribute(&self) -> &str {
+        &self.key_attribute
+    }
+
+    /// The request that puts an item.
+    pub fn request(&self, item: ViewItem) -> PutItemFluentBuilder {
+        let mut attributes = item.attributes;
+        attributes.insert(self.key_attribute.clone(), AttributeValue::S(item.key));
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(attributes))
+            .condition_expression(NEWER_THAN_THE_VIEW)
+            .expression_attribute_names("#ts", TS_NS)
+            .expression_attribute_values(":ts", AttributeValue::N(item.committed.to_string()))
+    }
+}
+
+impl View for DynamoDbView {
+    async fn put(&self, item: ViewItem) -> Put {
+        match self.request(item).send().await {
+            Ok(_) => Put::Applied,
+            Err(error) => not_put(&error),
+        }
+    }
+}
+
+fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenError {
+    match error.as_service_error() {
+        Some(DescribeTableError::ResourceNotFoundException(_)) => OpenError::NoTable { table },
+        Some(service) if error.raw_response().is_some_and(|response| response.status().is_client_error()) => {
+            OpenError::Denied {
+                table,
+                code: service.code().unwrap_or("no code").to_owned(),
+                message: service.message().unwrap_or("no message").to_owned(),
+            }
+        }
+        // The table's description holds no rows, so the error may be shown whole.
+        _ => OpenError::NoAnswer { table, reason: DisplayErrorContext(error).to_string() },
+    }
+}
+
+/// The name of the partition key, or what was found in place of a partition key of type S alone.
+fn string_partition_key(table: &TableDescription) -> Result<String, String> {
+    let types: HashMap<&str, &ScalarAttributeType> = table
+        .attribute_definitions()
+        .iter()
+        .map(|definition| (definition.attribute_name(), definition.attribute_type()))
+        .collect();
+    match table.key_schema() {
+        [key]
+            if *key.key_type() == KeyType::Hash
+                && types.get(key.attribute_name()) == Some(&&ScalarAttributeType::S) =>
+        {
+            Ok(key.attribute_name().to_owned())
+        }
+        [] => Err("no key".to_owned()),
+        keys => {
+            let found = keys.iter().map(|key| {
+                let role = if *key.key_type() == KeyType::Hash { "partition key" } else { "sort key" };
+                let of_type = types.get(key.attribute_name()).map_or("an unknown type", |found| found.as_str());
+                format!("the {role} {} of type {of_type}", key.attribute_name())
+            });
+            Err(found.collect::<Vec<_>>().join(" and "))
+        }
+    }
+}
+
+fn not_put(error: &SdkError<PutItemError>) -> Put {
+    match error {
+        SdkError::ServiceError(response) => {
+            let status = response.raw().status().as_u16();
+            answered(response.err().code(), response.err().message(), status)
+        }
+        SdkError::TimeoutError(_) => Put::Retryable("it did not answer in time".to_owned()),
+        // Neither holds the request: what they tell is the way to DynamoDB, not the row.
+        SdkError::DispatchFailure(failure) => {
+            let failure: &dyn std::error::Error = match failure.as_connector_error() {
+                Some(connector) => connector,
+                None => return Put::Retryable("the request could not be sent".to_owned()),
+            };
+            Put::Retryable(format!("the request could not be sent or was cut off: {}", causes(failure)))
+        }
+        SdkError::ConstructionFailure(_) => Put::Retryable("the SDK could not make the request".to_owned()),
+        SdkError::ResponseError(_) => Put::Retryable("its answer could not be read".to_owned()),
+        _ => Put::Retryable("the SDK gave an error that is not known".to_owned()),
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What an error that DynamoDB answered means for the item.
+fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
+    let message = message.unwrap_or("no message");
+    match code {
+        Some("ConditionalCheckFailedException") => Put::Superseded,
+        Some("ValidationException") => Put::Refused(format!("ValidationException: {}", without_values(message))),
+        // These speak of the table, the caller and the signature, not of the item.
+        Some(
+            code @ ("ResourceNotFoundException"
+            | "AccessDeniedException"
+            | "UnrecognizedClientException"
+            | "ExpiredTokenException"
+            | "ExpiredToken"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationTokenException"
+            | "OptInRequired"),
+        ) => Put::Unavailable(format!("{code}: {message}")),
+        Some(code) => Put::Retryable(format!("{code} (HTTP {status})")),
+        None => Put::Retryable(format!("HTTP {status} without an error code")),
+    }
+}
+
+/// DynamoDB's text for an item that it does not take, where that text is known to name attributes and limits only.
+fn without_values(message: &str) -> &str {
+    const FREE_OF_VALUES: [&str; 8] = [
+        "Item size has exceeded the maximum allowed size",
+        "Nesting Levels have exceeded supported limits",
+        "Attempting to store more than 38 significant digits in a Number",
+        "Number overflow.",
+        "Number underflow.",
+        "One or more parameter values were invalid: Type mismatch for ",
+        "One or more parameter values were invalid: Missing the key ",
+        "One or more parameter values were invalid: Size of hashkey has exceeded",
+    ];
+    const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
+    let is_known = FREE_OF_VALUES.iter().any(|known| message.starts_with(known))
+        || (message.starts_with("One or more parameter values are not valid.") && message.contains(EMPTY_INDEX_KEY));
+    if is_known { message } else { "DynamoDB's message is left out, since it can quote the row" }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement};
+
+    use super::*;
+
+    #[test]
+    fn only_what_no_repetition_can_change_is_refused() {
+        let refused = |why: &str| Put::Refused(format!("ValidationException: {why}"));
+        let unavailable = |code: &str| Put::Unavailable(format!("{code}: why"));
+        let retryable = |why: &str| Put::Retryable(why.to_owned());
+        let withheld = "DynamoDB's message is left out, since it can quote the row";
+        for (code, status, expected) in [
+            (Some("ConditionalCheckFailedException"), 400, Put::Superseded),
+            (Some("ValidationException"), 400, refused(withheld)),
+            (Some("ResourceNotFoundException"), 400, unavailable("ResourceNotFoundException")),
+            (Some("AccessDeniedException"), 400, unavailable("AccessDeniedException")),
+            (Some("ExpiredTokenException"), 400, unavailable("ExpiredTokenException")),
+            (Some("UnrecognizedClientException"), 400, unavailable("UnrecognizedClientException")),
+            (
+                Some("ProvisionedThroughputExceededException"),
+                400,
+                retryable("ProvisionedThroughputExceededException (HTTP 400)"),
+            ),
+            (Some("ThrottlingException"), 400, retryable("ThrottlingException (HTTP 400)")),
+            (Some("InternalServerError"), 500, retryable("InternalServerError (HTTP 500)")),
+            (Some("NewInAnotherYear"), 400, retryable("NewInAnotherYear (HTTP 400)")),
+            (None, 503, retryable("HTTP 503 without an error code")),
+        ] {
+            assert_eq!(answered(code, Some("why"), status), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_that_can_quote_the_row_is_left_out() {
+        for (message, shown) in [
+            ("Item size has exceeded the maximum allowed size", true),
+            (
+                "One or more parameter values were invalid: Type mismatch for Index Key price Expected: N Actual: S",
+                true,
+            ),
+            ("The parameter cannot be converted to a numeric value: 4111 1111", false),
+            ("secret: Item size has exceeded the maximum allowed size", false),
+        ] {
+            assert_eq!(without_values(message) == message, shown, "{message}");
+        }
+    }
+
+    #[test]
+    fn only_a_partition_key_of_type_s_alone_fits() {
+        use KeyType::{Hash, Range};
+        use ScalarAttributeType::{N, S};
+        for (keys, expected) in [
+            (vec![("pk", Hash, S)], Ok("pk")),
+            (vec![("row", Hash, S)], Ok("row")),
+            (vec![("id", Hash, N)], Err("the partition key id of type N")),
+            (
+                vec![("pk", Hash, S), ("sk", Range, S)],
+                Err("the partition key pk of type S and the sort key sk of type S"),
+            ),
+            (vec![], Err("no key")),
+        ] {
+            let mut table = TableDescription::builder();
+            for (name, role, of_type) in keys {
+                table = table
+                    .key_schema(KeySchemaElement::builder().attribute_name(name).key_type(role).build().unwrap())
+                    .attribute_definitions(
+                        AttributeDefinition::builder().attribute_name(name).attribute_type(of_type).build().unwrap(),
+                    );
+            }
+            let found = string_partition_key(&table.build());
+            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Lambda events as a Kinesis event source mapping delivers them.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
+const ROLE: &str = "arn:aws:iam::123456789012:role/dsql-view";
+
+/// Kinesis numbers records in steps that only grow, by decimal numbers of 56 digits.
+const FIRST_SEQUENCE_NUMBER: &str = "4966531847260351984703615892614730269483105027164";
+const STEP: u64 = 1_048_583;
+
+/// The sequence number of the record at this place in its shard.
+pub fn sequence_number(place: u64) -> String {
+    format!("{FIRST_SEQUENCE_NUMBER}{:07}", 1_234_567 + (place % 8) * STEP).replace("4966", &format!("{:04}", 4966 + place / 8))
+}
+
+/// A record of a Lambda event.
+#[derive(Debug, Clone)]
+pub struct KinesisRecord {
+    pub shard: u32,
+    pub sequence_number: String,
+    pub partition_key: String,
+    /// Seconds since the epoch.
+    pub arrival: f64,
+    pub data: Vec<u8>,
+}
+
+impl KinesisRecord {
+    /// A record at this place of the first shard.
+    pub fn at(place: u64, data: impl Into<Vec<u8>>) -> Self {
+        Self {
+            shard: 0,
+            sequence_number: sequence_number(place),
+            partition_key: format!("{:032x}", u128::from(place) * 0x9e37_79b9_7f4a_7c15_f39c_c060),
+            arrival: 1_773_843_841.5,
+            data: data.into(),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let shard = format!("shardId-{:012}", self.shard);
+        json!({
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": self.partition_key,
+                "sequenceNumber": self.sequence_number,
+                "data": BASE64_STANDARD.encode(&self.data),
+                "approximateArrivalTimestamp": self.arrival,
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": format!("{shard}:{}", self.sequence_number),
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": ROLE,
+            "awsRegion": "us-east-1",
+            "eventSourceARN": STREAM,
+        })
+    }
+}
+
+/// The Lambda event of a batch.
+pub fn event(records: &[KinesisRecord]) -> Value {
+    json!({ "Records": records.iter().map(KinesisRecord::to_json).collect::<Vec<_>>() })
+}
+
+/// The Lambda event of a batch of these data, numbered from 0.
+pub fn event_of<D: AsRef<[u8]>>(data: impl IntoIterator<Item = D>) -> Value {
+    let records: Vec<KinesisRecord> =
+        (0..).zip(data).map(|(place, data)| KinesisRecord::at(place, data.as_ref())).collect();
+    event(&records)
+}
+
+/// The places of the records that an answer reports, for an event of [`event_of`].
+pub fn reported(answer: &Value) -> Vec<u64> {
+    let failures = answer["batchItemFailures"].as_array().expect("a list of batch item failures");
+    failures
+        .iter()
+        .map(|failure| {
+            let number = failure["itemIdentifier"].as_str().expect("a sequence number");
+            (0..).find(|place| sequence_number(*place) == number).expect("a number of this event")
+        })
+        .collect()
+}

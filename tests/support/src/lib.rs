@@ -1,0 +1,21 @@
+//! What the tests, the benches and the demo run on. It knows the documented contract and nothing of the function's code, so that
+//! both are checked against each other.
+//!
+//! | module | |
+//! |---|---|
+//! | [`dynamodb`] | a DynamoDB of the process's own, and how to read a view in it |
+//! | [`proxy`] | faults between the function and DynamoDB |
+//! | [`runtime_api`] | Lambda's Runtime API around the real binary |
+//! | [`kinesis`] | Lambda events as Kinesis mappings deliver them |
+//! | [`cdc`] | change records as Aurora DSQL writes them, with the attribute values that they shall become |
+//! | [`model`] | the reference model: what a view must hold after a history |
+//!
+//! Every server listens on a free port of the loopback interface and ends when it is dropped.
+
+pub mod cdc;
+pub mod dynamodb;
+pub mod kinesis;
+pub mod model;
+pub mod proxy;
+pub mod runtime_api;
+mod server;

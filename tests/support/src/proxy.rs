@@ -1,0 +1,175 @@
+//! A proxy in front of DynamoDB that makes the faults that a network and a service make.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use crate::server::{Answer, Server, json, serve_http};
+
+/// What happens to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: it reaches DynamoDB, and the answer comes back.
+    None,
+    /// DynamoDB answers this error, and does nothing.
+    Error { status: u16, code: &'static str },
+    /// DynamoDB does what was asked, and answers HTTP 500.
+    ErrorAfterTheWrite,
+    /// The connection is cut before DynamoDB has the request.
+    Cut,
+    /// DynamoDB does what was asked, and the connection is cut before the answer.
+    CutAfterTheWrite,
+    /// DynamoDB takes its time.
+    Delay(Duration),
+}
+
+impl Fault {
+    /// The table's throughput is used up.
+    pub const THROTTLED: Self = Self::Error { status: 400, code: "ProvisionedThroughputExceededException" };
+    /// DynamoDB fails before it does anything.
+    pub const ERROR_BEFORE_THE_WRITE: Self = Self::Error { status: 500, code: "InternalServerError" };
+}
+
+/// One request to DynamoDB.
+#[derive(Debug)]
+pub struct Call {
+    /// The operation, such as `PutItem`.
+    pub operation: String,
+    /// How many calls of the operation came before, all connections together.
+    pub number: usize,
+    /// The body.
+    pub body: Bytes,
+}
+
+type Plan = dyn Fn(&Call) -> Fault + Send + Sync;
+
+/// A proxy whose faults a plan decides, call by call.
+pub struct FaultProxy {
+    server: Server,
+    puts: Arc<AtomicUsize>,
+    in_flight: Arc<Mutex<InFlight>>,
+}
+
+#[derive(Debug, Default)]
+struct InFlight {
+    now: usize,
+    most: usize,
+}
+
+impl FaultProxy {
+    /// Starts a proxy to `upstream` on a free port. Other operations than PutItem pass without asking the plan.
+    pub fn start(upstream: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
+        let upstream: Uri = upstream.parse().expect("the URL of a server");
+        let plan: Arc<Plan> = Arc::new(plan);
+        let puts = Arc::new(AtomicUsize::new(0));
+        let in_flight = Arc::new(Mutex::new(InFlight::default()));
+        let (counted, gauge) = (Arc::clone(&puts), Arc::clone(&in_flight));
+        let server = Server::start(0, move |listener| async move {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            serve_http(listener, move |request| {
+                let (client, upstream, plan) = (client.clone(), upstream.clone(), Arc::clone(&plan));
+                let (puts, gauge) = (Arc::clone(&counted), Arc::clone(&gauge));
+                async move { answer(&client, &upstream, &*plan, &puts, &gauge, request).await }
+            })
+            .await;
+        })
+        .expect("a free loopback port");
+        Self { server, puts, in_flight }
+    }
+
+    /// Where it listens, as a URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    /// How many PutItem calls have come, retries included.
+    pub fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    /// The most PutItem calls that were in flight at a time.
+    pub fn most_in_flight(&self) -> usize {
+        self.in_flight.lock().expect("no holder panics").most
+    }
+}
+
+async fn answer(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    upstream: &Uri,
+    plan: &Plan,
+    puts: &AtomicUsize,
+    gauge: &Mutex<InFlight>,
+    request: Request<Incoming>,
+) -> Answer {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+
+    let is_put = operation == "PutItem";
+    let fault = if is_put {
+        let call = Call { operation, number: puts.fetch_add(1, Ordering::SeqCst), body: body.clone() };
+        plan(&call)
+    } else {
+        Fault::None
+    };
+    let _in_flight = is_put.then(|| Passage::enter(gauge));
+
+    let forward = async || {
+        let mut forwarded = Request::builder().method(head.method.clone()).uri(upstream.clone());
+        for (name, value) in &head.headers {
+            forwarded = forwarded.header(name, value);
+        }
+        let response = client.request(forwarded.body(Full::new(body.clone())).ok()?).await.ok()?;
+        let (head, body) = response.into_parts();
+        Some(Response::from_parts(head, Full::new(body.collect().await.ok()?.to_bytes())))
+    };
+    match fault {
+        Fault::None => forward().await,
+        Fault::Error { status, code } => Some(error(status, code)),
+        Fault::ErrorAfterTheWrite => {
+            forward().await?;
+            Some(error(500, "InternalServerError"))
+        }
+        Fault::Cut => None,
+        Fault::CutAfterTheWrite => {
+            forward().await?;
+            None
+        }
+        Fault::Delay(time) => {
+            tokio::time::sleep(time).await;
+            forward().await
+        }
+    }
+}
+
+fn error(status: u16, code: &str) -> Response<Full<Bytes>> {
+    let kind = format!("com.amazonaws.dynamodb.v20120810#{code}");
+    json(status, serde_json::json!({ "__type": kind, "message": "made by the fault proxy" }).to_string())
+}
+
+/// Counts a request while it is being served.
+struct Passage<'a>(&'a Mutex<InFlight>);
+
+impl<'a> Passage<'a> {
+    fn enter(gauge: &'a Mutex<InFlight>) -> Self {
+        let mut in_flight = gauge.lock().expect("no holder panics");
+        in_flight.now += 1;
+        in_flight.most = in_flight.most.max(in_flight.now);
+        Self(gauge)
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        self.0.lock().expect("no holder panics").now -= 1;
+    }
+}
