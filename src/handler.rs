@@ -13,7 +13,7 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use crate::apply::{Deadline, apply};
 use crate::config::Config;
 use crate::disposition::Disposition;
-use crate::plan::Planner;
+use crate::plan::{Plan, PlannedRecord, Planner};
 use crate::projection::Projector;
 use crate::report::report;
 use crate::telemetry;
@@ -71,19 +71,23 @@ impl<V: View> Handler<V> {
 
     /// Applies a batch, and answers which of its records shall be delivered again.
     pub async fn handle(&self, event: &KinesisEvent, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
-        let plan = self.planner.plan(event.records.iter().map(|record| &*record.kinesis.data.0), SystemTime::now());
-
-        let mut records = plan.records;
-        apply(&self.view, plan.rows, self.write_concurrency, deadline, |record, disposition| {
-            records[record].disposition = disposition;
-        })
-        .await;
-
+        let records = self.process(event, deadline).await;
         telemetry::log_batch(request_id, &event.records, &records);
         let reported = event.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
             Disposition::Reported(_) => Some(delivered.kinesis.sequence_number.as_str()),
             Disposition::Applied | Disposition::Superseded | Disposition::Filtered => None,
         });
         report(reported)
+    }
+
+    /// Applies a batch: what became of each of its records, in their order.
+    pub async fn process(&self, event: &KinesisEvent, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
+        let data = event.records.iter().map(|record| &*record.kinesis.data.0);
+        let Plan { mut records, rows } = self.planner.plan(data, SystemTime::now());
+        apply(&self.view, rows, self.write_concurrency, deadline, |record, disposition| {
+            records[record].disposition = disposition;
+        })
+        .await;
+        records
     }
 }

@@ -65,8 +65,10 @@ impl LocalDynamoDb {
         let mut request = self.client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
         for (name, role, of_type) in key {
             let element = KeySchemaElement::builder().attribute_name(*name).key_type(role.clone()).build();
-            let definition = AttributeDefinition::builder().attribute_name(*name).attribute_type(of_type.clone()).build();
-            request = request.key_schema(element.expect("complete")).attribute_definitions(definition.expect("complete"));
+            let definition =
+                AttributeDefinition::builder().attribute_name(*name).attribute_type(of_type.clone()).build();
+            request =
+                request.key_schema(element.expect("complete")).attribute_definitions(definition.expect("complete"));
         }
         request.send().await.expect("a table that does not exist yet");
     }

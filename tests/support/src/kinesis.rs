@@ -7,13 +7,20 @@ use serde_json::{Value, json};
 const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
 const ROLE: &str = "arn:aws:iam::123456789012:role/dsql-view";
 
-/// Kinesis numbers records in steps that only grow, by decimal numbers of 56 digits.
-const FIRST_SEQUENCE_NUMBER: &str = "4966531847260351984703615892614730269483105027164";
+/// Kinesis numbers the records of a shard by decimal numbers of 56 digits that only grow.
+const SEQUENCE_NUMBER_PREFIX: &str = "4966531847260351984703615892614730269483";
+const FIRST: u64 = 1_234_567;
 const STEP: u64 = 1_048_583;
 
 /// The sequence number of the record at this place in its shard.
 pub fn sequence_number(place: u64) -> String {
-    format!("{FIRST_SEQUENCE_NUMBER}{:07}", 1_234_567 + (place % 8) * STEP).replace("4966", &format!("{:04}", 4966 + place / 8))
+    format!("{SEQUENCE_NUMBER_PREFIX}{:016}", FIRST + place * STEP)
+}
+
+/// The place of the record with a number of [`sequence_number`].
+pub fn place(sequence_number: &str) -> Option<u64> {
+    let number: u64 = sequence_number.strip_prefix(SEQUENCE_NUMBER_PREFIX)?.parse().ok()?;
+    Some(number.checked_sub(FIRST)? / STEP)
 }
 
 /// A record of a Lambda event.
@@ -75,11 +82,6 @@ pub fn event_of<D: AsRef<[u8]>>(data: impl IntoIterator<Item = D>) -> Value {
 /// The places of the records that an answer reports, for an event of [`event_of`].
 pub fn reported(answer: &Value) -> Vec<u64> {
     let failures = answer["batchItemFailures"].as_array().expect("a list of batch item failures");
-    failures
-        .iter()
-        .map(|failure| {
-            let number = failure["itemIdentifier"].as_str().expect("a sequence number");
-            (0..).find(|place| sequence_number(*place) == number).expect("a number of this event")
-        })
-        .collect()
+    let number = |failure: &Value| failure["itemIdentifier"].as_str().and_then(place);
+    failures.iter().map(|failure| number(failure).expect("a sequence number of this event")).collect()
 }

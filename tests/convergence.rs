@@ -1,0 +1,214 @@
+//! The promise: whatever the order, the repetitions, the batches and the number of functions, the view ends as the reference model.
+
+mod harness;
+
+use std::collections::BTreeMap;
+
+use dsql_view::disposition::Disposition;
+use dsql_view_support::cdc::{Change, Layout, Value};
+use dsql_view_support::dynamodb::LocalDynamoDb;
+use dsql_view_support::model::Model;
+use harness::{Function, PLENTY};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
+const TABLES: &str = r#"users(id), "Order Lines"(order_id, "Item Id")"#;
+
+/// A history, and the places in it in the order of their delivery: each at least once.
+#[derive(Debug, Clone)]
+struct Delivery {
+    history: Vec<Change>,
+    order: Vec<usize>,
+    batch: usize,
+}
+
+impl Delivery {
+    fn batches(&self) -> Vec<Vec<String>> {
+        let records: Vec<String> = self.order.iter().map(|place| self.history[*place].record()).collect();
+        records.chunks(self.batch).map(<[String]>::to_vec).collect()
+    }
+}
+
+fn key() -> impl Strategy<Value = (&'static str, Vec<(String, Value)>)> {
+    let id = |name: &str, value: Value| (name.to_owned(), value);
+    prop_oneof![
+        (0..3_i64).prop_map(move |user| ("users", vec![id("id", Value::number(user))])),
+        (0..2_i64, prop_oneof![Just("a"), Just("a#"), Just("%23")]).prop_map(move |(order, item)| {
+            ("Order Lines", vec![id("order_id", Value::number(order)), id("Item Id", Value::text(item))])
+        }),
+    ]
+}
+
+fn column() -> impl Strategy<Value = (String, Value)> {
+    let value = prop_oneof![
+        ".{0,8}".prop_map(Value::text),
+        any::<i64>().prop_map(Value::number),
+        any::<bool>().prop_map(Value::Bool),
+        Just(Value::Null),
+        Just(Value::Number("12345678901234567890.0987654321".to_owned())),
+    ];
+    ("[a-e]", value)
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let row = proptest::collection::btree_map("[a-e]", column().prop_map(|(_, value)| value), 0..4);
+    let layout = prop_oneof![Just(Layout::Documented), Just(Layout::Preview)];
+    (key(), 0..6_u64, proptest::option::weighted(0.7, row), 0..4_u64, layout).prop_map(
+        |((table, key), commit, row, lag, layout)| Change {
+            schema: "public".to_owned(),
+            table: table.to_owned(),
+            key,
+            row: row.map(|row| row.into_iter().collect()),
+            committed: FIRST_COMMIT + commit,
+            lag,
+            layout,
+        },
+    )
+}
+
+/// One transaction changes a row once: a key and a commit name a change.
+fn history() -> impl Strategy<Value = Vec<Change>> {
+    proptest::collection::vec(change(), 1..24).prop_map(|changes| {
+        let named: BTreeMap<(String, u64), Change> =
+            changes.into_iter().map(|change| ((change.view_key(), change.committed), change)).collect();
+        named.into_values().collect()
+    })
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    history().prop_flat_map(|history| {
+        let places = 0..history.len();
+        let repeated = proptest::collection::vec(places.clone(), 0..16);
+        let order = repeated.prop_flat_map(move |repeated| {
+            let all: Vec<usize> = places.clone().chain(repeated).collect();
+            Just(all).prop_shuffle()
+        });
+        (Just(history), order, 1..20_usize).prop_map(|(history, order, batch)| Delivery { history, order, batch })
+    })
+}
+
+/// Runs `check` on many cases, each with a DynamoDB table of its own, and fails with the smallest case that fails.
+fn for_all<S: Strategy>(
+    cases: u32,
+    strategy: &S,
+    check: impl AsyncFn(&S::Value, &LocalDynamoDb) -> Result<(), TestCaseError>,
+) where
+    S::Value: Clone,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let result = runner.run(strategy, |case| {
+        runtime.block_on(async {
+            let db = harness::dynamodb().await;
+            check(&case, &db).await
+        })
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+async fn ends_as_the_model(delivery: &Delivery, db: &LocalDynamoDb) -> Result<(), TestCaseError> {
+    let differences = Model::of(&delivery.history).differences(&harness::items(db).await);
+    prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn any_delivery_of_any_history_ends_in_the_reference_model() {
+    for_all(96, &delivery(), async |delivery, db| {
+        let function = Function::new(&db.endpoint(), TABLES).await;
+        for batch in delivery.batches() {
+            let reported = function.deliver(batch).await;
+            prop_assert!(reported.is_empty(), "reported {reported:?}");
+        }
+        ends_as_the_model(delivery, db).await
+    });
+}
+
+#[test]
+fn two_functions_at_once_end_in_the_reference_model() {
+    for_all(64, &delivery(), async |delivery, db| {
+        let one = Function::new(&db.endpoint(), TABLES).await;
+        let other = Function::new(&db.endpoint(), TABLES).await;
+        let batches = delivery.batches();
+        let deliver_half = async |function: &Function, half: usize| {
+            for batch in batches.iter().skip(half).step_by(2) {
+                assert!(function.deliver(batch).await.is_empty());
+            }
+        };
+        tokio::join!(deliver_half(&one, 0), deliver_half(&other, 1));
+        ends_as_the_model(delivery, db).await
+    });
+}
+
+#[test]
+fn a_history_delivered_again_is_superseded_whole_and_changes_nothing() {
+    for_all(48, &delivery(), async |delivery, db| {
+        let function = Function::new(&db.endpoint(), TABLES).await;
+        for batch in delivery.batches() {
+            function.deliver(batch).await;
+        }
+        let before = harness::items(db).await;
+        for batch in delivery.batches() {
+            let dispositions = function.dispositions(batch, PLENTY).await;
+            prop_assert!(dispositions.iter().all(|end| *end == Disposition::Superseded), "{dispositions:?}");
+        }
+        prop_assert_eq!(before, harness::items(db).await);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_function_that_dies_after_any_batch_loses_nothing() {
+    for_all(32, &(delivery(), any::<prop::sample::Index>()), async |(delivery, death), db| {
+        let batches = delivery.batches();
+        let applied_before_death = death.index(batches.len());
+        let dying = Function::new(&db.endpoint(), TABLES).await;
+        for batch in &batches[..=applied_before_death] {
+            dying.deliver(batch).await;
+        }
+        // Its last answer was lost with it: the next function gets that batch again.
+        let next = Function::new(&db.endpoint(), TABLES).await;
+        for batch in &batches[applied_before_death..] {
+            next.deliver(batch).await;
+        }
+        ends_as_the_model(delivery, db).await
+    });
+}
+
+#[tokio::test]
+async fn late_update_does_not_resurrect_a_deleted_row() {
+    let db = harness::dynamodb().await;
+    let function = Function::new(&db.endpoint(), TABLES).await;
+    let id = || Value::number(7);
+    let insert = Change::upsert("users", id(), FIRST_COMMIT, vec![("name", Value::text("Ada"))]);
+    let update = Change::upsert("users", id(), FIRST_COMMIT + 1, vec![("name", Value::text("Ada Lovelace"))]);
+    let delete = Change::delete("users", id(), FIRST_COMMIT + 2);
+    for change in [&delete, &insert, &update] {
+        assert!(function.deliver([change.record()]).await.is_empty());
+    }
+    let items = harness::items(&db).await;
+    Model::of([&insert, &update, &delete]).assert_equals(&items);
+    assert_eq!(items["public.users#7"]["_deleted"].as_bool(), Ok(&true));
+}
+
+#[tokio::test]
+async fn a_column_that_was_dropped_or_became_null_leaves_the_item() {
+    let db = harness::dynamodb().await;
+    let function = Function::new(&db.endpoint(), TABLES).await;
+    let row = |commit: u64, row| Change::upsert("users", Value::number(7), FIRST_COMMIT + commit, row);
+    let history = [
+        row(0, vec![("name", Value::text("Ada")), ("fax", Value::text("1")), ("note", Value::text("x"))]),
+        row(1, vec![("name", Value::text("Ada")), ("note", Value::Null)]),
+    ];
+    for change in &history {
+        function.deliver([change.record()]).await;
+    }
+    let items = harness::items(&db).await;
+    Model::of(&history).assert_equals(&items);
+    let mut attributes: Vec<&str> = items["public.users#7"].keys().map(String::as_str).collect();
+    attributes.sort_unstable();
+    assert_eq!(attributes, ["_ts_ns", "_tx_id", "id", "name", "pk"]);
+}

@@ -1,0 +1,205 @@
+//! Change records as Aurora DSQL writes them, each with the attribute values that the contract says they become.
+
+use std::fmt::Write;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+/// A column's value, as a change record's JSON has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Text(String),
+    /// The number's JSON text.
+    Number(String),
+    Bool(bool),
+    Null,
+    List(Vec<Value>),
+    Map(Vec<(String, Value)>),
+}
+
+impl Value {
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    pub fn number(number: impl ToString) -> Self {
+        Self::Number(number.to_string())
+    }
+
+    /// Its JSON text.
+    pub fn json(&self) -> String {
+        match self {
+            Self::Text(text) => json_string(text),
+            Self::Number(number) => number.clone(),
+            Self::Bool(value) => value.to_string(),
+            Self::Null => "null".to_owned(),
+            Self::List(values) => format!("[{}]", values.iter().map(Self::json).collect::<Vec<_>>().join(",")),
+            Self::Map(members) => object(members),
+        }
+    }
+
+    /// The attribute that a row's column with this value becomes; a null column none.
+    pub fn attribute(&self) -> Option<AttributeValue> {
+        (*self != Self::Null).then(|| self.nested_attribute())
+    }
+
+    fn nested_attribute(&self) -> AttributeValue {
+        match self {
+            Self::Text(text) => AttributeValue::S(text.clone()),
+            Self::Number(number) if Decimal::of(number).fits_dynamodb() => AttributeValue::N(number.clone()),
+            Self::Number(number) => AttributeValue::S(number.clone()),
+            Self::Bool(value) => AttributeValue::Bool(*value),
+            Self::Null => AttributeValue::Null(true),
+            Self::List(values) => AttributeValue::L(values.iter().map(Self::nested_attribute).collect()),
+            Self::Map(members) => AttributeValue::M(
+                members.iter().map(|(name, value)| (name.clone(), value.nested_attribute())).collect(),
+            ),
+        }
+    }
+
+    fn key_text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            other => other.json(),
+        }
+    }
+}
+
+/// A decimal number's value: its significant digits without zeros at the ends, times ten to a power.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decimal {
+    negative: bool,
+    digits: String,
+    power: i64,
+}
+
+impl Decimal {
+    /// The value of a number as JSON or DynamoDB writes it.
+    pub fn of(text: &str) -> Self {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) =
+            mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa.trim_start_matches('-'), ""));
+        let all = format!("{whole}{fraction}");
+        let kept = all.trim_end_matches('0');
+        let dropped = i64::try_from(all.len() - kept.len()).expect("a short text");
+        let fraction = i64::try_from(fraction.len()).expect("a short text");
+        let digits = kept.trim_start_matches('0').to_owned();
+        if digits.is_empty() {
+            return Self { negative: false, digits, power: 0 };
+        }
+        let exponent: i64 = exponent.parse().expect("an exponent");
+        Self { negative: text.starts_with('-'), digits, power: exponent - fraction + dropped }
+    }
+
+    /// DynamoDB's N holds 38 digits, from 1E-130 to 9.99…E+125.
+    fn fits_dynamodb(&self) -> bool {
+        let count = i64::try_from(self.digits.len()).expect("a short text");
+        self.digits.is_empty() || (count <= 38 && (-130..=125).contains(&(self.power + count - 1)))
+    }
+}
+
+/// Which of the two timestamps of a record is the commit's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// As the documentation has it: `source.ts_ns`; with `type`, and `u` for updates.
+    Documented,
+    /// As preview streams send it: the root's `ts_ns`; without `type`, and `c` for updates.
+    Preview,
+}
+
+/// A committed change of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub schema: String,
+    pub table: String,
+    /// The primary key, in key order.
+    pub key: Vec<(String, Value)>,
+    /// The other columns, or nothing for a deletion.
+    pub row: Option<Vec<(String, Value)>>,
+    /// Nanoseconds since the epoch.
+    pub committed: u64,
+    /// How many nanoseconds later the record was made.
+    pub lag: u64,
+    pub layout: Layout,
+}
+
+impl Change {
+    /// An upsert of a row of `public.<table>` with one key column, `id`.
+    pub fn upsert(table: &str, id: Value, committed: u64, row: Vec<(&str, Value)>) -> Self {
+        Self {
+            schema: "public".to_owned(),
+            table: table.to_owned(),
+            key: vec![("id".to_owned(), id)],
+            row: Some(row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            committed,
+            lag: 98_700_000,
+            layout: Layout::Documented,
+        }
+    }
+
+    /// The deletion of such a row.
+    pub fn delete(table: &str, id: Value, committed: u64) -> Self {
+        Self { row: None, ..Self::upsert(table, id, committed, Vec::new()) }
+    }
+
+    /// The transaction's id; one transaction changes a row once, so the commit tells it.
+    pub fn transaction(&self) -> String {
+        format!("tx{}", self.committed)
+    }
+
+    /// Its record's bytes.
+    pub fn record(&self) -> String {
+        let (kind, update) = match self.layout {
+            Layout::Documented => (r#""type":"full","#, "u"),
+            Layout::Preview => ("", "c"),
+        };
+        let (op, before, after) = match &self.row {
+            Some(row) => (update, "null".to_owned(), object(self.key.iter().chain(row))),
+            None => ("d", object(&self.key), "null".to_owned()),
+        };
+        let processed = self.committed + self.lag;
+        let (source_ts, root_ts) = match self.layout {
+            Layout::Documented => (self.committed, processed),
+            Layout::Preview => (processed, self.committed),
+        };
+        format!(
+            concat!(
+                r#"{{{}"op":"{}","before":{},"after":{},"source":{{"version":"1.0","ts_ms":{},"ts_ns":{},"txId":{},"#,
+                r#""schema":{},"table":{},"db":"postgres","cluster":"kmabugltfmjdaj2siqr2qbxgju"}},"ts_ms":{},"ts_ns":{}}}"#
+            ),
+            kind,
+            op,
+            before,
+            after,
+            source_ts / 1_000_000,
+            source_ts,
+            json_string(&self.transaction()),
+            json_string(&self.schema),
+            json_string(&self.table),
+            root_ts / 1_000_000,
+            root_ts,
+        )
+    }
+
+    /// The view's key of its row.
+    pub fn view_key(&self) -> String {
+        let name = |text: &str| value_in_key(text).replace('.', "%2E");
+        let mut key = format!("{}.{}", name(&self.schema), name(&self.table));
+        for (_, value) in &self.key {
+            write!(key, "#{}", value_in_key(&value.key_text())).expect("writing to a string");
+        }
+        key
+    }
+}
+
+fn value_in_key(text: &str) -> String {
+    text.replace('%', "%25").replace('#', "%23")
+}
+
+fn object<'a>(members: impl IntoIterator<Item = &'a (String, Value)>) -> String {
+    let members = members.into_iter().map(|(name, value)| format!("{}:{}", json_string(name), value.json()));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
