@@ -1,0 +1,188 @@
+//! What becomes of a bad record, kind by kind: each stands between good neighbours, which must be applied, and it alone is
+//! reported, with a reason that says what to look at and shows no value of the row.
+
+mod harness;
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use dsql_view::disposition::{Disposition, Failure};
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::{KEY, LocalDynamoDb};
+use dsql_view_support::model::Model;
+use harness::{Function, PLENTY};
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const SECRET: &str = "4111-1111-1111-1111";
+
+/// A record of `users` with this operation, these images and these timestamps.
+fn record(op: &str, before: &str, after: &str) -> String {
+    format!(
+        concat!(
+            r#"{{"type":"full","op":"{}","before":{},"after":{},"source":{{"version":"1.0","ts_ns":{},"txId":"t","#,
+            r#""schema":"public","table":"users","db":"postgres","cluster":"c"}},"ts_ns":{}}}"#
+        ),
+        op,
+        before,
+        after,
+        COMMIT,
+        COMMIT + 1
+    )
+}
+
+fn upsert(columns: &str) -> String {
+    record("u", "null", &format!(r#"{{"id":2,"card":"{SECRET}"{columns}}}"#))
+}
+
+fn nested(levels: usize) -> String {
+    upsert(&format!(r#","tree":{}0{}"#, "[".repeat(levels), "]".repeat(levels)))
+}
+
+/// Delivers `bad` between two good records, and checks that it alone is reported; its failure.
+async fn deliver_between_good_ones(db: &LocalDynamoDb, function: &Function, bad: &[u8]) -> Failure {
+    let good = [1, 3].map(|id| Change::upsert("users", Value::number(id), COMMIT, vec![("name", Value::text("Ada"))]));
+    let [first, last] = good.each_ref().map(|change| change.record().into_bytes());
+    let batch = [first.as_slice(), bad, last.as_slice()];
+
+    assert_eq!(function.deliver(batch).await, [1], "only the bad record is reported");
+    Model::of(&good).assert_equals(&harness::items(db).await);
+    let mut again = function.dispositions(batch, PLENTY).await;
+    match again.swap_remove(1) {
+        Disposition::Reported(failure) => failure,
+        other => panic!("expected the bad record to be reported, found {other:?}"),
+    }
+}
+
+async fn check(name: &str, bad: impl AsRef<[u8]>, poison: bool, expected: &str) {
+    let db = harness::dynamodb().await;
+    let function = Function::new(&db.endpoint(), "users(id)").await;
+    let failure = deliver_between_good_ones(&db, &function, bad.as_ref()).await;
+    let reason = failure.to_string();
+    assert!(reason.contains(expected), "{name}: the reason is: {reason}\nexpected: {expected}");
+    assert!(!reason.contains(SECRET), "{name}: {reason}");
+    assert_eq!(failure.is_poison(), poison, "{name}: {failure:?}");
+}
+
+#[tokio::test]
+async fn each_kind_of_bad_record_is_reported_alone_with_its_reason() {
+    let long_key = format!(r#"{{"id":"{}"}}"#, "k".repeat(2048));
+    let large = upsert(&format!(r#","text":"{}""#, "x".repeat(409_600)));
+    let timestamps = |with: &str| upsert("").replace(r#""ts_ns":1773843841076494565,"#, with);
+    for (name, bad, expected) in [
+        ("not JSON", SECRET.to_owned(), "is not JSON"),
+        ("nothing at all", String::new(), "is not JSON"),
+        ("cut off", upsert("")[..200].to_owned(), "is not JSON"),
+        ("no envelope", format!(r#"{{"hello":"{SECRET}"}}"#), "expected source to be an object"),
+        ("an array", format!(r#"["{SECRET}"]"#), "expected the record to be an object, found an array"),
+        ("an unknown type", upsert("").replace("full", "snapshot"), "type is not known"),
+        ("no commit timestamp", timestamps(""), "no usable commit timestamp"),
+        (
+            "a commit timestamp of floating point",
+            timestamps(r#""ts_ns":1.773843841076494565e18,"#),
+            "no usable commit timestamp",
+        ),
+        ("a commit timestamp as text", timestamps(r#""ts_ns":"1773843841076494565","#), "no usable commit timestamp"),
+        (
+            "a key column missing",
+            record("u", "null", &format!(r#"{{"card":"{SECRET}"}}"#)),
+            "the key column id is missing",
+        ),
+        ("a key column null", record("u", "null", r#"{"id":null}"#), "the key column id is null"),
+        ("a deleted key column missing", record("d", "{}", "null"), "the key column id is missing"),
+        ("a delete without before", record("d", "null", "null"), "a delete without before"),
+        ("an upsert without after", record("c", r#"{"id":2}"#, "null"), "an upsert without after"),
+        ("an unknown operation without after", record("t", "null", "null"), "an upsert without after"),
+        ("nested deeper than 32", nested(33), "the column tree nests deeper than 32"),
+        ("nested deeper than any stack", nested(500_000), "the column tree nests deeper than 32"),
+        ("a key over 2048 bytes", record("c", "null", &long_key), "the key has 2061 bytes"),
+        ("a deleted key over 2048 bytes", record("d", &long_key, "null"), "the key has 2061 bytes"),
+        (
+            "a column named as the key",
+            upsert(r#","pk":1"#),
+            "the column pk has the name of the view table's partition key",
+        ),
+        ("a column _ts_ns", upsert(r#","_ts_ns":1"#), "the column _ts_ns has the name of an attribute"),
+        ("a column _tx_id", upsert(r#","_tx_id":"x""#), "the column _tx_id"),
+        ("a column _deleted", upsert(r#","_deleted":false"#), "the column _deleted"),
+        ("a column _expires_at", upsert(r#","_expires_at":null"#), "the column _expires_at"),
+        ("an item over 400 KB", large, "DynamoDB takes at most 409600"),
+        ("half a surrogate pair", upsert(r#","text":"\ud800""#), "the column text holds text that is no JSON string"),
+    ] {
+        check(name, bad, true, expected).await;
+    }
+    check("bytes that are no UTF-8", b"\xff\xfe{}", true, "is not JSON").await;
+}
+
+#[tokio::test]
+async fn parts_of_split_changes_are_reported_and_never_dropped() {
+    for (name, part) in [
+        ("a fragment", format!(r#"{{"type":"fragment","chunk_id":"x","index":0,"data":"{SECRET}"}}"#)),
+        ("a main record", upsert("").replace("full", "chunked")),
+        ("a main record of another table", upsert("").replace("full", "chunked").replace("users", "elsewhere")),
+    ] {
+        check(name, part, false, "a part of a change over 9 MiB").await;
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_a_table_that_is_not_configured_is_filtered_whatever_is_wrong_with_it() {
+    let db = harness::dynamodb().await;
+    let function = Function::new(&db.endpoint(), "users(id)").await;
+    let other_table = upsert(r#","_ts_ns":1"#).replace("users", "Users");
+    let other_schema = upsert("").replace("public", "sales");
+    let dispositions = function.dispositions([other_table, other_schema], PLENTY).await;
+    assert_eq!(dispositions, [Disposition::Filtered, Disposition::Filtered]);
+    assert!(harness::items(&db).await.is_empty());
+}
+
+/// A view with an index whose key is a number, so that DynamoDB refuses rows in which it is text.
+async fn view_with_an_index_on_price(db: &LocalDynamoDb) {
+    let key = |name: &str| KeySchemaElement::builder().attribute_name(name).key_type(KeyType::Hash).build().unwrap();
+    let attribute = |name: &str, of_type: ScalarAttributeType| {
+        AttributeDefinition::builder().attribute_name(name).attribute_type(of_type).build().unwrap()
+    };
+    let index = GlobalSecondaryIndex::builder()
+        .index_name("by_price")
+        .key_schema(key("price"))
+        .projection(Projection::builder().projection_type(ProjectionType::All).build())
+        .build()
+        .unwrap();
+    let table = db.client().create_table().table_name("indexed").billing_mode(BillingMode::PayPerRequest);
+    table
+        .key_schema(key(KEY))
+        .attribute_definitions(attribute(KEY, ScalarAttributeType::S))
+        .attribute_definitions(attribute("price", ScalarAttributeType::N))
+        .global_secondary_indexes(index)
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_dynamodb_refuses_is_poison_and_an_older_one_of_the_batch_takes_its_place() {
+    let db = LocalDynamoDb::start();
+    view_with_an_index_on_price(&db).await;
+    let settings = [("SOURCE_TABLES", "users(id)")];
+    let function = Function::with_settings(&db.endpoint(), "indexed", &settings).await;
+    let change = |id: i64, commit: u64, price| {
+        Change::upsert("users", Value::number(id), COMMIT + commit, vec![("price", price)])
+    };
+    let history = [
+        change(1, 0, Value::number("29.99")),
+        change(2, 1, Value::number(1)),
+        change(2, 3, Value::text(SECRET)),
+        change(2, 2, Value::number(2)),
+        change(3, 0, Value::Null),
+    ];
+    let dispositions = function.dispositions(history.iter().map(Change::record), PLENTY).await;
+    let refused = &dispositions[2];
+    let Disposition::Reported(failure @ Failure::Refused(reason)) = refused else { panic!("found {refused:?}") };
+    assert!(failure.is_poison() && reason.contains("Index Key price") && !reason.contains(SECRET), "{reason}");
+    use Disposition::{Applied, Superseded};
+    let expected = [&Applied, &Superseded, refused, &Applied, &Applied];
+    assert_eq!(dispositions.iter().collect::<Vec<_>>(), expected);
+
+    let shown = [&history[0], &history[3], &history[4]];
+    Model::of(shown).assert_equals(&db.items("indexed").await);
+}
