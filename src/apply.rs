@@ -197,8 +197,9 @@ mod tests {
     async fn older_changes_of_a_row_are_superseded_without_a_write() {
         let view = Script::new(1, |_, _| Put::Applied);
         let settled = run(&view, rows(&[("a", &[3, 2, 1]), ("b", &[1])]), 8, 60_000).await;
-        use Disposition::{Applied, Superseded};
-        assert_eq!(settled.into_values().collect::<Vec<_>>(), [Applied, Superseded, Superseded, Applied]);
+        let [applied, superseded] = [Disposition::Applied, Disposition::Superseded];
+        let expected = [applied.clone(), superseded.clone(), superseded, applied];
+        assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
         assert_eq!(*view.asked.borrow(), ["a@3", "b@1"]);
     }
 

@@ -21,13 +21,13 @@ const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
 const WRITE_CONCURRENCY: &str = "WRITE_CONCURRENCY";
 
 /// Longer than any stream keeps its records (365 days); above, a typing error is likelier than a wish.
-const LONGEST_TOMBSTONE_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-const DEFAULT_TOMBSTONE_TTL: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const LONGEST_TOMBSTONE_TTL: Duration = Duration::from_hours(100 * 365 * 24);
+const DEFAULT_TOMBSTONE_TTL: Duration = Duration::from_hours(14 * 24);
 const DEFAULT_WRITE_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const MOST_WRITES_IN_FLIGHT: usize = 1024;
 
 /// The shortest retention of a Kinesis stream: a tombstone that expires earlier can be missed by a late change.
-pub const SHORTEST_STREAM_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+pub const SHORTEST_STREAM_RETENTION: Duration = Duration::from_hours(24);
 
 /// The settings, checked.
 #[derive(Debug, Clone)]

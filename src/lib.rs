@@ -5,6 +5,7 @@
 //! | step | module | |
 //! |---|---|---|
 //! | settings | [`config`] | read once from the environment |
+//! | take in | [`delivery`] | Lambda's event to a batch |
 //! | decode | [`envelope`] | record bytes to a [`change::ChangeEvent`] |
 //! | route | [`plan`] | tables that are not configured are filtered |
 //! | project | [`projection`], [`key`], [`view::attributes`] | change event to item or tombstone, checked against DynamoDB's limits |
@@ -17,10 +18,13 @@
 //! Invariants: only [`apply`](mod@apply), [`view::dynamodb`] and [`handler`] do I/O or read a clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]
+
 pub mod apply;
 pub mod change;
 pub mod coalesce;
 pub mod config;
+pub mod delivery;
 pub mod disposition;
 pub mod envelope;
 pub mod handler;

@@ -4,13 +4,13 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use aws_config::BehaviorVersion;
-use aws_lambda_events::event::kinesis::KinesisEvent;
 use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
+use dsql_view::delivery::Delivery;
 use dsql_view::handler::Handler;
 use dsql_view::telemetry;
 use dsql_view::view::dynamodb::DynamoDbView;
-use lambda_runtime::{LambdaEvent, Runtime, service_fn};
+use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -40,10 +40,16 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         }
     };
     let handler = &handler;
-    let function = service_fn(|event: LambdaEvent<KinesisEvent>| async move {
+    let function = service_fn(|event: LambdaEvent<Delivery>| async move {
         let LambdaEvent { payload, context, .. } = event;
         let deadline = Deadline::of_invocation(context.deadline);
-        Ok::<_, std::convert::Infallible>(handler.handle(&payload, &context.request_id, deadline).await)
+        match payload.into_batch() {
+            Ok(batch) => Ok(handler.handle(&batch, &context.request_id, deadline).await),
+            Err(error) => {
+                tracing::error!(request_id = context.request_id, %error, "no batch");
+                Err(Diagnostic { error_type: "NoKinesisEvent".to_owned(), error_message: error.to_string() })
+            }
+        }
     });
     Runtime::new(function).run().await
 }

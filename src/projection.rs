@@ -86,7 +86,7 @@ impl Projector {
     pub fn project(&self, change: &ChangeEvent<'_>, written_at: SystemTime) -> Result<ViewItem, ProjectionError> {
         let (key, mut attributes) = match change.image {
             RowImage::Upsert(row) => self.row(change.table, row)?,
-            RowImage::Delete(primary_key) => (self.deleted_key(change.table, primary_key)?, HashMap::new()),
+            RowImage::Delete(primary_key) => (deleted_key(change.table, primary_key)?, HashMap::new()),
         };
         if key.len() > LONGEST_KEY {
             return Err(ProjectionError::KeyTooLong { bytes: key.len() });
@@ -133,17 +133,6 @@ impl Projector {
         Ok((key.compose(IMAGE)?, columns))
     }
 
-    fn deleted_key(&self, table: &SourceTable, primary_key: &RawValue) -> Result<String, ProjectionError> {
-        const IMAGE: &str = "before";
-        let mut key = KeyColumns::of(table);
-        attributes::for_each_member(primary_key, |column, value| {
-            key.offer(&column, value);
-            Ok(())
-        })
-        .map_err(|error: Option<ProjectionError>| error.unwrap_or_else(|| not_a_row(primary_key, IMAGE)))?;
-        key.compose(IMAGE)
-    }
-
     fn check_name(&self, column: &str) -> Result<(), ProjectionError> {
         if column == self.key_attribute {
             return Err(ProjectionError::ColumnNamedAsKey { column: column.to_owned() });
@@ -159,6 +148,18 @@ impl Projector {
         let now = written_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.as_secs() + self.tombstone_ttl.as_secs()
     }
+}
+
+/// The key of a deleted row; what else its image holds does not matter.
+fn deleted_key(table: &SourceTable, primary_key: &RawValue) -> Result<String, ProjectionError> {
+    const IMAGE: &str = "before";
+    let mut key = KeyColumns::of(table);
+    attributes::for_each_member(primary_key, |column, value| {
+        key.offer(&column, value);
+        Ok(())
+    })
+    .map_err(|error: Option<ProjectionError>| error.unwrap_or_else(|| not_a_row(primary_key, IMAGE)))?;
+    key.compose(IMAGE)
 }
 
 fn not_a_row(image: &RawValue, name: &'static str) -> ProjectionError {

@@ -169,7 +169,7 @@ async fn a_row_that_dynamodb_refuses_is_poison_and_an_older_one_of_the_batch_tak
         Change::upsert("users", Value::number(id), COMMIT + commit, vec![("price", price)])
     };
     let history = [
-        change(1, 0, Value::number("29.99")),
+        change(1, 0, Value::Number("29.99".to_owned())),
         change(2, 1, Value::number(1)),
         change(2, 3, Value::text(SECRET)),
         change(2, 2, Value::number(2)),
@@ -179,8 +179,8 @@ async fn a_row_that_dynamodb_refuses_is_poison_and_an_older_one_of_the_batch_tak
     let refused = &dispositions[2];
     let Disposition::Reported(failure @ Failure::Refused(reason)) = refused else { panic!("found {refused:?}") };
     assert!(failure.is_poison() && reason.contains("Index Key price") && !reason.contains(SECRET), "{reason}");
-    use Disposition::{Applied, Superseded};
-    let expected = [&Applied, &Superseded, refused, &Applied, &Applied];
+    let (applied, superseded) = (&Disposition::Applied, &Disposition::Superseded);
+    let expected = [applied, superseded, refused, applied, applied];
     assert_eq!(dispositions.iter().collect::<Vec<_>>(), expected);
 
     let shown = [&history[0], &history[3], &history[4]];

@@ -61,6 +61,7 @@ fn change() -> impl Strategy<Value = Change> {
             key,
             row: row.map(|row| row.into_iter().collect()),
             committed: FIRST_COMMIT + commit,
+            transaction: format!("tx{commit}"),
             lag,
             layout,
         },
@@ -92,7 +93,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 fn for_all<S: Strategy>(
     cases: u32,
     strategy: &S,
-    check: impl AsyncFn(&S::Value, &LocalDynamoDb) -> Result<(), TestCaseError>,
+    check: &impl AsyncFn(&S::Value, &LocalDynamoDb) -> Result<(), TestCaseError>,
 ) where
     S::Value: Clone,
 {
@@ -117,7 +118,7 @@ async fn ends_as_the_model(delivery: &Delivery, db: &LocalDynamoDb) -> Result<()
 
 #[test]
 fn any_delivery_of_any_history_ends_in_the_reference_model() {
-    for_all(96, &delivery(), async |delivery, db| {
+    for_all(96, &delivery(), &async |delivery, db| {
         let function = Function::new(&db.endpoint(), TABLES).await;
         for batch in delivery.batches() {
             let reported = function.deliver(batch).await;
@@ -129,7 +130,7 @@ fn any_delivery_of_any_history_ends_in_the_reference_model() {
 
 #[test]
 fn two_functions_at_once_end_in_the_reference_model() {
-    for_all(64, &delivery(), async |delivery, db| {
+    for_all(64, &delivery(), &async |delivery, db| {
         let one = Function::new(&db.endpoint(), TABLES).await;
         let other = Function::new(&db.endpoint(), TABLES).await;
         let batches = delivery.batches();
@@ -145,7 +146,7 @@ fn two_functions_at_once_end_in_the_reference_model() {
 
 #[test]
 fn a_history_delivered_again_is_superseded_whole_and_changes_nothing() {
-    for_all(48, &delivery(), async |delivery, db| {
+    for_all(48, &delivery(), &async |delivery, db| {
         let function = Function::new(&db.endpoint(), TABLES).await;
         for batch in delivery.batches() {
             function.deliver(batch).await;
@@ -162,7 +163,7 @@ fn a_history_delivered_again_is_superseded_whole_and_changes_nothing() {
 
 #[test]
 fn a_function_that_dies_after_any_batch_loses_nothing() {
-    for_all(32, &(delivery(), any::<prop::sample::Index>()), async |(delivery, death), db| {
+    for_all(32, &(delivery(), any::<prop::sample::Index>()), &async |(delivery, death), db| {
         let batches = delivery.batches();
         let applied_before_death = death.index(batches.len());
         let dying = Function::new(&db.endpoint(), TABLES).await;

@@ -156,7 +156,7 @@ impl Decimal {
         };
         let trailing = fraction.bytes().rev().chain(whole.bytes().rev()).take_while(|digit| *digit == b'0').count();
         let digits = whole.len() + fraction.len() - first - trailing;
-        let power = exponent.saturating_add(whole.len() as i64 - 1 - first as i64);
+        let power = exponent.saturating_add(count(whole.len()) - 1 - count(first));
         Self { negative, digits, power }
     }
 
@@ -169,6 +169,11 @@ impl Decimal {
         let after_the_point = self.digits - before_the_point;
         1 + before_the_point.div_ceil(2) + after_the_point.div_ceil(2) + usize::from(self.negative)
     }
+}
+
+/// A count of bytes of a text in memory, of which there are never more than an i64 holds.
+fn count(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The bytes that DynamoDB counts for a value in an item.

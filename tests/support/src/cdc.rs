@@ -21,8 +21,22 @@ impl Value {
         Self::Text(text.into())
     }
 
-    pub fn number(number: impl ToString) -> Self {
-        Self::Number(number.to_string())
+    pub fn number(number: impl Into<i128>) -> Self {
+        Self::Number(number.into().to_string())
+    }
+
+    /// The value of a parsed JSON text; floating-point numbers keep the precision of a double.
+    fn of(json: &serde_json::Value) -> Self {
+        match json {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(value) => Self::Bool(*value),
+            serde_json::Value::Number(number) => Self::Number(number.to_string()),
+            serde_json::Value::String(text) => Self::Text(text.clone()),
+            serde_json::Value::Array(elements) => Self::List(elements.iter().map(Self::of).collect()),
+            serde_json::Value::Object(members) => {
+                Self::Map(members.iter().map(|(name, value)| (name.clone(), Self::of(value))).collect())
+            }
+        }
     }
 
     /// Its JSON text.
@@ -117,6 +131,8 @@ pub struct Change {
     pub row: Option<Vec<(String, Value)>>,
     /// Nanoseconds since the epoch.
     pub committed: u64,
+    /// The transaction's id.
+    pub transaction: String,
     /// How many nanoseconds later the record was made.
     pub lag: u64,
     pub layout: Layout,
@@ -131,6 +147,7 @@ impl Change {
             key: vec![("id".to_owned(), id)],
             row: Some(row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
             committed,
+            transaction: format!("tx{committed}"),
             lag: 98_700_000,
             layout: Layout::Documented,
         }
@@ -141,9 +158,29 @@ impl Change {
         Self { row: None, ..Self::upsert(table, id, committed, Vec::new()) }
     }
 
-    /// The transaction's id; one transaction changes a row once, so the commit tells it.
-    pub fn transaction(&self) -> String {
-        format!("tx{}", self.committed)
+    /// The change that a record holds, if it is one; `primary_key` answers the key columns of the configured tables.
+    ///
+    /// Of the two timestamps the earlier is the commit's.
+    pub fn of_record(record: &str, primary_key: impl Fn(&str, &str) -> Option<Vec<String>>) -> Option<Self> {
+        let record: serde_json::Value = serde_json::from_str(record).ok()?;
+        let source = &record["source"];
+        let (schema, table) = (source["schema"].as_str()?, source["table"].as_str()?);
+        let key_columns = primary_key(schema, table)?;
+        let deleted = record["op"] == "d";
+        let image = record[if deleted { "before" } else { "after" }].as_object()?;
+        let column = |name: &String| (name.clone(), Value::of(&image[name]));
+        let others = image.keys().filter(|name| !key_columns.contains(name));
+        let timestamps = [source["ts_ns"].as_u64()?, record["ts_ns"].as_u64()?];
+        Some(Self {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            key: key_columns.iter().map(column).collect(),
+            row: (!deleted).then(|| others.map(column).collect()),
+            committed: timestamps[0].min(timestamps[1]),
+            transaction: source["txId"].as_str()?.to_owned(),
+            lag: timestamps[0].abs_diff(timestamps[1]),
+            layout: if timestamps[0] <= timestamps[1] { Layout::Documented } else { Layout::Preview },
+        })
     }
 
     /// Its record's bytes.
@@ -172,7 +209,7 @@ impl Change {
             after,
             source_ts / 1_000_000,
             source_ts,
-            json_string(&self.transaction()),
+            json_string(&self.transaction),
             json_string(&self.schema),
             json_string(&self.table),
             root_ts / 1_000_000,

@@ -6,16 +6,20 @@
 //! | [`dynamodb`] | a DynamoDB of the process's own, and how to read a view in it |
 //! | [`proxy`] | faults between the function and DynamoDB |
 //! | [`runtime_api`] | Lambda's Runtime API around the real binary |
+//! | [`events`] | the sample events, and what they are made of |
 //! | [`kinesis`] | Lambda events as Kinesis mappings deliver them |
 //! | [`cdc`] | change records as Aurora DSQL writes them, with the attribute values that they shall become |
 //! | [`model`] | the reference model: what a view must hold after a history |
+//! | [`table`](mod@table) | a view as a table for people |
 //!
 //! Every server listens on a free port of the loopback interface and ends when it is dropped.
 
 pub mod cdc;
 pub mod dynamodb;
+pub mod events;
 pub mod kinesis;
 pub mod model;
 pub mod proxy;
 pub mod runtime_api;
 mod server;
+pub mod table;

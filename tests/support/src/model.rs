@@ -73,7 +73,7 @@ fn expected_item(key: &str, change: &Change) -> Item {
     let mut item = Item::from([
         (KEY.to_owned(), AttributeValue::S(key.to_owned())),
         ("_ts_ns".to_owned(), AttributeValue::N(change.committed.to_string())),
-        ("_tx_id".to_owned(), AttributeValue::S(change.transaction())),
+        ("_tx_id".to_owned(), AttributeValue::S(change.transaction.clone())),
     ]);
     match &change.row {
         Some(row) => {

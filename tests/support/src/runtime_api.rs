@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,6 +17,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::server::{Answer, Server, json, serve_http};
+
+/// A killed process is gone at once; longer, and something holds it that no waiting helps.
+const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// What a function made of an invocation.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +137,17 @@ impl Function {
     /// Its process id.
     pub fn id(&self) -> Option<u32> {
         self.process.id()
+    }
+}
+
+impl Drop for Function {
+    /// Ends the process and waits until it is gone.
+    fn drop(&mut self) {
+        let _ = self.process.start_kill();
+        let started = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) && started.elapsed() < LONGEST_END {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

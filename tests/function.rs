@@ -1,0 +1,206 @@
+//! The function's real binary behind a Lambda Runtime API: its start, its settings, its end, its logs.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::kinesis::{event_of, reported};
+use dsql_view_support::model::Model;
+use dsql_view_support::proxy::{Fault, FaultProxy};
+use dsql_view_support::runtime_api::{Function, Outcome};
+use serde_json::json;
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const VIEW: &str = "view";
+const LONG: Duration = Duration::from_secs(60);
+
+fn start(endpoint: &str, settings: &[(&'static str, &str)]) -> Function {
+    let mut variables = environment(endpoint);
+    variables.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap()
+}
+
+const REQUIRED: [(&str, &str); 2] = [("VIEW_TABLE", VIEW), ("SOURCE_TABLES", "users(id)")];
+
+/// The message with which the function refuses to start, which Lambda, the log and the exit code must all tell.
+async fn refusal(endpoint: &str, settings: &[(&'static str, &str)]) -> String {
+    let mut function = start(endpoint, settings);
+    let status = tokio::time::timeout(LONG, function.ended()).await.expect("the function ends").unwrap();
+    assert!(!status.success(), "{status}");
+    let told = function.init_error().expect("Lambda was told of the error");
+    assert_eq!(told["errorType"], "Runtime.InitError");
+    let message = told["errorMessage"].as_str().unwrap().to_owned();
+    let started = Instant::now();
+    while !function.lines().iter().any(|line| line.contains(&message)) {
+        assert!(started.elapsed() < LONG, "the log does not say {message:?}: {:?}", function.lines());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    message
+}
+
+#[tokio::test]
+async fn wrong_settings_stop_the_function_with_one_message_that_names_them_all() {
+    let db = LocalDynamoDb::start();
+    let message = refusal(&db.endpoint(), &[("TOMBSTONE_TTL", "soon"), ("WRITE_CONCURRENCY", "0")]).await;
+    for expected in [
+        "4 settings are missing or wrong",
+        "VIEW_TABLE is not set",
+        "SOURCE_TABLES is not set",
+        r#"TOMBSTONE_TTL is "soon": expected a length of time"#,
+        r#"WRITE_CONCURRENCY is "0": expected a whole number from 1 to 1024"#,
+    ] {
+        assert!(message.contains(expected), "{message}");
+    }
+    for (source_tables, expected) in [
+        ("users(id), users(id)", "public.users is named twice"),
+        ("users", "has no key columns"),
+        (r#""users(id)"#, "the quotation mark is never closed"),
+    ] {
+        let message = refusal(&db.endpoint(), &[REQUIRED[0], ("SOURCE_TABLES", source_tables)]).await;
+        assert!(message.contains("SOURCE_TABLES") && message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_table_that_is_missing_or_does_not_fit_stops_the_function() {
+    use KeyType::{Hash, Range};
+    use ScalarAttributeType::{N, S};
+    let db = LocalDynamoDb::start();
+    let message = refusal(&db.endpoint(), &REQUIRED).await;
+    assert!(message.contains("there is no table view in this account and region: create it"), "{message}");
+
+    db.create_table("numbers", &[("id", Hash, N)]).await;
+    db.create_table("sorted", &[("pk", Hash, S), ("sk", Range, S)]).await;
+    db.create_table("named_as_a_key", &[("id", Hash, S)]).await;
+    for (table, expected) in [
+        ("numbers", "expected a partition key of type S and no sort key, found the partition key id of type N"),
+        ("sorted", "found the partition key pk of type S and the sort key sk of type S"),
+        ("named_as_a_key", "the key column id of public.users has the name of the view table's partition key"),
+    ] {
+        let message = refusal(&db.endpoint(), &[("VIEW_TABLE", table), REQUIRED[1]]).await;
+        assert!(message.contains("VIEW_TABLE") && message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_down_at_start_is_named_with_what_to_check() {
+    let db = LocalDynamoDb::start();
+    let endpoint = db.endpoint();
+    drop(db);
+    let message = refusal(&endpoint, &REQUIRED).await;
+    for expected in ["no answer on the table view", "AWS_ENDPOINT_URL_DYNAMODB", "onnection refused"] {
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn without_lambda_the_binary_says_what_it_is() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_dsql-view")).env_clear().output().unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("a function for AWS Lambda") && message.contains("make demo"), "{message}");
+}
+
+#[tokio::test]
+async fn any_name_of_the_partition_key_will_do() {
+    let db = LocalDynamoDb::start();
+    db.create_table(VIEW, &[("row", KeyType::Hash, ScalarAttributeType::S)]).await;
+    let mut function = start(&db.endpoint(), &REQUIRED);
+    let change =
+        Change::upsert("users", Value::number(7), COMMIT, vec![("pk", Value::text("a column like any other"))]);
+    let answer = function.invoke(event_of([change.record()]).to_string(), LONG).await.response();
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+    let found = db.client().scan().table_name(VIEW).send().await.unwrap().items.unwrap();
+    assert_eq!(found[0]["row"].as_s().unwrap(), "public.users#7");
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_kinesis_event_fails_and_the_next_one_is_served() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let mut function = start(&db.endpoint(), &REQUIRED);
+    for event in [r#"{"hello":"world"}"#, r#"{"Records":[{"body":"a queue's message"}]}"#, "[]"] {
+        let outcome = function.invoke(event, LONG).await;
+        assert!(matches!(outcome, Outcome::Error(_)), "{event}: {outcome:?}");
+    }
+    let change = Change::upsert("users", Value::number(7), COMMIT, vec![]);
+    let answer = function.invoke(event_of([change.record()]).to_string(), LONG).await.response();
+    assert!(reported(&answer).is_empty());
+}
+
+#[tokio::test]
+async fn an_invocation_that_runs_out_of_time_answers_with_what_is_left() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(Duration::from_millis(300)));
+    let mut function = start(&proxy.endpoint(), &[REQUIRED[0], REQUIRED[1], ("WRITE_CONCURRENCY", "2")]);
+    let history: Vec<Change> = (0..60)
+        .map(|id| Change::upsert("users", Value::number(id), COMMIT, vec![("name", Value::text("Ada"))]))
+        .collect();
+    let event = event_of(history.iter().map(Change::record)).to_string();
+
+    let mut rounds = 0;
+    let mut left = history.len() as u64;
+    while left > 0 {
+        // Lambda ends the function after three seconds; its answer comes before.
+        let answer = function.invoke(event.clone(), Duration::from_secs(3)).await.response();
+        let still = reported(&answer).len() as u64;
+        // What was applied is superseded at once next time, and a slow DynamoDB takes as long to say so: the view is what grows.
+        let shown = db.items(VIEW).await.len() as u64;
+        assert!(shown >= history.len() as u64 - still, "{shown} shown, {still} reported");
+        rounds += 1;
+        if rounds == 1 {
+            assert!(still > 0, "nothing was left after three seconds");
+            break;
+        }
+        left = still;
+    }
+    drop(function);
+    let mut in_time = start(&db.endpoint(), &REQUIRED);
+    assert!(reported(&in_time.invoke(event, LONG).await.response()).is_empty());
+    Model::of(&history).assert_equals(&db.items(VIEW).await);
+}
+
+#[tokio::test]
+async fn no_row_s_value_reaches_the_logs_at_the_most_detailed_level() {
+    const SECRET: &str = "4111-1111-1111-1111";
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let proxy =
+        FaultProxy::start(
+            &db.endpoint(),
+            |call| {
+                if call.number % 2 == 0 { Fault::ErrorAfterTheWrite } else { Fault::None }
+            },
+        );
+    let settings = [REQUIRED[0], REQUIRED[1], ("AWS_LAMBDA_LOG_LEVEL", "TRACE"), ("RUST_LOG", "trace")];
+    for format in ["JSON", "Text"] {
+        let mut all = settings.to_vec();
+        all.push(("AWS_LAMBDA_LOG_FORMAT", format));
+        let mut function = start(&proxy.endpoint(), &all);
+        let good = Change::upsert("users", Value::text(SECRET), COMMIT, vec![("card", Value::text(SECRET))]).record();
+        let batch = [
+            good.clone(),
+            good.replace(r#""op":"u""#, r#""op":"d""#),
+            good[..good.len() - 40].to_owned(),
+            good.replace(r#""id""#, r#""_ts_ns""#),
+            good.replace(r#""card""#, r#""pk""#),
+            good.replace(r#""ts_ns":"#, &format!(r#""ts_ns":"{SECRET}","x":"#)),
+            SECRET.to_owned(),
+        ];
+        let answer = function.invoke(event_of(&batch).to_string(), LONG).await.response();
+        assert_eq!(reported(&answer), [1, 2, 3, 4, 5, 6]);
+        // A second invocation, so that the first one's lines are all read; and one that does not parse.
+        function.invoke(event_of(&batch).to_string(), LONG).await.response();
+        function.invoke(format!(r#"{{"Records":[{{"kinesis":"{SECRET}"}}]}}"#), LONG).await;
+        let secret_in_base64 = "NDExMS0xMTExLTExMTEtMTExM";
+        let lines = function.lines();
+        assert!(lines.iter().any(|line| line.contains("batch")), "{lines:?}");
+        for line in &lines {
+            let shown = line.contains(SECRET) || line.contains(secret_in_base64);
+            assert!(!shown, "a value of the row is in the log: {line}");
+        }
+    }
+}
