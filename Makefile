@@ -133,7 +133,8 @@ $(VENV)/bin/python3:
 
 $(VENV)/cargo-lambda: | $(VENV)/bin/python3
 	@command -v cargo-lambda || { echo "Installing cargo-lambda into $(VENV)"; \
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION); }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION) && \
+	ln -sf "$$($(VENV)/bin/python3 -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig" $(VENV)/bin/zig; }
 	@touch $@
 
 $(VENV)/sam: | $(VENV)/bin/python3
