@@ -43,7 +43,8 @@ test: ## Run all tests
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
 	$(call say,Building in the release profile. The first time takes some minutes.)
-	cargo bench --locked --bench pipeline
+	cargo build --locked --release --bin dsql-view --example bare_function
+	cargo bench --locked --bench pipeline --bench function
 
 .PHONY: events
 events: ## Write events/*.json anew from events/source/

@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::server::{Answer, Server, json, serve_http};
 
@@ -50,6 +50,7 @@ pub struct Function {
     invocations: mpsc::UnboundedSender<Invocation>,
     api: Arc<Shared>,
     count: u64,
+    started: Instant,
     _server: Server,
 }
 
@@ -65,6 +66,8 @@ struct Shared {
     running: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
     init_error: Mutex<Option<Value>>,
     lines: Mutex<Vec<String>>,
+    /// When it first asked for an invocation.
+    ready: watch::Sender<Option<Instant>>,
 }
 
 impl Function {
@@ -96,10 +99,11 @@ impl Function {
         for (name, value) in environment {
             command.env(name.as_ref(), value.as_ref());
         }
+        let started = Instant::now();
         let mut process = command.spawn()?;
         collect_lines(process.stdout.take(), &api);
         collect_lines(process.stderr.take(), &api);
-        Ok(Self { process, invocations, api, count: 0, _server: server })
+        Ok(Self { process, invocations, api, count: 0, started, _server: server })
     }
 
     /// Invokes the function with an event; Lambda would end it after `timeout`.
@@ -117,6 +121,13 @@ impl Function {
             status = self.process.wait() => Outcome::Ended(status.expect("a process of our own")),
             () = tokio::time::sleep(timeout) => Outcome::TimedOut,
         }
+    }
+
+    /// Waits until it first asks for an invocation: how long it took from the start of the process.
+    pub async fn ready(&self) -> Duration {
+        let mut ready = self.api.ready.subscribe();
+        let at = *ready.wait_for(Option::is_some).await.expect("the Runtime API runs");
+        at.unwrap_or_else(Instant::now).duration_since(self.started)
     }
 
     /// Waits for the process to end by itself.
@@ -171,6 +182,7 @@ async fn answer(api: Arc<Shared>, next: Next, request: Request<Incoming>) -> Ans
     let steps: Vec<&str> = path.split('/').collect();
     match (method, steps.as_slice()) {
         (Method::GET, ["invocation", "next"]) => {
+            api.ready.send_if_modified(|ready| ready.replace(ready.unwrap_or_else(Instant::now)).is_none());
             let invocation = next.lock().await.recv().await?;
             let response = Response::builder()
                 .header("Lambda-Runtime-Aws-Request-Id", &invocation.id)

@@ -1,0 +1,83 @@
+//! The pipeline without the network: from the bytes of a Lambda event to the requests for DynamoDB, per record.
+
+use std::hint::black_box;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use dsql_view::config::TimestampPlace;
+use dsql_view::delivery::Delivery;
+use dsql_view::plan::Planner;
+use dsql_view::projection::Projector;
+use dsql_view::view::dynamodb::{self, DynamoDbView};
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
+use dsql_view_support::kinesis;
+
+/// One record, a usual batch, and what an event of 6 MB holds.
+const BATCHES: [u64; 3] = [1, 100, 5000];
+
+fn planner() -> Planner {
+    Planner {
+        source_tables: "order_items(id)".parse().expect("a list of tables"),
+        commit_timestamp: TimestampPlace::default(),
+        projector: Projector { key_attribute: "pk".to_owned(), tombstone_ttl: Duration::from_secs(1_209_600) },
+    }
+}
+
+/// Rows as applications have them; a record is some 430 bytes.
+fn event(records: u64) -> Vec<u8> {
+    let record = |id: u64| {
+        let columns = vec![
+            ("order_id", Value::number(1_000 + id / 3)),
+            ("product", Value::text(format!("A product with a name, number {id}"))),
+            ("price", Value::text("29.99")),
+            ("quantity", Value::number(5)),
+            ("gift", Value::Bool(false)),
+            ("note", Value::Null),
+            ("created_at", Value::number(1_773_843_841_048_727_i64)),
+        ];
+        Change::upsert("order_items", Value::number(id), 1_773_843_841_076_494_565 + id, columns).record()
+    };
+    kinesis::event_of((0..records).map(record)).to_string().into_bytes()
+}
+
+fn requests(planner: &Planner, view: &DynamoDbView, event: &[u8]) -> Vec<PutItemFluentBuilder> {
+    let delivery: Delivery = serde_json::from_slice(event).expect("an event");
+    let batch = delivery.into_batch().expect("a batch");
+    let plan = planner.plan(batch.records.iter().map(|record| &*record.kinesis.data.0), SystemTime::UNIX_EPOCH);
+    plan.rows.into_iter().flatten().map(|candidate| view.request(candidate.item)).collect()
+}
+
+fn pipeline(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let db = LocalDynamoDb::start();
+    runtime.block_on(db.create_view("view"));
+    let client = dynamodb::client(&sdk_config(&db.endpoint()));
+    let view = runtime.block_on(DynamoDbView::open(client, "view".to_owned())).expect("a view");
+    let planner = planner();
+
+    let mut group = criterion.benchmark_group("event bytes to requests");
+    for records in BATCHES {
+        let event = event(records);
+        assert_eq!(requests(&planner, &view, &event).len() as u64, records);
+        group.throughput(Throughput::Elements(records));
+        group.bench_with_input(BenchmarkId::from_parameter(records), &event, |bencher, event| {
+            bencher.iter(|| requests(&planner, &view, black_box(event)));
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("of which parsing the event");
+    for records in BATCHES {
+        let event = event(records);
+        group.throughput(Throughput::Elements(records));
+        group.bench_with_input(BenchmarkId::from_parameter(records), &event, |bencher, event| {
+            bencher.iter(|| serde_json::from_slice::<Delivery>(black_box(event)).expect("an event"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pipeline);
+criterion_main!(benches);
