@@ -44,7 +44,10 @@ test: ## Run all tests
 bench: ## Measure the pipeline, the binary and its start
 	$(call say,Building in the release profile. The first time takes some minutes.)
 	cargo build --locked --release --bin dsql-view --example bare_function
-	cargo bench --locked --bench pipeline --bench function
+	cargo bench --locked --bench function
+	@printf '  as in a zip                       %s and %s bytes\n' $$(for binary in dsql-view examples/bare_function; do \
+	gzip -9 -c target/release/$$binary | wc -c; done)
+	cargo bench --locked --bench pipeline
 
 .PHONY: events
 events: ## Write events/*.json anew from events/source/
@@ -89,7 +92,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-demo check-invoke ## Everything that CI runs
+ci: format lint test stale-events template deny check-demo check-invoke check-build ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -128,6 +131,13 @@ check-demo:
 check-invoke: $(VENV)/cargo-lambda
 	$(call say,One invocation by cargo-lambda)
 	.ci/check-invoke
+
+# For the processor of this machine: the other one's Rust target may not be there.
+.PHONY: check-build
+check-build: $(VENV)/cargo-lambda $(VENV)/sam
+	$(call say,sam build)
+	ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64) sam build
+	test -x .aws-sam/build/ViewFunction/bootstrap
 
 $(VENV)/bin/python3:
 	python3 -m venv $(VENV)

@@ -10,7 +10,7 @@ use dsql_view_support::kinesis;
 use dsql_view_support::runtime_api::Function;
 
 const RUNS: usize = 31;
-const FULL_PAYLOADS: usize = 10;
+const FULL_PAYLOADS: usize = 40;
 /// What fills an event of 6 MB.
 const RECORDS: u64 = 6200;
 
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let started = Instant::now();
         let answer = running.invoke(event, Duration::from_secs(300)).await.response();
         assert!(kinesis::reported(&answer).is_empty(), "records were reported");
-        if [0, FULL_PAYLOADS - 1].contains(&round) {
+        if [1, 10, 20, FULL_PAYLOADS].contains(&(round + 1)) {
             let took = started.elapsed();
             println!(
                 "  after payload {:<3}                 {:>6.1} MB resident at most, {took:.1?}",

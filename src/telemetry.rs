@@ -43,6 +43,9 @@ fn level(setting: Option<&str>) -> LevelFilter {
     }
 }
 
+/// A batch of broken records can break in as many ways as it has records; so many are told apart in the log.
+const MOST_CLASSES: usize = 20;
+
 /// The records of a batch that failed in the same way.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct FailureClass {
@@ -68,7 +71,11 @@ pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[
         reported = counts.reported,
         "batch"
     );
-    for (class, numbers) in failure_classes(delivered, records) {
+    let classes = failure_classes(delivered, records);
+    if classes.len() > MOST_CLASSES {
+        tracing::warn!(request_id, ways = classes.len(), shown = MOST_CLASSES, "records failed in many ways");
+    }
+    for (class, numbers) in classes.into_iter().take(MOST_CLASSES) {
         tracing::warn!(
             request_id,
             shard = shard(delivered),

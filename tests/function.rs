@@ -96,6 +96,16 @@ async fn an_endpoint_that_is_down_at_start_is_named_with_what_to_check() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_does_not_answer_is_named_before_lambda_loses_patience() {
+    // The kernel accepts the connection, and nobody reads from it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let started = Instant::now();
+    let message = refusal(&format!("http://{}", silent.local_addr().unwrap()), &REQUIRED).await;
+    assert!(message.contains("no answer on the table view"), "{message}");
+    assert!(started.elapsed() < Duration::from_secs(10), "after {:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn without_lambda_the_binary_says_what_it_is() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_dsql-view")).env_clear().output().unwrap();
     assert!(!output.status.success());

@@ -28,6 +28,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Lambda ends a function that is not ready after ten seconds; its reason must be told before.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Throttling lasts for moments: many short waits beat the SDK's few long ones.
 const MOST_ATTEMPTS: u32 = 8;
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
@@ -71,19 +74,22 @@ pub fn client(sdk_config: &SdkConfig) -> Client {
         .with_max_attempts(MOST_ATTEMPTS)
         .with_initial_backoff(FIRST_BACKOFF)
         .with_max_backoff(LONGEST_BACKOFF);
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build();
     // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound them.
     let partition = RetryPartition::custom("dsql-view").token_bucket(TokenBucket::unlimited()).build();
     let config = aws_sdk_dynamodb::config::Builder::from(sdk_config)
         .retry_config(retry)
         .retry_partition(partition)
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(OPERATION_TIMEOUT))
         .build();
     Client::from_conf(config)
+}
+
+fn timeouts(operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(operation)
+        .build()
 }
 
 impl DynamoDbView {
@@ -92,7 +98,9 @@ impl DynamoDbView {
     /// # Errors
     /// The table is missing or does not fit, or DynamoDB does not say.
     pub async fn open(client: Client, table: String) -> Result<Self, OpenError> {
-        let described = match client.describe_table().table_name(&table).send().await {
+        let in_time = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts(OPENING_TIMEOUT));
+        let request = client.describe_table().table_name(&table).customize().config_override(in_time);
+        let described = match request.send().await {
             Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
             Err(error) => return Err(not_described(table, &error)),
         };
