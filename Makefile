@@ -12,6 +12,10 @@ VIEW_TABLE ?= dsql-view
 LAMBDA_PORT ?= 9000
 EVENT ?= events/01-insert.json
 
+# What `make watch` keeps; give your own tables to keep others than the sample events have.
+SOURCE_TABLES ?= $(shell cat events/source-tables.txt)
+export SOURCE_TABLES
+
 # What comes from PyPI goes into a virtual environment of the project's own.
 VENV := .venv
 CARGO_LAMBDA_VERSION := 1.9.2
@@ -53,6 +57,10 @@ bench: ## Measure the pipeline, the binary and its start
 events: ## Write events/*.json anew from events/source/
 	cargo run --quiet --locked --example events
 
+.PHONY: event
+event: ## Make a Lambda event, TO=….json, of your own change records, FROM=….json
+	@cargo run --quiet --locked --example events -- "$(FROM)" "$(TO)"
+
 .PHONY: dynamodb
 dynamodb: ## Serve a local DynamoDB with an empty view until Ctrl-C
 	$(call say,Building a local DynamoDB. The first time takes some minutes.)
@@ -65,9 +73,10 @@ view: ## Show the view that `make dynamodb` holds
 
 .PHONY: watch
 watch: $(VENV)/cargo-lambda ## Serve the function by `cargo lambda watch`, on the view of `make dynamodb`
-	VIEW_TABLE=$(VIEW_TABLE) SOURCE_TABLES="$$(cat events/source-tables.txt)" \
-	AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:$(DYNAMODB_PORT) AWS_REGION=us-east-1 \
-	AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local \
+	VIEW_TABLE=$(VIEW_TABLE) \
+	AWS_ENDPOINT_URL_DYNAMODB=$${AWS_ENDPOINT_URL_DYNAMODB:-http://127.0.0.1:$(DYNAMODB_PORT)} AWS_REGION=$${AWS_REGION:-us-east-1} \
+	AWS_ACCESS_KEY_ID=$${AWS_ACCESS_KEY_ID:-local} AWS_SECRET_ACCESS_KEY=$${AWS_SECRET_ACCESS_KEY:-local} \
+	NO_PROXY=127.0.0.1,localhost,$$NO_PROXY no_proxy=127.0.0.1,localhost,$$no_proxy \
 	cargo lambda watch --bin dsql-view --invoke-address 127.0.0.1 --invoke-port $(LAMBDA_PORT)
 
 .PHONY: invoke
@@ -77,14 +86,13 @@ invoke: $(VENV)/cargo-lambda ## Invoke the watched function with EVENT=events/�
 .PHONY: build
 build: $(VENV)/cargo-lambda ## Build the function for Lambda with cargo-lambda, for ARCH
 	$(call say,Building the function for $(ARCH) in the release profile. The first time takes some minutes.)
-	cargo lambda build --locked --release --bin dsql-view --output-format zip $(if $(filter arm64,$(ARCH)),--arm64)
-	@ls -l target/lambda/dsql-view/bootstrap.zip
+	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64)
 
 # `sam build` calls this with ARTIFACTS_DIR set.
 .PHONY: build-ViewFunction
 build-ViewFunction: $(VENV)/cargo-lambda
-	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64)
-	cp target/lambda/dsql-view/bootstrap $(ARTIFACTS_DIR)/bootstrap
+	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64) \
+	--lambda-dir "$(ARTIFACTS_DIR)" --flatten dsql-view
 
 .PHONY: deploy
 deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what it needs the first time
@@ -138,12 +146,15 @@ check-build: $(VENV)/cargo-lambda $(VENV)/sam
 	$(call say,sam build)
 	ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64) sam build
 	test -x .aws-sam/build/ViewFunction/bootstrap
+	cargo lambda deploy dsql-view --dry --binary-path .aws-sam/build/ViewFunction/bootstrap --region us-east-1 \
+	--memory 512 --timeout 60 --env-file function.env.example --log-retention 30 --output-format json
 
 $(VENV)/bin/python3:
 	python3 -m venv $(VENV)
 
-$(VENV)/cargo-lambda: | $(VENV)/bin/python3
-	@command -v cargo-lambda || { echo "Installing cargo-lambda into $(VENV)"; \
+$(VENV)/cargo-lambda:
+	@mkdir -p $(VENV)
+	@command -v cargo-lambda || { echo "Installing cargo-lambda into $(VENV)" && $(MAKE) --no-print-directory $(VENV)/bin/python3 && \
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION) && \
 	ln -sf "$$($(VENV)/bin/python3 -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig" $(VENV)/bin/zig; }
 	@touch $@

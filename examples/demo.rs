@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dsql_view::config::SourceTables;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{self, LocalDynamoDb};
 use dsql_view_support::events::{self, Expected, Sample};
-use dsql_view_support::kinesis::{self, KinesisRecord};
+use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::model::Model;
 use dsql_view_support::runtime_api::{Function, Outcome};
 use dsql_view_support::table;
@@ -161,28 +161,8 @@ async fn invoke(function: &mut Function, sample: &Sample, invocation: usize) -> 
             return Err(format!("the function did not answer: {other:?}\n{}", function.lines().join("\n")).into());
         }
     };
-    let log = batch_line(function, invocation).await.ok_or("the function logged no line for the batch")?;
-    let count = |name: &str| log[name].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-    let first = sample.kinesis_records().first().and_then(|record| kinesis::place(&record.sequence_number));
-    let place = |reported: u64| usize::try_from(reported - first.unwrap_or_default());
-    let reported = kinesis::reported(&answer).into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    let found =
-        Expected { applied: count("applied"), superseded: count("superseded"), filtered: count("filtered"), reported };
-    Ok(Answer { json: answer.to_string(), found })
-}
-
-/// The log line of the n-th batch; the line is written before the answer, but read from a pipe of its own.
-async fn batch_line(function: &Function, invocation: usize) -> Option<Value> {
-    let started = Instant::now();
-    while started.elapsed() < TIMEOUT {
-        let lines = function.lines();
-        let logs = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        if let Some(line) = logs.filter(|log| log["message"] == "batch").nth(invocation - 1) {
-            return Some(line);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    None
+    let log = function.log_line("batch", invocation).await.ok_or("the function logged no line for the batch")?;
+    Ok(Answer { json: answer.to_string(), found: Expected::found(sample, &answer, &log) })
 }
 
 fn counts(found: &Expected) -> String {

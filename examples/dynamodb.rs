@@ -20,7 +20,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "serve" => serve(port, view).await,
         "show" => {
             let client = Client::new(&sdk_config(&format!("http://127.0.0.1:{port}")));
-            println!("{}", table::render(&items(&client, view).await));
+            let items = items(&client, view).await.map_err(|error| {
+                format!("the view on port {port} cannot be read; is `make dynamodb` running? {error}")
+            })?;
+            println!("{}", table::render(&items));
             Ok(())
         }
         other => Err(format!("expected serve or show, found {other}").into()),

@@ -185,6 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_what_is_listed() {
+        let read = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let lookup = |name: &str| {
+            read.borrow_mut().insert(name.to_owned());
+            None
+        };
+        assert!(Config::from_variables(lookup).is_err());
+        assert_eq!(read.into_inner(), VARIABLES.map(str::to_owned).into());
+    }
+
+    #[test]
     fn every_problem_is_named_in_one_message() {
         let message = config(&[
             ("VIEW_TABLE", "  "),

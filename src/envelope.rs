@@ -25,8 +25,8 @@ pub enum Envelope<'a> {
 pub struct FullRecord<'a> {
     schema: Cow<'a, str>,
     table: Cow<'a, str>,
-    transaction: Option<Cow<'a, str>>,
-    operation: Cow<'a, str>,
+    transaction: Option<&'a RawValue>,
+    operation: Option<&'a RawValue>,
     before: Option<&'a RawValue>,
     after: Option<&'a RawValue>,
     source_ts_ns: Option<&'a RawValue>,
@@ -102,8 +102,8 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     Ok(Envelope::Full(FullRecord {
         schema: text(present(source.schema, "source.schema", "a string")?, "source.schema")?,
         table: text(present(source.table, "source.table", "a string")?, "source.table")?,
-        transaction: source.transaction.map(|id| text(id, "source.txId")).transpose()?,
-        operation: text(present(record.op, "op", "a string")?, "op")?,
+        transaction: source.transaction,
+        operation: record.op,
         before: record.before,
         after: record.after,
         source_ts_ns: source.ts_ns,
@@ -125,16 +125,18 @@ impl<'a> FullRecord<'a> {
     /// The change, of the `table` that the record was routed to.
     ///
     /// # Errors
-    /// The commit timestamp is not usable at `place`, or the image that the operation needs is missing.
+    /// The operation is missing, the commit timestamp is not usable at `place`, or the image that the operation needs is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
+        let operation = text(present(self.operation, "op", "a string")?, "op")?;
+        let transaction = self.transaction.map(|id| text(id, "source.txId")).transpose()?;
         let committed = self.committed(place)?;
         // Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an upsert.
-        let image = if self.operation == "d" {
+        let image = if operation == "d" {
             RowImage::Delete(self.before.ok_or(DecodeError::DeleteWithoutBefore)?)
         } else {
             RowImage::Upsert(self.after.ok_or(DecodeError::UpsertWithoutAfter)?)
         };
-        Ok(ChangeEvent { table, committed, transaction: self.transaction, image })
+        Ok(ChangeEvent { table, committed, transaction, image })
     }
 
     /// `earliest` needs both timestamps: with one alone nobody can tell whether it is the commit's or the later one of the two,
@@ -340,6 +342,22 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_or_a_transaction_that_is_no_text_is_no_envelope() {
+        let record = upsert(COMMIT, LATER);
+        for (from, to, expected) in [
+            (r#""op":"c","#, "", "expected op to be a string, found none"),
+            (r#""op":"c""#, r#""op":1"#, "expected op to be a string, found a number"),
+            (r#""txId":"t1""#, r#""txId":["secret"]"#, "expected source.txId to be a string, found an array"),
+        ] {
+            let error =
+                with_change(&record.replace(from, to), TimestampPlace::Earliest, |_| ()).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+        }
+        let without = record.replace(r#","txId":"t1""#, "");
+        assert_eq!(with_change(&without, TimestampPlace::Earliest, |change| change.transaction.is_none()), Ok(true));
+    }
+
+    #[test]
     fn a_type_is_full_when_absent_and_parts_are_recognised_without_a_source() {
         let full = upsert(COMMIT, LATER);
         for record in
@@ -375,7 +393,6 @@ mod tests {
             (r#"{"source":"secret"}"#, "expected source to be an object, found a string"),
             (r#"{"source":{"table":"users"}}"#, "expected source.schema to be a string, found none"),
             (r#"{"source":{"schema":"public","table":7}}"#, "expected source.table to be a string, found a number"),
-            (r#"{"source":{"schema":"public","table":"users"}}"#, "expected op to be a string, found none"),
             (r#"{"type":["secret"]}"#, "expected type to be a string, found an array"),
             (r#"{"op":"secret","op":"secret"}"#, "stands there twice"),
             (r#"{"source":{"schema":"\ud800","table":"secret"}}"#, "or is no JSON"),

@@ -41,6 +41,8 @@ fn push_escaped(to: &mut String, text: &str, structural: &[char]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn compose(schema: &str, table: &str, values: &[&str]) -> String {
@@ -62,6 +64,34 @@ mod tests {
             ("public", "t", &["grün#", "%2E"][..], "public.t#grün%23#%252E"),
         ] {
             assert_eq!(compose(schema, table, values), key);
+        }
+    }
+
+    /// A row: schema, table, values of its key, made of so few characters that two of them often look alike.
+    fn row() -> impl Strategy<Value = (String, String, Vec<String>)> {
+        ("[%#.2a]{1,3}", "[%#.5a]{1,3}", proptest::collection::vec("[%#.235Ea]{0,4}", 1..3))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn two_rows_share_a_key_only_if_they_are_the_same(a in row(), b in row()) {
+            let key = |(schema, table, values): &(String, String, Vec<String>)| {
+                compose(schema, table, &values.iter().map(String::as_str).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(key(&a) == key(&b), a == b);
+        }
+
+        #[test]
+        fn a_key_tells_its_row(row in row()) {
+            let (schema, table, values) = &row;
+            let key = compose(schema, table, &values.iter().map(String::as_str).collect::<Vec<_>>());
+            let plain = |text: &str| text.replace("%2E", ".").replace("%23", "#").replace("%25", "%");
+            let mut parts = key.split('#');
+            let (found_schema, found_table) = parts.next().and_then(|name| name.split_once('.')).unwrap();
+            let found = (plain(found_schema), plain(found_table), parts.map(plain).collect::<Vec<_>>());
+            prop_assert_eq!(found, row);
         }
     }
 }

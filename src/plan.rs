@@ -126,9 +126,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_table_that_is_not_configured_does_not_matter() {
-        let broken = r#"{"op":"d","source":{"schema":"public","table":"orders"}}"#;
         let planner = planner();
-        let plan = planner.plan([broken.as_bytes()], SystemTime::UNIX_EPOCH);
-        assert_eq!(plan.records[0].disposition, Disposition::Filtered);
+        for broken in [
+            r#"{"op":"d","source":{"schema":"public","table":"orders"}}"#,
+            r#"{"source":{"schema":"public","table":"orders","txId":7}}"#,
+            r#"{"op":null,"after":[],"source":{"schema":"public","table":"orders"}}"#,
+        ] {
+            let plan = planner.plan([broken.as_bytes()], SystemTime::UNIX_EPOCH);
+            assert_eq!(plan.records[0].disposition, Disposition::Filtered, "{broken}");
+        }
     }
 }

@@ -99,8 +99,8 @@ async fn each_kind_of_bad_record_is_reported_alone_with_its_reason() {
         ("a deleted key over 2048 bytes", record("d", &long_key, "null"), "the key has 2061 bytes"),
         (
             "a column named as the key",
-            upsert(r#","pk":1"#),
-            "the column pk has the name of the view table's partition key",
+            upsert(r#","_key":1"#),
+            "the column _key has the name of the view table's partition key",
         ),
         ("a column _ts_ns", upsert(r#","_ts_ns":1"#), "the column _ts_ns has the name of an attribute"),
         ("a column _tx_id", upsert(r#","_tx_id":"x""#), "the column _tx_id"),

@@ -211,5 +211,5 @@ async fn a_column_that_was_dropped_or_became_null_leaves_the_item() {
     Model::of(&history).assert_equals(&items);
     let mut attributes: Vec<&str> = items["public.users#7"].keys().map(String::as_str).collect();
     attributes.sort_unstable();
-    assert_eq!(attributes, ["_ts_ns", "_tx_id", "id", "name", "pk"]);
+    assert_eq!(attributes, ["_key", "_ts_ns", "_tx_id", "id", "name"]);
 }

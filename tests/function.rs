@@ -96,6 +96,30 @@ async fn an_endpoint_that_is_down_at_start_is_named_with_what_to_check() {
 }
 
 #[tokio::test]
+async fn a_dynamodb_that_refuses_at_start_is_told_apart() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    for (status, code, expected) in [
+        (
+            400,
+            "AccessDeniedException",
+            "may not be described: made by the fault proxy; allow the function dynamodb:DescribeTable",
+        ),
+        (
+            400,
+            "UnrecognizedClientException",
+            "UnrecognizedClientException (HTTP 400); check AWS_REGION and the credentials",
+        ),
+        (400, "ThrottlingException", "ThrottlingException (HTTP 400)"),
+        (500, "InternalServerError", "InternalServerError (HTTP 500)"),
+    ] {
+        let proxy = FaultProxy::before_everything(&db.endpoint(), move |_| Fault::Error { status, code });
+        let message = refusal(&proxy.endpoint(), &REQUIRED).await;
+        assert!(message.contains(expected), "{code}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_does_not_answer_is_named_before_lambda_loses_patience() {
     // The kernel accepts the connection, and nobody reads from it.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -119,11 +143,51 @@ async fn any_name_of_the_partition_key_will_do() {
     db.create_table(VIEW, &[("row", KeyType::Hash, ScalarAttributeType::S)]).await;
     let mut function = start(&db.endpoint(), &REQUIRED);
     let change =
-        Change::upsert("users", Value::number(7), COMMIT, vec![("pk", Value::text("a column like any other"))]);
+        Change::upsert("users", Value::number(7), COMMIT, vec![("_key", Value::text("a column like any other"))]);
     let answer = function.invoke(event_of([change.record()]).to_string(), LONG).await.response();
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
     let found = db.client().scan().table_name(VIEW).send().await.unwrap().items.unwrap();
     assert_eq!(found[0]["row"].as_s().unwrap(), "public.users#7");
+}
+
+#[tokio::test]
+async fn the_counts_in_the_log_add_up_to_the_records_and_to_the_answer() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    // Every put of one row is throttled, until the function gives it up.
+    let proxy = FaultProxy::start(&db.endpoint(), |call| {
+        let throttled = call.body.windows(8).any(|window| window == b"users#3\"");
+        if throttled { Fault::THROTTLED } else { Fault::None }
+    });
+    let mut function = start(&proxy.endpoint(), &[REQUIRED[0], REQUIRED[1], ("AWS_LAMBDA_LOG_FORMAT", "JSON")]);
+    let user = |id: i64, commit: u64| Change::upsert("users", Value::number(id), COMMIT + commit, vec![]).record();
+    let batch = [
+        user(1, 0),
+        user(2, 1),
+        user(2, 0),
+        user(2, 1),
+        user(3, 1),
+        user(3, 0),
+        user(4, 0).replace(r#""users""#, r#""orders""#),
+        "broken".to_owned(),
+        user(5, 0),
+    ];
+    let answer = function.invoke(event_of(&batch).to_string(), LONG).await.response();
+    assert_eq!(reported(&answer), [4, 5, 7]);
+    let log = function.log_line("batch", 1).await.expect("a line a batch");
+    for (name, count) in [("received", 9), ("applied", 3), ("superseded", 2), ("filtered", 1), ("reported", 3)] {
+        assert_eq!(log[name], count, "{name} of {log}");
+    }
+    assert_eq!(log["shard"], "shardId-000000000000");
+    let mut seen = Vec::new();
+    for number in 1..=3 {
+        let failure = function.log_line("reported", number).await.expect("a line for each way of failing");
+        seen.push((failure["stage"].as_str().unwrap().to_owned(), failure["poison"].clone(), failure["table"].clone()));
+    }
+    let class = |stage: &str, poison: bool, table: serde_json::Value| (stage.to_owned(), json!(poison), table);
+    let users = || json!("public.users");
+    assert_eq!(seen[0], class("decode", true, json!(null)));
+    assert_eq!(seen[1..], [class("apply", false, users()), class("apply", false, users())]);
 }
 
 #[tokio::test]
@@ -196,7 +260,7 @@ async fn no_row_s_value_reaches_the_logs_at_the_most_detailed_level() {
             good.replace(r#""op":"u""#, r#""op":"d""#),
             good[..good.len() - 40].to_owned(),
             good.replace(r#""id""#, r#""_ts_ns""#),
-            good.replace(r#""card""#, r#""pk""#),
+            good.replace(r#""card""#, r#""_key""#),
             good.replace(r#""ts_ns":"#, &format!(r#""ts_ns":"{SECRET}","x":"#)),
             SECRET.to_owned(),
         ];

@@ -41,7 +41,17 @@ fn the_function_has_every_variable_that_the_code_reads_and_no_other() {
     let template = template();
     let variables = at(properties(&template, "ViewFunction"), "Environment/Variables").as_mapping().unwrap();
     let set: BTreeSet<&str> = variables.keys().map(|name| name.as_str().unwrap()).collect();
+    // A test of the library's holds VARIABLES to what is read.
     assert_eq!(set, BTreeSet::from(VARIABLES));
+}
+
+#[test]
+fn the_logs_have_lambda_s_format_and_level_which_the_function_follows() {
+    let template = template();
+    let logging = at(properties(&template, "ViewFunction"), "LoggingConfig");
+    assert_eq!(logging["LogFormat"], "JSON");
+    assert_eq!(resolved(&template, &logging["ApplicationLogLevel"]), "INFO");
+    assert!(at(properties(&template, "FunctionLogs"), "RetentionInDays") != &Value::Null);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //!        | '"' any characters, a quote doubled '"'            (as it stands)
 //! ```
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::iter::Peekable;
@@ -90,8 +91,8 @@ pub enum SourceTablesError {
     OpenQuote { position: usize },
     #[error("at character {position}: a name is empty; write what stands between the quotation marks")]
     EmptyName { position: usize },
-    #[error("the table {table} has no key columns: name its primary key, as in {table}(id)")]
-    NoColumns { table: String },
+    #[error("the table {table} has no key columns: name its primary key, as in {table}(id){hint}")]
+    NoColumns { table: String, hint: &'static str },
     #[error("the table {table} is named twice: leave one of them")]
     TableTwice { table: String },
     #[error(
@@ -126,6 +127,15 @@ impl FromStr for SourceTables {
     }
 }
 
+/// A name as one writes it: in quotation marks where it needs them.
+fn in_sql(name: &str) -> Cow<'_, str> {
+    let mut chars = name.chars();
+    let plain = chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && chars.all(|next| next.is_alphanumeric() || next == '_' || next == '$')
+        && !name.contains(|any: char| any.is_ascii_uppercase());
+    if plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
+}
+
 struct Parser<'a> {
     text: &'a str,
     chars: Peekable<CharIndices<'a>>,
@@ -139,16 +149,27 @@ impl Parser<'_> {
         } else {
             (DEFAULT_SCHEMA.to_owned(), first)
         };
-        let table = format!("{schema}.{name}");
+        let table = format!("{}.{}", in_sql(&schema), in_sql(&name));
 
-        if let Some((_, '.')) = self.chars.peek() {
-            return Err(self.unexpected("\"(\" and the key columns: a table has a schema and a name, no database"));
+        match self.chars.peek() {
+            Some((_, '.')) => {
+                return Err(self.unexpected("\"(\" and the key columns: a table has a schema and a name, no database"));
+            }
+            Some((_, '"')) => {
+                return Err(
+                    self.unexpected("\"(\" and the key columns; is a quotation mark missing, or one too many, before?")
+                );
+            }
+            _ => {}
         }
         self.skip_white_space();
         if !self.accept('(') {
+            let misread = name.contains(['(', ')', ',']);
+            let hint =
+                if misread { "; or is a quotation mark missing, so that the name is longer than meant?" } else { "" };
             return match self.chars.peek() {
-                None | Some((_, ',' | ')' | '"' | '_')) => Err(SourceTablesError::NoColumns { table }),
-                Some((_, next)) if next.is_alphanumeric() => Err(SourceTablesError::NoColumns { table }),
+                None | Some((_, ',' | ')' | '"' | '_')) => Err(SourceTablesError::NoColumns { table, hint }),
+                Some((_, next)) if next.is_alphanumeric() => Err(SourceTablesError::NoColumns { table, hint }),
                 Some(_) => {
                     Err(self.unexpected("\"(\" and the key columns; other characters in a name need quotation marks"))
                 }
@@ -162,7 +183,7 @@ impl Parser<'_> {
         let mut columns = Vec::new();
         self.skip_white_space();
         if self.accept(')') {
-            return Err(SourceTablesError::NoColumns { table: table.to_owned() });
+            return Err(SourceTablesError::NoColumns { table: table.to_owned(), hint: "" });
         }
         loop {
             self.skip_white_space();
@@ -318,6 +339,12 @@ mod tests {
             ("order-items(id)", "other characters in a name need quotation marks, found '-'"),
             ("1st(id)", "at character 1: expected a table's name, found '1'"),
             ("größen(id)) x(id)", "at character 11: expected a comma"),
+            (r#"users"(id)"#, "at character 6: expected \"(\" and the key columns; is a quotation mark missing"),
+            (
+                r#""users(id), "orders"(id)"#,
+                r#"the table public."users(id), " has no key columns: name its primary key, as in public."users(id), "(id); or is a quotation"#,
+            ),
+            (r#""Sales"."Order Lines"()"#, r#"the table "Sales"."Order Lines" has no key columns"#),
             (" , ", "it names no table"),
         ] {
             let message = text.parse::<SourceTables>().unwrap_err().to_string();

@@ -53,9 +53,14 @@ pub enum OpenError {
     )]
     NoTable { table: String },
     #[error(
-        "VIEW_TABLE: the table {table} cannot be described ({code}): {message}; allow the function dynamodb:DescribeTable on it"
+        "VIEW_TABLE: the table {table} may not be described: {message}; allow the function dynamodb:DescribeTable on it"
     )]
-    Denied { table: String, code: String, message: String },
+    Denied { table: String, message: String },
+    #[error(
+        "VIEW_TABLE: DynamoDB refused to describe the table {table}: {code} (HTTP {status}); check AWS_REGION and the credentials, and \
+         what answers at AWS_ENDPOINT_URL_DYNAMODB where it is set"
+    )]
+    Refused { table: String, code: String, status: u16 },
     #[error(
         "VIEW_TABLE: no answer on the table {table}: {reason}; check that DynamoDB can be reached from here (network, AWS_REGION, \
          credentials, AWS_ENDPOINT_URL_DYNAMODB where it is set)"
@@ -139,17 +144,19 @@ impl View for DynamoDbView {
 }
 
 fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenError {
-    match error.as_service_error() {
-        Some(DescribeTableError::ResourceNotFoundException(_)) => OpenError::NoTable { table },
-        Some(service) if error.raw_response().is_some_and(|response| response.status().is_client_error()) => {
-            OpenError::Denied {
-                table,
-                code: service.code().unwrap_or("no code").to_owned(),
-                message: service.message().unwrap_or("no message").to_owned(),
-            }
-        }
+    let SdkError::ServiceError(answer) = error else {
         // The table's description holds no rows, so the error may be shown whole.
-        _ => OpenError::NoAnswer { table, reason: DisplayErrorContext(error).to_string() },
+        return OpenError::NoAnswer { table, reason: DisplayErrorContext(error).to_string() };
+    };
+    let message = answer.err().message().unwrap_or("no message").to_owned();
+    match answer.err().code() {
+        Some("ResourceNotFoundException") => OpenError::NoTable { table },
+        Some("AccessDeniedException") => OpenError::Denied { table, message },
+        // A signature's error can quote the request with its session token: the code says enough.
+        code => {
+            let code = code.unwrap_or("an answer without DynamoDB's error code").to_owned();
+            OpenError::Refused { table, code, status: answer.raw().status().as_u16() }
+        }
     }
 }
 
@@ -217,11 +224,13 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
     match code {
         Some("ConditionalCheckFailedException") => Put::Superseded,
         Some("ValidationException") => Put::Refused(format!("ValidationException: {}", without_values(message))),
-        // These speak of the table, the caller and the signature, not of the item.
+        // These speak of the table and the caller, not of the item.
+        Some(code @ ("ResourceNotFoundException" | "AccessDeniedException")) => {
+            Put::Unavailable(format!("{code}: {message}"))
+        }
+        // These speak of credentials and signature; their text can quote the request with its session token.
         Some(
-            code @ ("ResourceNotFoundException"
-            | "AccessDeniedException"
-            | "UnrecognizedClientException"
+            code @ ("UnrecognizedClientException"
             | "ExpiredTokenException"
             | "ExpiredToken"
             | "InvalidClientTokenId"
@@ -229,7 +238,7 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
             | "IncompleteSignatureException"
             | "MissingAuthenticationTokenException"
             | "OptInRequired"),
-        ) => Put::Unavailable(format!("{code}: {message}")),
+        ) => Put::Unavailable(code.to_owned()),
         Some(code) => Put::Retryable(format!("{code} (HTTP {status})")),
         None => Put::Retryable(format!("HTTP {status} without an error code")),
     }
@@ -262,14 +271,14 @@ mod tests {
     #[test]
     fn only_what_no_repetition_can_change_is_refused() {
         let refused = |why: &str| Put::Refused(format!("ValidationException: {why}"));
-        let unavailable = |code: &str| Put::Unavailable(format!("{code}: why"));
+        let unavailable = |why: &str| Put::Unavailable(why.to_owned());
         let retryable = |why: &str| Put::Retryable(why.to_owned());
         let withheld = "DynamoDB's message is left out, since it can quote the row";
         for (code, status, expected) in [
             (Some("ConditionalCheckFailedException"), 400, Put::Superseded),
             (Some("ValidationException"), 400, refused(withheld)),
-            (Some("ResourceNotFoundException"), 400, unavailable("ResourceNotFoundException")),
-            (Some("AccessDeniedException"), 400, unavailable("AccessDeniedException")),
+            (Some("ResourceNotFoundException"), 400, unavailable("ResourceNotFoundException: why")),
+            (Some("AccessDeniedException"), 400, unavailable("AccessDeniedException: why")),
             (Some("ExpiredTokenException"), 400, unavailable("ExpiredTokenException")),
             (Some("UnrecognizedClientException"), 400, unavailable("UnrecognizedClientException")),
             (

@@ -1,13 +1,18 @@
 //! A DynamoDB of the process's own: dynoxide, in memory, behind its real HTTP interface.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Builder, Connector};
 
 use crate::server::Server;
 
@@ -17,7 +22,7 @@ pub const ACCESS_KEY: &str = "local";
 pub const SECRET_KEY: &str = "local";
 
 /// The partition key of the tables that [`LocalDynamoDb::create_view`] makes.
-pub const KEY: &str = "pk";
+pub const KEY: &str = "_key";
 
 /// An item as it is read back.
 pub type Item = BTreeMap<String, AttributeValue>;
@@ -75,21 +80,22 @@ impl LocalDynamoDb {
 
     /// Everything in a view.
     pub async fn items(&self, table: &str) -> Items {
-        items(&self.client, table).await
+        items(&self.client, table).await.unwrap_or_else(|error| panic!("the table {table} cannot be read: {error}"))
     }
 }
 
 /// Everything in a view with the partition key [`KEY`], read with `client`.
-pub async fn items(client: &Client, table: &str) -> Items {
+pub async fn items(client: &Client, table: &str) -> Result<Items, Box<dyn Error>> {
     let mut pages = client.scan().table_name(table).consistent_read(true).into_paginator().send();
     let mut items = Items::new();
     while let Some(page) = pages.next().await {
-        for item in page.expect("a table that can be read").items.unwrap_or_default() {
-            let key = item[KEY].as_s().expect("a key of type S").clone();
-            items.insert(key, item.into_iter().collect());
+        let page = page.map_err(|error| DisplayErrorContext(error).to_string())?;
+        for item in page.items.unwrap_or_default() {
+            let key = item.get(KEY).and_then(|key| key.as_s().ok()).ok_or("an item without a key of type S")?;
+            items.insert(key.clone(), item.into_iter().collect());
         }
     }
-    items
+    Ok(items)
 }
 
 /// The SDK's configuration for a local endpoint.
@@ -99,8 +105,20 @@ pub fn sdk_config(endpoint: &str) -> SdkConfig {
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
         .endpoint_url(endpoint)
+        .http_client(direct_http_client())
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build()
+}
+
+/// A client that goes to this machine itself, whatever proxy the environment names for the world outside.
+fn direct_http_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, _| {
+        let connector = Connector::builder().proxy_config(ProxyConfig::disabled());
+        match settings {
+            Some(settings) => connector.connector_settings(settings.clone()).build_http(),
+            None => connector.build_http(),
+        }
+    })
 }
 
 /// The environment in which the function finds a local endpoint.

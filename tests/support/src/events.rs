@@ -39,6 +39,20 @@ pub struct Expected {
     pub reported: Vec<usize>,
 }
 
+impl Expected {
+    /// What was found, from the function's answer and its log line for the batch.
+    pub fn found(sample: &Sample, answer: &serde_json::Value, log: &serde_json::Value) -> Self {
+        let count = |name: &str| log[name].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+        let place = |reported: u64| usize::try_from(reported - sample.first).expect("a place in the batch");
+        Self {
+            applied: count("applied"),
+            superseded: count("superseded"),
+            filtered: count("filtered"),
+            reported: kinesis::reported(answer).into_iter().map(place).collect(),
+        }
+    }
+}
+
 /// A record: change data as JSON, or any text where it is to be broken.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,9 +88,20 @@ impl Sample {
 
     /// The Lambda event's file, as it stands in `events/`.
     pub fn event_file(&self) -> String {
-        let event = kinesis::event(&self.kinesis_records());
-        serde_json::to_string_pretty(&event).expect("JSON of our own") + "\n"
+        file(&kinesis::event(&self.kinesis_records()))
     }
+}
+
+/// The Lambda event's file for change records as JSON: one object, or an array of them.
+pub fn event_of_records(json: &str) -> serde_json::Result<String> {
+    let whole: &RawValue = serde_json::from_str(json)?;
+    let records: Vec<&RawValue> =
+        if whole.get().starts_with('[') { serde_json::from_str(whole.get())? } else { vec![whole] };
+    Ok(file(&kinesis::event_of(records.iter().map(|record| compact(record.get())))))
+}
+
+fn file(event: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(event).expect("JSON of our own") + "\n"
 }
 
 /// The folder with the Lambda events; `source/` in it has what they are made of.
@@ -127,7 +152,15 @@ fn compact(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::compact;
+    use super::{compact, event_of_records};
+
+    #[test]
+    fn one_record_or_an_array_of_them_makes_an_event() {
+        let one = event_of_records(r#" {"op": "c"} "#).unwrap();
+        assert_eq!(one, event_of_records(r#"[{"op":"c"}]"#).unwrap());
+        assert!(one.contains("eyJvcCI6ImMifQ=="), "{one}");
+        assert!(event_of_records("{").is_err());
+    }
 
     #[test]
     fn compact_json_keeps_strings_and_digits() {

@@ -43,7 +43,7 @@ impl Fault {
 pub struct Call {
     /// The operation, such as `PutItem`.
     pub operation: String,
-    /// How many calls of the operation came before, all connections together.
+    /// For PutItem: how many came before, all connections together.
     pub number: usize,
     /// The body.
     pub body: Bytes,
@@ -67,6 +67,14 @@ struct InFlight {
 impl FaultProxy {
     /// Starts a proxy to `upstream` on a free port. Other operations than PutItem pass without asking the plan.
     pub fn start(upstream: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
+        Self::before_everything(
+            upstream,
+            move |call| if call.operation == "PutItem" { plan(call) } else { Fault::None },
+        )
+    }
+
+    /// Starts a proxy to `upstream` on a free port; the plan decides on every operation.
+    pub fn before_everything(upstream: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
         let upstream: Uri = upstream.parse().expect("the URL of a server");
         let plan: Arc<Plan> = Arc::new(plan);
         let puts = Arc::new(AtomicUsize::new(0));
@@ -115,12 +123,8 @@ async fn answer(
     let body = body.collect().await.ok()?.to_bytes();
 
     let is_put = operation == "PutItem";
-    let fault = if is_put {
-        let call = Call { operation, number: puts.fetch_add(1, Ordering::SeqCst), body: body.clone() };
-        plan(&call)
-    } else {
-        Fault::None
-    };
+    let number = if is_put { puts.fetch_add(1, Ordering::SeqCst) } else { 0 };
+    let fault = plan(&Call { operation, number, body: body.clone() });
     let _in_flight = is_put.then(|| Passage::enter(gauge));
 
     let forward = async || {

@@ -145,6 +145,21 @@ impl Function {
         self.api.lines.lock().expect("no holder panics").clone()
     }
 
+    /// The n-th line (from 1) that it logged with this message, where it logs JSON; waits for it, since what it writes is read from
+    /// a pipe of its own.
+    pub async fn log_line(&self, message: &str, number: usize) -> Option<Value> {
+        let started = Instant::now();
+        while started.elapsed() < LONGEST_END {
+            let lines = self.lines();
+            let logs = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = logs.filter(|log| log["message"] == message).nth(number - 1) {
+                return Some(line);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
     /// Its process id.
     pub fn id(&self) -> Option<u32> {
         self.process.id()
