@@ -12,13 +12,15 @@ mod source_tables;
 pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
 
 /// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read their own.
-pub const VARIABLES: [&str; 5] = [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY];
+pub const VARIABLES: [&str; 6] =
+    [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY, OBJECTS_BUCKET];
 
 const VIEW_TABLE: &str = "VIEW_TABLE";
 const SOURCE_TABLES: &str = "SOURCE_TABLES";
 const COMMIT_TIMESTAMP: &str = "COMMIT_TIMESTAMP";
 const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
 const WRITE_CONCURRENCY: &str = "WRITE_CONCURRENCY";
+const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
 
 /// Longer than any stream keeps its records (365 days); above, a typing error is likelier than a wish.
 const LONGEST_TOMBSTONE_TTL: Duration = Duration::from_hours(100 * 365 * 24);
@@ -42,6 +44,8 @@ pub struct Config {
     pub tombstone_ttl: Duration,
     /// `WRITE_CONCURRENCY`: the most writes in flight at a time.
     pub write_concurrency: NonZeroUsize,
+    /// `OBJECTS_BUCKET`: the S3 bucket for poison records, where there is one.
+    pub objects_bucket: Option<String>,
 }
 
 /// Which of a record's two timestamps is the commit's.
@@ -83,6 +87,7 @@ impl Config {
             problems.push(problem);
             SourceTables::default()
         });
+        let objects_bucket = set(OBJECTS_BUCKET);
         let mut optional = Optional { set, problems };
         let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
         let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
@@ -91,7 +96,7 @@ impl Config {
         if !optional.problems.is_empty() {
             return Err(ConfigError { problems: optional.problems });
         }
-        Ok(Self { view_table, source_tables, commit_timestamp, tombstone_ttl, write_concurrency })
+        Ok(Self { view_table, source_tables, commit_timestamp, tombstone_ttl, write_concurrency, objects_bucket })
     }
 
     /// What is allowed but unwise, for the log at start.
@@ -182,6 +187,7 @@ mod tests {
         assert_eq!(config.commit_timestamp, TimestampPlace::Earliest);
         assert_eq!(config.tombstone_ttl, Duration::from_secs(14 * 86_400));
         assert_eq!(config.write_concurrency.get(), 64);
+        assert_eq!(config.objects_bucket, None);
     }
 
     #[test]
@@ -205,7 +211,7 @@ mod tests {
         ])
         .unwrap_err();
         assert!(message.starts_with("5 settings are missing or wrong: "), "{message}");
-        for variable in VARIABLES {
+        for variable in VARIABLES.into_iter().filter(|variable| *variable != "OBJECTS_BUCKET") {
             assert!(message.contains(variable), "{variable} is not named in: {message}");
         }
     }

@@ -17,11 +17,13 @@ pub enum Disposition {
     Superseded,
     /// Its table is not in `SOURCE_TABLES`.
     Filtered,
+    /// No repetition can apply it, and it stands whole in the quarantine.
+    Quarantined(Failure),
     /// It is reported as a batch item failure, so that it is delivered again.
     Reported(Failure),
 }
 
-/// Why a record is reported.
+/// Why a record is quarantined or reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// It is no change record that can be read.
@@ -62,6 +64,15 @@ impl fmt::Display for Stage {
             Self::Project => "project",
             Self::Apply => "apply",
         })
+    }
+}
+
+impl Disposition {
+    /// Turns a reported record into a quarantined one; any other stays as it is.
+    pub fn quarantine(&mut self) {
+        if let Self::Reported(failure) = self {
+            *self = Self::Quarantined(failure.clone());
+        }
     }
 }
 
@@ -121,6 +132,7 @@ pub struct Counts {
     pub applied: usize,
     pub superseded: usize,
     pub filtered: usize,
+    pub quarantined: usize,
     pub reported: usize,
 }
 
@@ -133,6 +145,7 @@ impl Counts {
                 Disposition::Applied => counts.applied += 1,
                 Disposition::Superseded => counts.superseded += 1,
                 Disposition::Filtered => counts.filtered += 1,
+                Disposition::Quarantined(_) => counts.quarantined += 1,
                 Disposition::Reported(_) => counts.reported += 1,
             }
         }
@@ -141,7 +154,7 @@ impl Counts {
 
     /// How many records were received.
     pub fn received(&self) -> usize {
-        self.applied + self.superseded + self.filtered + self.reported
+        self.applied + self.superseded + self.filtered + self.quarantined + self.reported
     }
 }
 
@@ -173,11 +186,12 @@ mod tests {
             Disposition::Superseded,
             Disposition::Superseded,
             Disposition::Filtered,
+            Disposition::Quarantined(Failure::Decode(DecodeError::UnknownType)),
             Disposition::Reported(Failure::Part),
             Disposition::Reported(Failure::OutOfTime),
         ];
         let counts = Counts::of(&dispositions);
-        assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, reported: 2 });
+        assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, quarantined: 1, reported: 2 });
         assert_eq!(counts.received(), dispositions.len());
     }
 }

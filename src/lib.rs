@@ -11,11 +11,12 @@
 //! | project | [`projection`], [`key`], [`view::attributes`] | change event to item or tombstone, checked against DynamoDB's limits |
 //! | coalesce | [`coalesce`](mod@coalesce) | one write a row: the newest |
 //! | apply | [`apply`](mod@apply), [`view`] | conditional puts, many at a time, within the invocation's time |
+//! | quarantine | [`quarantine`], [`objects`] | poison records to `OBJECTS_BUCKET`, so that they hold no shard |
 //! | report | [`report`](mod@report) | the sequence numbers to deliver again |
 //!
 //! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them.
 //!
-//! Invariants: only [`apply`](mod@apply), [`view::dynamodb`] and [`handler`] do I/O or read a clock; the order of changes stands in
+//! Invariants: only [`apply`](mod@apply), [`view::dynamodb`], [`objects::s3`] and [`handler`] do I/O or read a clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]
@@ -29,8 +30,10 @@ pub mod disposition;
 pub mod envelope;
 pub mod handler;
 pub mod key;
+pub mod objects;
 pub mod plan;
 pub mod projection;
+pub mod quarantine;
 pub mod report;
 pub mod telemetry;
 pub mod view;

@@ -8,6 +8,7 @@ use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
 use dsql_view::delivery::Delivery;
 use dsql_view::handler::Handler;
+use dsql_view::objects::s3::S3Objects;
 use dsql_view::telemetry;
 use dsql_view::view::dynamodb::DynamoDbView;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
@@ -54,7 +55,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     Runtime::new(function).run().await
 }
 
-async fn start() -> Result<Handler<DynamoDbView>, Box<dyn Error + Send + Sync>> {
+async fn start() -> Result<Handler<DynamoDbView, S3Objects>, Box<dyn Error + Send + Sync>> {
     let config = Config::from_variables(variable)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

@@ -49,6 +49,7 @@ const MOST_CLASSES: usize = 20;
 /// The records of a batch that failed in the same way.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct FailureClass {
+    end: &'static str,
     stage: Stage,
     poison: bool,
     table: Option<String>,
@@ -68,6 +69,7 @@ pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[
         applied = counts.applied,
         superseded = counts.superseded,
         filtered = counts.filtered,
+        quarantined = counts.quarantined,
         reported = counts.reported,
         "batch"
     );
@@ -85,7 +87,8 @@ pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[
             poison = class.poison,
             table = class.table,
             reason = class.reason,
-            "reported"
+            "{}",
+            class.end
         );
     }
 }
@@ -103,8 +106,13 @@ fn failure_classes<'a>(
 ) -> BTreeMap<FailureClass, Vec<&'a str>> {
     let mut classes: BTreeMap<FailureClass, Vec<&str>> = BTreeMap::new();
     for (delivered, record) in delivered.iter().zip(records) {
-        let Disposition::Reported(failure) = &record.disposition else { continue };
+        let (end, failure) = match &record.disposition {
+            Disposition::Quarantined(failure) => ("quarantined", failure),
+            Disposition::Reported(failure) => ("reported", failure),
+            Disposition::Applied | Disposition::Superseded | Disposition::Filtered => continue,
+        };
         let class = FailureClass {
+            end,
             stage: failure.stage(),
             poison: failure.is_poison(),
             table: record.table.map(ToString::to_string),

@@ -66,6 +66,8 @@ fn the_defaults_of_the_settings_are_the_code_s() {
         let variable = |name: &str| match name {
             "VIEW_TABLE" => Some("view".to_owned()),
             "SOURCE_TABLES" => Some("users(id)".to_owned()),
+            // The template makes a bucket of its own; without one there is none.
+            "OBJECTS_BUCKET" => None,
             _ => defaults.then(|| default(name)),
         };
         format!("{:?}", dsql_view::config::Config::from_variables(variable).unwrap())
@@ -126,6 +128,7 @@ fn the_role_allows_what_the_function_and_its_mapping_do_and_nothing_else() {
         "dynamodb:PutItem",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
+        "s3:PutObject",
         // Its event source mapping.
         "kinesis:DescribeStream",
         "kinesis:DescribeStreamSummary",
@@ -160,6 +163,27 @@ fn the_view_outlives_its_stack_and_its_tombstones_do_not_outlive_their_time() {
     assert_eq!((key.len(), definition.len()), (1, 1));
     assert_eq!((&key[0]["KeyType"], &definition[0]["AttributeType"]), (&"HASH".into(), &"S".into()));
     assert!(key[0]["AttributeName"].as_str().unwrap().starts_with('_'));
+}
+
+#[test]
+fn the_bucket_is_private_encrypted_kept_and_takes_tls_alone() {
+    let template = template();
+    let bucket = at(&template, "Resources/ObjectsBucket");
+    for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+        assert_eq!(bucket[policy], "Retain");
+    }
+    let bucket = at(bucket, "Properties");
+    assert!(bucket.get("BucketEncryption").is_some());
+    for block in at(bucket, "PublicAccessBlockConfiguration").as_mapping().unwrap().values() {
+        assert_eq!(block.as_bool(), Some(true));
+    }
+    let rules = at(bucket, "LifecycleConfiguration/Rules").as_sequence().unwrap();
+    let quarantine = rules.iter().find(|rule| rule["Id"] == "quarantine").unwrap();
+    assert_eq!(quarantine["Prefix"], "quarantine/");
+    assert_eq!(resolved(&template, &quarantine["ExpirationInDays"]).as_i64(), Some(90));
+    let statement = &at(properties(&template, "ObjectsBucketPolicy"), "PolicyDocument/Statement")[0];
+    assert_eq!((&statement["Effect"], &statement["Action"]), (&"Deny".into(), &"s3:*".into()));
+    assert_eq!(at(statement, "Condition/Bool/aws:SecureTransport"), "false");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
 use dsql_view::disposition::Disposition;
 use dsql_view::handler::Handler;
+use dsql_view::objects::s3::S3Objects;
 use dsql_view::view::dynamodb::DynamoDbView;
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
@@ -21,7 +22,7 @@ pub const PLENTY: Duration = Duration::from_secs(120);
 
 /// A function's handler.
 pub struct Function {
-    handler: Handler<DynamoDbView>,
+    handler: Handler<DynamoDbView, S3Objects>,
 }
 
 impl Function {

@@ -4,6 +4,7 @@
 //! | module | |
 //! |---|---|
 //! | [`dynamodb`] | a DynamoDB of the process's own, and how to read a view in it |
+//! | [`objects`] | an S3 of the process's own |
 //! | [`proxy`] | faults between the function and DynamoDB |
 //! | [`runtime_api`] | Lambda's Runtime API around the real binary |
 //! | [`events`] | the sample events, and what they are made of |
@@ -19,6 +20,7 @@ pub mod dynamodb;
 pub mod events;
 pub mod kinesis;
 pub mod model;
+pub mod objects;
 pub mod proxy;
 pub mod runtime_api;
 mod server;

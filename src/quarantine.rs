@@ -1,0 +1,172 @@
+//! Where poison records go, so that they hold no shard: one object each in `OBJECTS_BUCKET`, whole, with the reason.
+//!
+//! `quarantine/<schema>.<table>/<stream>/<shard>/<sequence number>.json`, or `quarantine/unread/…` where the table is not known. A
+//! record has one key however often it is delivered.
+//!
+//! What may happen between the object and the answer: the function dies, and the record comes again; it is written to the same key
+//! again. A record whose object is not confirmed is reported.
+
+use aws_lambda_events::encodings::Base64Data;
+use aws_lambda_events::event::kinesis::KinesisEventRecord;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::config::SourceTable;
+use crate::disposition::{Disposition, Failure};
+use crate::plan::PlannedRecord;
+
+/// An object of the quarantine, ready to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct QuarantineObject {
+    /// Its key in the bucket.
+    pub key: String,
+    /// Its JSON.
+    pub body: Vec<u8>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Quarantined<'a> {
+    reason: String,
+    stage: String,
+    stream_arn: Option<&'a str>,
+    shard_id: Option<&'a str>,
+    sequence_number: &'a str,
+    partition_key: &'a str,
+    approximate_arrival_timestamp: Box<RawValue>,
+    data: &'a Base64Data,
+}
+
+/// The object for a record that failed in this way; `table` as far as it is known.
+///
+/// # Errors
+/// The record cannot be written as JSON.
+pub fn object(
+    record: &KinesisEventRecord,
+    table: Option<&SourceTable>,
+    failure: &Failure,
+) -> serde_json::Result<QuarantineObject> {
+    let stream_arn = record.event_source_arn.as_deref();
+    let shard_id = record.event_id.as_deref().and_then(|id| Some(id.split_once(':')?.0));
+    let stream = stream_arn.and_then(|arn| Some(arn.rsplit_once('/')?.1));
+    let folder = table.map_or("unread".to_owned(), |table| table.key_prefix().replace('/', "%2F"));
+    let key = format!(
+        "quarantine/{folder}/{}/{}/{}.json",
+        segment(stream.unwrap_or("unknown-stream")),
+        segment(shard_id.unwrap_or("unknown-shard")),
+        segment(&record.kinesis.sequence_number)
+    );
+    let body = serde_json::to_vec_pretty(&Quarantined {
+        reason: failure.to_string(),
+        stage: failure.stage().to_string(),
+        stream_arn,
+        shard_id,
+        sequence_number: &record.kinesis.sequence_number,
+        partition_key: &record.kinesis.partition_key,
+        approximate_arrival_timestamp: seconds(record.kinesis.approximate_arrival_timestamp.timestamp_millis())?,
+        data: &record.kinesis.data,
+    })?;
+    Ok(QuarantineObject { key, body })
+}
+
+/// Seconds since the epoch with three decimals, as Lambda's event has them.
+/// The event's own type writes a text, and reads a fraction of fewer than three digits too small, so that it can be off by a second.
+fn seconds(milliseconds: i64) -> serde_json::Result<Box<RawValue>> {
+    RawValue::from_string(format!("{}.{:03}", milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000)))
+}
+
+/// A part of a key that comes from outside: what AWS names streams and shards with, and nothing that could leave its folder.
+fn segment(text: &str) -> String {
+    let plain = |next: char| if next.is_ascii_alphanumeric() || next == '-' || next == '_' { next } else { '_' };
+    text.chars().map(plain).collect()
+}
+
+/// The places of a batch's poison records that belong into the quarantine.
+///
+/// None that DynamoDB refused, if it refused every write of two or more for the same reason: that is a misconfiguration (such as an
+/// index whose key has another type than the column), which a person mends, and the records are good.
+pub fn poison(records: &[PlannedRecord<'_>]) -> Vec<usize> {
+    let misconfigured = refuses_everything_alike(records);
+    let is_quarantined = |record: &PlannedRecord<'_>| match &record.disposition {
+        Disposition::Reported(Failure::Refused(_)) => !misconfigured,
+        Disposition::Reported(failure) => failure.is_poison(),
+        Disposition::Applied | Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => false,
+    };
+    (0..records.len()).filter(|place| is_quarantined(&records[*place])).collect()
+}
+
+fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
+    let mut reasons = Vec::new();
+    for record in records {
+        match &record.disposition {
+            Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
+            // DynamoDB took a write, or said nothing against one.
+            Disposition::Applied | Disposition::Superseded => return false,
+            Disposition::Reported(_) | Disposition::Filtered | Disposition::Quarantined(_) => {}
+        }
+    }
+    reasons.len() >= 2 && reasons.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SourceTables;
+    use crate::envelope::DecodeError;
+
+    fn record() -> KinesisEventRecord {
+        let event = r#"{"eventID":"shardId-000000000006:4959","eventSourceARN":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc",
+            "kinesis":{"data":"AP8=","sequenceNumber":"4959","partitionKey":"p/1","approximateArrivalTimestamp":1773843841.125}}"#;
+        serde_json::from_str(event).unwrap()
+    }
+
+    #[test]
+    fn an_object_holds_the_record_whole_with_its_reason() {
+        let failure = Failure::Decode(DecodeError::UnknownType);
+        let object = object(&record(), None, &failure).unwrap();
+        assert_eq!(object.key, "quarantine/unread/dsql-cdc/shardId-000000000006/4959.json");
+        let body: serde_json::Value = serde_json::from_slice(&object.body).unwrap();
+        let expected = serde_json::json!({
+            "reason": failure.to_string(),
+            "stage": "decode",
+            "streamArn": "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc",
+            "shardId": "shardId-000000000006",
+            "sequenceNumber": "4959",
+            "partitionKey": "p/1",
+            "approximateArrivalTimestamp": 1_773_843_841.125,
+            "data": "AP8=",
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn nothing_leaves_its_folder() {
+        let tables: SourceTables = r#""a/b"."../c"(id)"#.parse().unwrap();
+        let mut record = record();
+        record.kinesis.sequence_number = "../../4959".to_owned();
+        record.event_id = Some("../x:1".to_owned());
+        record.event_source_arn = Some("..".to_owned());
+        let object = object(&record, tables.iter().next(), &Failure::Part).unwrap();
+        assert_eq!(object.key, "quarantine/a%2Fb.%2E%2E%2Fc/unknown-stream/___x/______4959.json");
+    }
+
+    #[test]
+    fn one_reason_for_every_write_is_a_misconfiguration() {
+        let refused = |reason: &str| Disposition::Reported(Failure::Refused(reason.to_owned()));
+        let unread = || Disposition::Reported(Failure::Decode(DecodeError::UnknownType));
+        for (dispositions, expected) in [
+            (vec![refused("a")], vec![0]),
+            (vec![refused("a"), refused("a")], vec![]),
+            (vec![refused("a"), refused("b")], vec![0, 1]),
+            (vec![refused("a"), refused("a"), Disposition::Applied], vec![0, 1]),
+            (vec![refused("a"), Disposition::Superseded, refused("a")], vec![0, 2]),
+            (vec![unread(), refused("a"), Disposition::Filtered, refused("a")], vec![0]),
+            (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![0, 1]),
+            (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![]),
+        ] {
+            let records: Vec<_> =
+                dispositions.into_iter().map(|disposition| PlannedRecord { table: None, disposition }).collect();
+            assert_eq!(poison(&records), expected, "{records:?}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Poison records go to the quarantine, whole and once, and hold no shard; what is not poison never does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::kinesis::{event_of, reported, sequence_number};
+use dsql_view_support::model::Model;
+use dsql_view_support::objects::LocalS3;
+use dsql_view_support::proxy::{Fault, FaultProxy};
+use dsql_view_support::runtime_api::Function;
+use serde_json::{Value as Json, json};
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const VIEW: &str = "view";
+const BUCKET: &str = "objects";
+const LONG: Duration = Duration::from_secs(60);
+
+async fn view() -> LocalDynamoDb {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    db
+}
+
+async fn bucket() -> LocalS3 {
+    let s3 = LocalS3::start();
+    s3.create_bucket(BUCKET).await;
+    s3
+}
+
+fn start(dynamodb: &str, s3: &str) -> Function {
+    let mut variables = environment(dynamodb);
+    for (name, value) in [
+        ("AWS_ENDPOINT_URL_S3", s3),
+        ("VIEW_TABLE", VIEW),
+        ("SOURCE_TABLES", "users(id)"),
+        ("OBJECTS_BUCKET", BUCKET),
+        ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+    ] {
+        variables.push((name, value.to_owned()));
+    }
+    Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap()
+}
+
+async fn deliver<D: AsRef<[u8]>>(function: &mut Function, data: impl IntoIterator<Item = D>) -> Vec<u64> {
+    reported(&function.invoke(event_of(data).to_string(), LONG).await.response())
+}
+
+fn user(id: i64) -> Change {
+    Change::upsert("users", Value::number(id), COMMIT, vec![("name", Value::text("Ada"))])
+}
+
+/// The bodies of the objects, by key.
+async fn quarantine(s3: &LocalS3) -> BTreeMap<String, Json> {
+    let objects = s3.objects(BUCKET).await.into_iter();
+    objects.map(|(key, body)| (key, serde_json::from_slice(&body).unwrap())).collect()
+}
+
+fn key(folder: &str, place: u64) -> String {
+    format!("quarantine/{folder}/dsql-cdc/shardId-000000000000/{}.json", sequence_number(place))
+}
+
+#[tokio::test]
+async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
+    let (db, s3) = (view().await, bucket().await);
+    let mut function = start(&db.endpoint(), &s3.endpoint());
+    let good = [user(1), user(2)];
+    let batch = [
+        good[0].record().into_bytes(),
+        b"\xff\x00broken".to_vec(),
+        user(3).record().replace(r#""id":3"#, r#""id":null"#).into_bytes(),
+        good[1].record().into_bytes(),
+        user(4).record().replace(r#""name""#, r#""_ts_ns""#).into_bytes(),
+    ];
+    for _ in 0..2 {
+        assert!(deliver(&mut function, &batch).await.is_empty());
+        Model::of(&good).assert_equals(&db.items(VIEW).await);
+        let found = quarantine(&s3).await;
+        let keys: Vec<&String> = found.keys().collect();
+        assert_eq!(keys, [&key("public.users", 2), &key("public.users", 4), &key("unread", 1)]);
+        let unread = &found[&key("unread", 1)];
+        assert_eq!((&unread["data"], &unread["stage"]), (&json!("/wBicm9rZW4="), &json!("decode")));
+        assert_eq!(unread["sequenceNumber"], sequence_number(1));
+        assert_eq!(unread["streamArn"], "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc");
+        assert_eq!(unread["shardId"], "shardId-000000000000");
+        assert!(unread["reason"].as_str().unwrap().contains("is not JSON"));
+        assert_eq!(found[&key("public.users", 2)]["stage"], "project");
+    }
+    let log = function.log_line("batch", 1).await.unwrap();
+    for (name, count) in [("received", 5), ("applied", 2), ("quarantined", 3), ("reported", 0)] {
+        assert_eq!(log[name], count, "{name} of {log}");
+    }
+}
+
+#[tokio::test]
+async fn parts_of_split_changes_are_reported_and_not_quarantined() {
+    let (db, s3) = (view().await, bucket().await);
+    let mut function = start(&db.endpoint(), &s3.endpoint());
+    let part = r#"{"type":"fragment","chunk_id":"x","index":0,"data":"{"}"#;
+    assert_eq!(deliver(&mut function, [part.to_owned(), user(1).record()]).await, [0]);
+    assert!(quarantine(&s3).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_quarantine_that_cannot_be_written_reports_the_record() {
+    let batch = [user(1).record(), "broken".to_owned()];
+    let s3 = bucket().await;
+    let in_front = |fault: Fault| FaultProxy::before_everything(&s3.endpoint(), move |_| fault.clone());
+    let proxies = [
+        in_front(Fault::Error { status: 403, code: "AccessDenied" }),
+        in_front(Fault::Error { status: 503, code: "SlowDown" }),
+        in_front(Fault::Cut),
+        in_front(Fault::Delay(LONG)),
+    ];
+    for proxy in &proxies {
+        let db = view().await;
+        let mut function = start(&db.endpoint(), &proxy.endpoint());
+        let event = event_of(&batch).to_string();
+        let answer = function.invoke(event, Duration::from_secs(4)).await.response();
+        assert_eq!(reported(&answer), [1]);
+        Model::of([&user(1)]).assert_equals(&db.items(VIEW).await);
+    }
+    assert!(quarantine(&s3).await.is_empty());
+}
+
+#[tokio::test]
+async fn missing_permissions_and_tables_are_never_poison() {
+    let s3 = bucket().await;
+    for code in ["AccessDeniedException", "ResourceNotFoundException", "ExpiredTokenException"] {
+        let db = view().await;
+        let proxy = FaultProxy::start(&db.endpoint(), move |_| Fault::Error { status: 400, code });
+        let mut function = start(&proxy.endpoint(), &s3.endpoint());
+        assert_eq!(deliver(&mut function, [user(1).record(), user(2).record()]).await, [0, 1]);
+    }
+    assert!(quarantine(&s3).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_dynamodb_refuses_is_poison_unless_it_refuses_everything_alike() {
+    let (db, s3) = (view().await, bucket().await);
+    let refuses = |users: &'static [i64]| {
+        move |call: &dsql_view_support::proxy::Call| {
+            let writes = |id: &i64| {
+                let key = format!(r#"{{"S":"public.users#{id}"}}"#);
+                call.body.windows(key.len()).any(|window| window == key.as_bytes())
+            };
+            let refused = users.iter().any(writes);
+            if refused { Fault::Error { status: 400, code: "ValidationException" } } else { Fault::None }
+        }
+    };
+    let everything = FaultProxy::start(&db.endpoint(), refuses(&[1, 2]));
+    let mut function = start(&everything.endpoint(), &s3.endpoint());
+    assert_eq!(deliver(&mut function, [user(1).record(), user(2).record()]).await, [0, 1]);
+    assert!(quarantine(&s3).await.is_empty());
+
+    let one = FaultProxy::start(&db.endpoint(), refuses(&[1]));
+    let mut function = start(&one.endpoint(), &s3.endpoint());
+    assert!(deliver(&mut function, [user(1).record(), user(2).record()]).await.is_empty());
+    let found = quarantine(&s3).await;
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&key("public.users", 0)]);
+    assert_eq!(found[&key("public.users", 0)]["stage"], "apply");
+    Model::of([&user(2)]).assert_equals(&db.items(VIEW).await);
+}
