@@ -146,7 +146,8 @@ check-build: $(VENV)/cargo-lambda $(VENV)/sam
 	$(call say,sam build)
 	ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64) sam build
 	test -x .aws-sam/build/ViewFunction/bootstrap
-	cargo lambda deploy dsql-view --dry --binary-path .aws-sam/build/ViewFunction/bootstrap --region us-east-1 \
+	mkdir -p target/deploy && cp .aws-sam/build/ViewFunction/bootstrap target/deploy/bootstrap
+	cargo lambda deploy dsql-view --dry --binary-path target/deploy/bootstrap --region us-east-1 \
 	--memory 512 --timeout 60 --env-file function.env.example --log-retention 30 --output-format json
 
 $(VENV)/bin/python3:
