@@ -86,12 +86,12 @@ invoke: $(VENV)/cargo-lambda ## Invoke the watched function with EVENT=events/â€
 .PHONY: build
 build: $(VENV)/cargo-lambda ## Build the function for Lambda with cargo-lambda, for ARCH
 	$(call say,Building the function for $(ARCH) in the release profile. The first time takes some minutes.)
-	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64)
+	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
 
 # `sam build` calls this with ARTIFACTS_DIR set.
 .PHONY: build-ViewFunction
 build-ViewFunction: $(VENV)/cargo-lambda
-	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64) \
+	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64,--x86-64) \
 	--lambda-dir "$(ARTIFACTS_DIR)" --flatten dsql-view
 
 .PHONY: deploy

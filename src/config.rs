@@ -87,7 +87,15 @@ impl Config {
             problems.push(problem);
             SourceTables::default()
         });
-        let objects_bucket = set(OBJECTS_BUCKET);
+        let objects_bucket = set(OBJECTS_BUCKET).filter(|bucket| {
+            if !is_bucket(bucket) {
+                problems.push(format!(
+                    "{OBJECTS_BUCKET} is {bucket:?}: expected the name of an S3 bucket (3 to 63 lower-case letters, digits, dots and \
+                     hyphens, no s3:// and no path), or the ARN of an access point"
+                ));
+            }
+            true
+        });
         let mut optional = Optional { set, problems };
         let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
         let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
@@ -126,6 +134,11 @@ impl<F: Fn(&str) -> Option<String>> Optional<F> {
             default
         })
     }
+}
+
+fn is_bucket(name: &str) -> bool {
+    let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '.' || next == '-';
+    ((3..=63).contains(&name.len()) && name.chars().all(plain)) || name.starts_with("arn:")
 }
 
 fn timestamp_place(text: &str) -> Result<TimestampPlace, String> {
@@ -243,6 +256,8 @@ mod tests {
             ("WRITE_CONCURRENCY", "many", "from 1 to 1024"),
             ("COMMIT_TIMESTAMP", "Source", "earliest, source or root"),
             ("SOURCE_TABLES", "users", "users"),
+            ("OBJECTS_BUCKET", "s3://my-objects", "the name of an S3 bucket"),
+            ("OBJECTS_BUCKET", "my-objects/prefix", "the name of an S3 bucket"),
         ] {
             let mut variables: Vec<_> = REQUIRED.into_iter().filter(|(key, _)| *key != name).collect();
             variables.push((name, value));

@@ -3,7 +3,7 @@
 //! The runtime logs why an event does not deserialize, and serde's reasons quote what they found. Here the reason stays inside: an
 //! event that is none of Kinesis deserializes into a [`Delivery`] without a batch, and the function answers with an error of its own.
 
-use aws_lambda_events::event::kinesis::KinesisEvent;
+use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
 use serde::{Deserialize, Deserializer};
 
 /// A batch, if the event is one.
@@ -32,6 +32,12 @@ impl<'de> Deserialize<'de> for Delivery {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(KinesisEvent::deserialize(deserializer).ok()))
     }
+}
+
+/// The shard of a record, from an `eventID` such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
+pub(crate) fn shard_id(record: &KinesisEventRecord) -> Option<&str> {
+    let (shard, _) = record.event_id.as_deref()?.split_once(':')?;
+    Some(shard)
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 
 use crate::apply::{Deadline, apply};
-use crate::config::Config;
-use crate::disposition::Disposition;
-use crate::objects::Objects;
+use crate::config::{Config, SourceTable};
+use crate::disposition::{Disposition, Failure};
 use crate::objects::s3::S3Objects;
+use crate::objects::{Objects, ObjectsError};
 use crate::plan::{Plan, PlannedRecord, Planner};
 use crate::projection::Projector;
-use crate::quarantine::{self, QuarantineObject};
+use crate::quarantine;
 use crate::report::report;
 use crate::telemetry;
 use crate::view::View;
@@ -91,44 +91,71 @@ impl<V: View, O: Objects> Handler<V, O> {
     pub async fn process(&self, event: &KinesisEvent, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
         let data = event.records.iter().map(|record| &*record.kinesis.data.0);
         let Plan { mut records, rows } = self.planner.plan(data, SystemTime::now());
-        apply(&self.view, rows, self.write_concurrency, deadline, |record, disposition| {
+
+        // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the shard.
+        let unreadable = self.poison(&event.records, &records, quarantine::unreadable(&records));
+        let written = apply(&self.view, rows, self.write_concurrency, deadline, |record, disposition| {
             records[record].disposition = disposition;
-        })
-        .await;
-        if let Some(objects) = &self.objects {
-            self.quarantine(objects, &event.records, &mut records, deadline).await;
+        });
+        let (quarantined, ()) = tokio::join!(self.quarantine(unreadable, deadline), written);
+        for place in quarantined {
+            records[place].disposition.quarantine();
+        }
+
+        let refused = self.poison(&event.records, &records, quarantine::refused(&records));
+        let quarantined = self.quarantine(refused, deadline).await;
+        for place in quarantined {
+            records[place].disposition.quarantine();
         }
         records
     }
 
-    /// Writes the poison records of a batch to the quarantine; those whose objects are confirmed in time count as done.
-    async fn quarantine(
-        &self,
-        objects: &O,
-        delivered: &[KinesisEventRecord],
-        records: &mut [PlannedRecord<'_>],
-        deadline: Deadline,
-    ) {
-        let writes: Vec<_> = quarantine::poison(records)
-            .into_iter()
-            .filter_map(|place| {
-                let Disposition::Reported(failure) = &records[place].disposition else { return None };
-                let object = quarantine::object(&delivered[place], records[place].table, failure).ok()?;
-                Some((place, object))
-            })
-            .collect();
-        let mut writes = stream::iter(writes)
-            .map(async |(place, object): (usize, QuarantineObject)| (place, objects.put(object.key, object.body).await))
-            .buffer_unordered(self.write_concurrency.get().min(MOST_OBJECTS_IN_FLIGHT));
+    /// The records at these places with why they failed, where there is a quarantine for them.
+    fn poison<'e>(
+        &'e self,
+        delivered: &'e [KinesisEventRecord],
+        records: &[PlannedRecord<'e>],
+        places: Vec<usize>,
+    ) -> Vec<Poison<'e>> {
+        let poison = |place: usize| match &records[place].disposition {
+            Disposition::Reported(failure) if self.objects.is_some() => {
+                Some(Poison { place, record: &delivered[place], table: records[place].table, failure: failure.clone() })
+            }
+            _ => None,
+        };
+        places.into_iter().filter_map(poison).collect()
+    }
+
+    /// Writes poison records to the quarantine: the places of those that are confirmed to be there.
+    async fn quarantine(&self, poison: Vec<Poison<'_>>, deadline: Deadline) -> Vec<usize> {
+        let mut quarantined = Vec::new();
+        let Some(objects) = &self.objects else { return quarantined };
+        let writes = stream::iter(poison).map(async |Poison { place, record, table, failure }: Poison<'_>| {
+            let object = quarantine::object(record, table, &failure);
+            let object =
+                object.map_err(|_| ObjectsError { reason: "the record could not be written as JSON".to_owned() })?;
+            objects.put(object.key, object.body).await.map(|()| place)
+        });
+        let writes = writes.buffer_unordered(self.write_concurrency.get().min(MOST_OBJECTS_IN_FLIGHT));
+        tokio::pin!(writes);
         let mut problem = None;
-        while let Ok(Some((place, written))) = tokio::time::timeout_at(deadline.answer_by, writes.next()).await {
+        while let Ok(Some(written)) = tokio::time::timeout_at(deadline.answer_by, writes.next()).await {
             match written {
-                Ok(()) => records[place].disposition.quarantine(),
+                Ok(place) => quarantined.push(place),
                 Err(error) => problem = Some(error),
             }
         }
         if let Some(error) = problem {
             tracing::warn!(%error, "poison records are reported, since the quarantine does not take them");
         }
+        quarantined
     }
+}
+
+/// A poison record on its way to the quarantine.
+struct Poison<'e> {
+    place: usize,
+    record: &'e KinesisEventRecord,
+    table: Option<&'e SourceTable>,
+    failure: Failure,
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::config::SourceTable;
+use crate::delivery::shard_id;
 use crate::disposition::{Disposition, Failure};
 use crate::plan::PlannedRecord;
 
@@ -47,7 +48,7 @@ pub fn object(
     failure: &Failure,
 ) -> serde_json::Result<QuarantineObject> {
     let stream_arn = record.event_source_arn.as_deref();
-    let shard_id = record.event_id.as_deref().and_then(|id| Some(id.split_once(':')?.0));
+    let shard_id = shard_id(record);
     let stream = stream_arn.and_then(|arn| Some(arn.rsplit_once('/')?.1));
     let folder = table.map_or("unread".to_owned(), |table| table.key_prefix().replace('/', "%2F"));
     let key = format!(
@@ -81,18 +82,28 @@ fn segment(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
-/// The places of a batch's poison records that belong into the quarantine.
+/// The places of the records that are poison before anything is written.
+pub fn unreadable(records: &[PlannedRecord<'_>]) -> Vec<usize> {
+    places(records, |failure| failure.is_poison() && !matches!(failure, Failure::Refused(_)))
+}
+
+/// The places of the records that DynamoDB refused, once all is written.
 ///
-/// None that DynamoDB refused, if it refused every write of two or more for the same reason: that is a misconfiguration (such as an
-/// index whose key has another type than the column), which a person mends, and the records are good.
-pub fn poison(records: &[PlannedRecord<'_>]) -> Vec<usize> {
-    let misconfigured = refuses_everything_alike(records);
-    let is_quarantined = |record: &PlannedRecord<'_>| match &record.disposition {
-        Disposition::Reported(Failure::Refused(_)) => !misconfigured,
-        Disposition::Reported(failure) => failure.is_poison(),
+/// None, if it refused every write of two or more for the same reason: that is a misconfiguration (such as an index whose key has
+/// another type than the column), which a person mends, and the records are good.
+pub fn refused(records: &[PlannedRecord<'_>]) -> Vec<usize> {
+    if refuses_everything_alike(records) {
+        return Vec::new();
+    }
+    places(records, |failure| matches!(failure, Failure::Refused(_)))
+}
+
+fn places(records: &[PlannedRecord<'_>], is_meant: impl Fn(&Failure) -> bool) -> Vec<usize> {
+    let reported = |record: &PlannedRecord<'_>| match &record.disposition {
+        Disposition::Reported(failure) => is_meant(failure),
         Disposition::Applied | Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => false,
     };
-    (0..records.len()).filter(|place| is_quarantined(&records[*place])).collect()
+    (0..records.len()).filter(|place| reported(&records[*place])).collect()
 }
 
 fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
@@ -154,19 +165,20 @@ mod tests {
     fn one_reason_for_every_write_is_a_misconfiguration() {
         let refused = |reason: &str| Disposition::Reported(Failure::Refused(reason.to_owned()));
         let unread = || Disposition::Reported(Failure::Decode(DecodeError::UnknownType));
-        for (dispositions, expected) in [
-            (vec![refused("a")], vec![0]),
-            (vec![refused("a"), refused("a")], vec![]),
-            (vec![refused("a"), refused("b")], vec![0, 1]),
-            (vec![refused("a"), refused("a"), Disposition::Applied], vec![0, 1]),
-            (vec![refused("a"), Disposition::Superseded, refused("a")], vec![0, 2]),
-            (vec![unread(), refused("a"), Disposition::Filtered, refused("a")], vec![0]),
-            (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![0, 1]),
-            (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![]),
+        for (dispositions, expected_refused, expected_unreadable) in [
+            (vec![refused("a")], vec![0], vec![]),
+            (vec![refused("a"), refused("a")], vec![], vec![]),
+            (vec![refused("a"), refused("b")], vec![0, 1], vec![]),
+            (vec![refused("a"), refused("a"), Disposition::Applied], vec![0, 1], vec![]),
+            (vec![refused("a"), Disposition::Superseded, refused("a")], vec![0, 2], vec![]),
+            (vec![unread(), refused("a"), Disposition::Filtered, refused("a")], vec![], vec![0]),
+            (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![], vec![0, 1]),
+            (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![], vec![]),
         ] {
             let records: Vec<_> =
                 dispositions.into_iter().map(|disposition| PlannedRecord { table: None, disposition }).collect();
-            assert_eq!(poison(&records), expected, "{records:?}");
+            let found = (super::refused(&records), unreadable(&records));
+            assert_eq!(found, (expected_refused, expected_unreadable), "{records:?}");
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::delivery::shard_id;
 use crate::disposition::{Counts, Disposition, Stage};
 use crate::plan::PlannedRecord;
 use crate::report::compare_sequence_numbers;
@@ -93,10 +94,8 @@ pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[
     }
 }
 
-/// The shard of a batch, from an `eventID` such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
 fn shard(delivered: &[KinesisEventRecord]) -> Option<&str> {
-    let (shard, _) = delivered.first()?.event_id.as_deref()?.split_once(':')?;
-    Some(shard)
+    shard_id(delivered.first()?)
 }
 
 /// The ways in which records failed, each with their sequence numbers, lowest first.

@@ -126,6 +126,18 @@ async fn a_quarantine_that_cannot_be_written_reports_the_record() {
 }
 
 #[tokio::test]
+async fn a_slow_dynamodb_does_not_keep_poison_out_of_the_quarantine() {
+    let (db, s3) = (view().await, bucket().await);
+    let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(LONG));
+    let mut function = start(&proxy.endpoint(), &s3.endpoint());
+    let event = event_of(["broken".to_owned(), user(1).record()]).to_string();
+    let answer = function.invoke(event, Duration::from_secs(4)).await.response();
+    // The checkpoint moves behind the poison.
+    assert_eq!(reported(&answer), [1]);
+    assert_eq!(quarantine(&s3).await.keys().collect::<Vec<_>>(), [&key("unread", 0)]);
+}
+
+#[tokio::test]
 async fn missing_permissions_and_tables_are_never_poison() {
     let s3 = bucket().await;
     for code in ["AccessDeniedException", "ResourceNotFoundException", "ExpiredTokenException"] {

@@ -36,7 +36,7 @@ const LARGEST_POWER: i64 = 125;
 pub enum ValueError {
     /// It nests deeper than [`DEEPEST_NESTING`].
     TooDeep,
-    /// It is not JSON after all: a string with half a surrogate pair, a number with an exponent beyond all use.
+    /// It is not JSON after all: a string with half a surrogate pair.
     NotJson,
 }
 

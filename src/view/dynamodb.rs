@@ -223,6 +223,10 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
     let message = message.unwrap_or("no message");
     match code {
         Some("ConditionalCheckFailedException") => Put::Superseded,
+        // Every item has the key that the table had at the start: the table is another one now.
+        Some("ValidationException") if TABLE_HAS_ANOTHER_KEY.iter().any(|known| message.starts_with(known)) => {
+            Put::Unavailable(format!("ValidationException: {message}"))
+        }
         Some("ValidationException") => Put::Refused(format!("ValidationException: {}", without_values(message))),
         // These speak of the table and the caller, not of the item.
         Some(code @ ("ResourceNotFoundException" | "AccessDeniedException")) => {
@@ -244,16 +248,20 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
     }
 }
 
+const TABLE_HAS_ANOTHER_KEY: [&str; 2] = [
+    "One or more parameter values were invalid: Missing the key ",
+    "One or more parameter values were invalid: Type mismatch for key ",
+];
+
 /// DynamoDB's text for an item that it does not take, where that text is known to name attributes and limits only.
 fn without_values(message: &str) -> &str {
-    const FREE_OF_VALUES: [&str; 8] = [
+    const FREE_OF_VALUES: [&str; 7] = [
         "Item size has exceeded the maximum allowed size",
         "Nesting Levels have exceeded supported limits",
         "Attempting to store more than 38 significant digits in a Number",
         "Number overflow.",
         "Number underflow.",
-        "One or more parameter values were invalid: Type mismatch for ",
-        "One or more parameter values were invalid: Missing the key ",
+        "One or more parameter values were invalid: Type mismatch for Index Key ",
         "One or more parameter values were invalid: Size of hashkey has exceeded",
     ];
     const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
@@ -293,6 +301,13 @@ mod tests {
         ] {
             assert_eq!(answered(code, Some("why"), status), expected);
         }
+    }
+
+    #[test]
+    fn a_table_whose_key_has_changed_is_no_fault_of_the_item() {
+        let message = "One or more parameter values were invalid: Missing the key id in the item";
+        let put = answered(Some("ValidationException"), Some(message), 400);
+        assert_eq!(put, Put::Unavailable(format!("ValidationException: {message}")));
     }
 
     #[test]
