@@ -32,7 +32,6 @@ say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-##
 .PHONY: demo
 demo: ## Run the function on the sample events, and see the view after each
 	$(call say,Building the function and a local DynamoDB. The first time takes some minutes; cargo names what it compiles.)

@@ -26,9 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let bare = bare_function()?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(
-            Function::start(function, settings.iter().map(|(name, value)| (*name, value.as_str())))?.ready().await,
-        );
+        ours.push(Function::start(function, settings.clone())?.ready().await);
         theirs.push(Function::start(&bare, [("AWS_REGION", "us-east-1")])?.ready().await);
     }
     let (ours, theirs) = (median(ours), median(theirs));
@@ -50,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         kinesis::event_of((0..RECORDS).map(|id| row(id).record())).to_string()
     };
-    let mut running = Function::start(function, settings.iter().map(|(name, value)| (*name, value.as_str())))?;
+    let mut running = Function::start(function, settings)?;
     running.ready().await;
     let process = running.id().ok_or("the function has ended")?;
     println!("  before                            {:>6.1} MB resident at most", peak_memory(process)?);

@@ -87,19 +87,11 @@ impl Config {
             problems.push(problem);
             SourceTables::default()
         });
-        let objects_bucket = set(OBJECTS_BUCKET).filter(|bucket| {
-            if !is_bucket(bucket) {
-                problems.push(format!(
-                    "{OBJECTS_BUCKET} is {bucket:?}: expected the name of an S3 bucket (3 to 63 lower-case letters, digits, dots and \
-                     hyphens, no s3:// and no path), or the ARN of an access point"
-                ));
-            }
-            true
-        });
         let mut optional = Optional { set, problems };
         let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
         let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
         let write_concurrency = optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency);
+        let objects_bucket = optional.or_default(OBJECTS_BUCKET, None, objects_bucket);
 
         if !optional.problems.is_empty() {
             return Err(ConfigError { problems: optional.problems });
@@ -136,11 +128,6 @@ impl<F: Fn(&str) -> Option<String>> Optional<F> {
     }
 }
 
-fn is_bucket(name: &str) -> bool {
-    let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '.' || next == '-';
-    ((3..=63).contains(&name.len()) && name.chars().all(plain)) || name.starts_with("arn:")
-}
-
 fn timestamp_place(text: &str) -> Result<TimestampPlace, String> {
     match text {
         "earliest" => Ok(TimestampPlace::Earliest),
@@ -165,6 +152,18 @@ fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
         .ok()
         .filter(|writes: &NonZeroUsize| writes.get() <= MOST_WRITES_IN_FLIGHT)
         .ok_or_else(|| format!("a whole number from 1 to {MOST_WRITES_IN_FLIGHT}"))
+}
+
+fn objects_bucket(text: &str) -> Result<Option<String>, String> {
+    let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '.' || next == '-';
+    let is_bucket = (3..=63).contains(&text.len()) && text.chars().all(plain);
+    if is_bucket || text.starts_with("arn:") {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err("the name of an S3 bucket (3 to 63 lower-case letters, digits, dots and hyphens, no s3:// and no path), or the ARN of an \
+             access point"
+            .to_owned())
+    }
 }
 
 /// Every setting that is missing or wrong; its text names them all.

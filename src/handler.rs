@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
 use aws_lambda_events::event::streams::KinesisEventResponse;
-
 use futures_util::stream::{self, StreamExt};
 
 use crate::apply::{Deadline, apply};

@@ -31,12 +31,6 @@ fn every(n: usize, fault: Fault) -> impl Fn(&Call) -> Fault + Send + Sync {
     move |call| if call.number % n == 0 { fault.clone() } else { Fault::None }
 }
 
-/// Whether the call writes the row of this user.
-fn writes_user(call: &Call, id: u64) -> bool {
-    let key = format!(r#"{{"S":"public.users#{id}"}}"#);
-    call.body.windows(key.len()).any(|window| window == key.as_bytes())
-}
-
 #[tokio::test]
 async fn faults_that_pass_are_retried_and_nothing_is_reported() {
     for fault in [
@@ -75,7 +69,7 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
         let failing = Arc::new(AtomicBool::new(true));
         let (switch, injected) = (Arc::clone(&failing), fault.clone());
         let proxy = FaultProxy::start(&db.endpoint(), move |call| {
-            let fails = switch.load(Ordering::SeqCst) && writes_user(call, 1);
+            let fails = switch.load(Ordering::SeqCst) && call.writes("public.users#1");
             if fails { injected.clone() } else { Fault::None }
         });
         let function = Function::new(&proxy.endpoint(), "users(id)").await;
@@ -181,7 +175,7 @@ async fn with_time_running_out_what_was_applied_counts_and_the_rest_is_reported(
 async fn a_dynamodb_that_hangs_does_not_hold_the_answer() {
     let db = harness::dynamodb().await;
     let proxy = FaultProxy::start(&db.endpoint(), |call| {
-        if writes_user(call, 1) { Fault::Delay(Duration::from_secs(60)) } else { Fault::None }
+        if call.writes("public.users#1") { Fault::Delay(Duration::from_secs(60)) } else { Fault::None }
     });
     let function = Function::new(&proxy.endpoint(), "users(id)").await;
     let started = Instant::now();

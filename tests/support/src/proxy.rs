@@ -49,6 +49,14 @@ pub struct Call {
     pub body: Bytes,
 }
 
+impl Call {
+    /// Whether it writes the row with this key of the view.
+    pub fn writes(&self, view_key: &str) -> bool {
+        let key = format!(r#"{{"S":"{view_key}"}}"#);
+        self.body.windows(key.len()).any(|window| window == key.as_bytes())
+    }
+}
+
 type Plan = dyn Fn(&Call) -> Fault + Send + Sync;
 
 /// A proxy whose faults a plan decides, call by call.
