@@ -21,7 +21,11 @@ fn planner() -> Planner {
     Planner {
         source_tables: "order_items(id)".parse().expect("a list of tables"),
         commit_timestamp: TimestampPlace::default(),
-        projector: Projector { key_attribute: "pk".to_owned(), tombstone_ttl: Duration::from_secs(1_209_600) },
+        projector: Projector {
+            key_attribute: "pk".to_owned(),
+            tombstone_ttl: Duration::from_secs(1_209_600),
+            overflow_bucket: None,
+        },
     }
 }
 

@@ -176,6 +176,7 @@ mod tests {
                         key: (*key).to_owned(),
                         committed: CommitTimestamp::from_nanoseconds(*commit).unwrap(),
                         attributes: HashMap::new(),
+                        moved: Vec::new(),
                     },
                 });
                 candidates.collect()

@@ -48,7 +48,10 @@ mod tests {
 
     fn candidate(record: usize, key: &str, committed: u64) -> Candidate {
         let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();
-        Candidate { record, item: ViewItem { key: key.to_owned(), committed, attributes: HashMap::new() } }
+        Candidate {
+            record,
+            item: ViewItem { key: key.to_owned(), committed, attributes: HashMap::new(), moved: Vec::new() },
+        }
     }
 
     fn check(changes: &[(&str, u64)], expected: &[&[usize]]) {

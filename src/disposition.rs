@@ -6,6 +6,8 @@
 use std::fmt;
 
 use crate::envelope::DecodeError;
+use crate::fragments::AssemblyError;
+use crate::objects::ObjectsError;
 use crate::projection::ProjectionError;
 
 /// The end of a record's way.
@@ -17,6 +19,8 @@ pub enum Disposition {
     Superseded,
     /// Its table is not in `SOURCE_TABLES`.
     Filtered,
+    /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them applies it.
+    Kept,
     /// No repetition can apply it, and it stands whole in the quarantine.
     Quarantined(Failure),
     /// It is reported as a batch item failure, so that it is delivered again.
@@ -32,8 +36,12 @@ pub enum Failure {
     Project(ProjectionError),
     /// DynamoDB does not take the item: no repetition will change that.
     Refused(String),
-    /// A part of a change that was split.
+    /// A part of a change that was split, and no bucket to keep it in.
     Part,
+    /// The change that its pieces make cannot be read.
+    Assemble(AssemblyError),
+    /// The bucket did not take or give what this record needs.
+    Objects(ObjectsError),
     /// DynamoDB did not answer, or not now; the write may have happened.
     Retryable(String),
     /// Nothing can be written: the table, the permission or the credentials are missing.
@@ -51,6 +59,8 @@ pub enum Failure {
 pub enum Stage {
     /// From bytes to a change event.
     Decode,
+    /// From the parts of a split change to the whole.
+    Assemble,
     /// From a change event to an item.
     Project,
     /// Writing the item.
@@ -61,6 +71,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Decode => "decode",
+            Self::Assemble => "assemble",
             Self::Project => "project",
             Self::Apply => "apply",
         })
@@ -76,12 +87,19 @@ impl Disposition {
     }
 }
 
+impl From<Failure> for Disposition {
+    fn from(failure: Failure) -> Self {
+        Self::Reported(failure)
+    }
+}
+
 impl Failure {
     /// Whether no repetition can apply the record; else it may be applied when it is delivered again.
     pub fn is_poison(&self) -> bool {
         match self {
-            Self::Decode(_) | Self::Project(_) | Self::Refused(_) => true,
+            Self::Decode(_) | Self::Assemble(_) | Self::Project(_) | Self::Refused(_) => true,
             Self::Part
+            | Self::Objects(_)
             | Self::Retryable(_)
             | Self::Unavailable(_)
             | Self::NotTried
@@ -93,7 +111,8 @@ impl Failure {
     /// Where on its way the record failed.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Decode(_) | Self::Part => Stage::Decode,
+            Self::Decode(_) => Stage::Decode,
+            Self::Part | Self::Assemble(_) | Self::Objects(_) => Stage::Assemble,
             Self::Project(_) => Stage::Project,
             Self::Refused(_)
             | Self::Retryable(_)
@@ -111,8 +130,12 @@ impl fmt::Display for Failure {
             Self::Decode(error) => error.fmt(f),
             Self::Project(error) => error.fmt(f),
             Self::Refused(reason) => write!(f, "DynamoDB does not take the item: {reason}"),
-            Self::Part => f.write_str("the record is a part of a change over 9 MiB, which is not put together yet"),
-            Self::Retryable(reason) => write!(f, "DynamoDB did not confirm the write: {reason}"),
+            Self::Part => f.write_str(
+                "the record is a part of a change over 9 MiB: set OBJECTS_BUCKET, where the parts wait for each other",
+            ),
+            Self::Assemble(error) => error.fmt(f),
+            Self::Objects(error) => error.fmt(f),
+            Self::Retryable(reason) => write!(f, "the view did not confirm the write: {reason}"),
             Self::Unavailable(reason) => write!(f, "the view cannot be written: {reason}"),
             Self::NotTried => {
                 f.write_str("not tried, since another write of the batch found that the view cannot be written")
@@ -132,6 +155,7 @@ pub struct Counts {
     pub applied: usize,
     pub superseded: usize,
     pub filtered: usize,
+    pub kept: usize,
     pub quarantined: usize,
     pub reported: usize,
 }
@@ -145,6 +169,7 @@ impl Counts {
                 Disposition::Applied => counts.applied += 1,
                 Disposition::Superseded => counts.superseded += 1,
                 Disposition::Filtered => counts.filtered += 1,
+                Disposition::Kept => counts.kept += 1,
                 Disposition::Quarantined(_) => counts.quarantined += 1,
                 Disposition::Reported(_) => counts.reported += 1,
             }
@@ -154,7 +179,7 @@ impl Counts {
 
     /// How many records were received.
     pub fn received(&self) -> usize {
-        self.applied + self.superseded + self.filtered + self.quarantined + self.reported
+        self.applied + self.superseded + self.filtered + self.kept + self.quarantined + self.reported
     }
 }
 
@@ -168,7 +193,9 @@ mod tests {
             (Failure::Decode(DecodeError::UnknownType), true, Stage::Decode),
             (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), true, Stage::Project),
             (Failure::Refused(String::new()), true, Stage::Apply),
-            (Failure::Part, false, Stage::Decode),
+            (Failure::Part, false, Stage::Assemble),
+            (Failure::Assemble(AssemblyError::Checksum), true, Stage::Assemble),
+            (Failure::Objects(ObjectsError { action: "", reason: String::new() }), false, Stage::Assemble),
             (Failure::Retryable(String::new()), false, Stage::Apply),
             (Failure::Unavailable(String::new()), false, Stage::Apply),
             (Failure::NotTried, false, Stage::Apply),
@@ -186,12 +213,13 @@ mod tests {
             Disposition::Superseded,
             Disposition::Superseded,
             Disposition::Filtered,
+            Disposition::Kept,
             Disposition::Quarantined(Failure::Decode(DecodeError::UnknownType)),
             Disposition::Reported(Failure::Part),
             Disposition::Reported(Failure::OutOfTime),
         ];
         let counts = Counts::of(&dispositions);
-        assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, quarantined: 1, reported: 2 });
+        assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, kept: 1, quarantined: 1, reported: 2 });
         assert_eq!(counts.received(), dispositions.len());
     }
 }

@@ -11,13 +11,19 @@ use serde_json::value::RawValue;
 use crate::change::{ChangeEvent, CommitTimestamp, RowImage};
 use crate::config::{SourceTable, TimestampPlace};
 
+mod chunks;
+
+pub use chunks::{ChunkedImage, ChunkedRecord, Chunks, Fragment, MOST_FRAGMENTS};
+
 /// What a record turns out to be.
 #[derive(Debug)]
 pub enum Envelope<'a> {
     /// A whole change record (`full`, or without a `type` as preview streams send it).
     Full(FullRecord<'a>),
-    /// A part of a change whose JSON is over 9 MiB: its main record (`chunked`) or one of its pieces (`fragment`).
-    Part,
+    /// The main record of a change whose JSON is over 9 MiB (`chunked`): all of it but the images that were split.
+    Chunked(ChunkedRecord<'a>),
+    /// A piece of an image that was split (`fragment`).
+    Fragment(Fragment<'a>),
 }
 
 /// A whole change record, of which so far only the table is known to be there.
@@ -68,6 +74,10 @@ struct WireRecord<'a> {
     after: Option<&'a RawValue>,
     source: Option<&'a RawValue>,
     ts_ns: Option<&'a RawValue>,
+    chunked: Option<&'a RawValue>,
+    chunk_id: Option<&'a RawValue>,
+    index: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -93,13 +103,14 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     let record = std::str::from_utf8(record)
         .map_err(|error| DecodeError::NotJson { line: 1, column: error.valid_up_to() + 1 })?;
     let record: WireRecord<'_> = root_object(record)?;
-    match record.kind.map(|kind| text(kind, "type")).transpose()?.as_deref() {
-        None | Some("full") => {}
-        Some("chunked" | "fragment") => return Ok(Envelope::Part),
+    let chunked = match record.kind.map(|kind| text(kind, "type")).transpose()?.as_deref() {
+        None | Some("full") => false,
+        Some("chunked") => true,
+        Some("fragment") => return chunks::fragment(&record).map(Envelope::Fragment),
         Some(_) => return Err(DecodeError::UnknownType),
-    }
+    };
     let source: WireSource<'_> = object(present(record.source, "source", "an object")?, "source")?;
-    Ok(Envelope::Full(FullRecord {
+    let full = FullRecord {
         schema: text(present(source.schema, "source.schema", "a string")?, "source.schema")?,
         table: text(present(source.table, "source.table", "a string")?, "source.table")?,
         transaction: source.transaction,
@@ -108,7 +119,8 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
         after: record.after,
         source_ts_ns: source.ts_ns,
         root_ts_ns: record.ts_ns,
-    }))
+    };
+    Ok(if chunked { Envelope::Chunked(ChunkedRecord::new(full, record.chunked)) } else { Envelope::Full(full) })
 }
 
 impl<'a> FullRecord<'a> {
@@ -122,16 +134,30 @@ impl<'a> FullRecord<'a> {
         &self.table
     }
 
+    /// Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an upsert.
+    fn is_delete(&self) -> Result<bool, DecodeError> {
+        Ok(text(present(self.operation, "op", "a string")?, "op")? == "d")
+    }
+
+    /// The record with the image that its operation needs in the place where it was left out.
+    ///
+    /// # Errors
+    /// The operation is missing.
+    pub fn with_image(mut self, image: &'a RawValue) -> Result<Self, DecodeError> {
+        let place = if self.is_delete()? { &mut self.before } else { &mut self.after };
+        *place = Some(image);
+        Ok(self)
+    }
+
     /// The change, of the `table` that the record was routed to.
     ///
     /// # Errors
     /// The operation is missing, the commit timestamp is not usable at `place`, or the image that the operation needs is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
-        let operation = text(present(self.operation, "op", "a string")?, "op")?;
+        let delete = self.is_delete()?;
         let transaction = self.transaction.map(|id| text(id, "source.txId")).transpose()?;
         let committed = self.committed(place)?;
-        // Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an upsert.
-        let image = if operation == "d" {
+        let image = if delete {
             RowImage::Delete(self.before.ok_or(DecodeError::DeleteWithoutBefore)?)
         } else {
             RowImage::Upsert(self.after.ok_or(DecodeError::UpsertWithoutAfter)?)
@@ -248,7 +274,7 @@ mod tests {
                 let table = tables.get(full.schema(), full.table()).expect("the table is configured");
                 full.into_change(table, place).map(inspect)
             }
-            Envelope::Part => panic!("{record} is a part"),
+            Envelope::Chunked(_) | Envelope::Fragment(_) => panic!("{record} is a part"),
         }
     }
 
@@ -365,11 +391,10 @@ mod tests {
         {
             assert!(matches!(read(record.as_bytes()), Ok(Envelope::Full(_))), "{record}");
         }
-        for record in
-            [r#"{"type":"fragment","chunk_id":"x","index":0,"data":"{"}"#, r#"{"type":"chunked","op":"c","source":{}}"#]
-        {
-            assert!(matches!(read(record.as_bytes()), Ok(Envelope::Part)), "{record}");
-        }
+        let chunked = full.replace("full", "chunked");
+        assert!(matches!(read(chunked.as_bytes()), Ok(Envelope::Chunked(_))), "{chunked}");
+        let fragment = r#"{"type":"fragment","chunk_id":"x","index":0,"data":"{"}"#;
+        assert!(matches!(read(fragment.as_bytes()), Ok(Envelope::Fragment(_))), "{fragment}");
         assert_eq!(read(br#"{"type":"snapshot"}"#).unwrap_err(), DecodeError::UnknownType);
     }
 

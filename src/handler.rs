@@ -3,6 +3,7 @@
 //! Invariants: the answer is never an error, so that what was applied counts whatever else went wrong; the dispositions of a batch
 //! add up to its records.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
@@ -12,17 +13,21 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 
 use crate::apply::{Deadline, apply};
+use crate::assembly::{Assembler, Settled, quarantine_set};
 use crate::config::{Config, SourceTable};
 use crate::disposition::{Disposition, Failure};
 use crate::objects::s3::S3Objects;
 use crate::objects::{Objects, ObjectsError};
-use crate::plan::{Plan, PlannedRecord, Planner};
+use crate::overflow::OVERFLOW;
+use crate::plan::{Part, Plan, PlannedRecord, Planner, Role};
 use crate::projection::Projector;
 use crate::quarantine;
+use crate::record_object::RecordObject;
 use crate::report::report;
 use crate::telemetry;
 use crate::view::View;
 use crate::view::dynamodb::{self, DynamoDbView, OpenError};
+use crate::view::overflow::OverflowView;
 
 /// A poison record can have megabytes: so many are on their way to the quarantine at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
@@ -47,27 +52,40 @@ pub enum StartError {
          key, so that no row of it could be stored; use a view table whose partition key no column is named after"
     )]
     KeyColumnNamedAsKey { column: String, source_table: String },
+    #[error(
+        "SOURCE_TABLES: the key column {OVERFLOW} of {source_table} has the name that the view keeps for itself where OBJECTS_BUCKET is \
+         set; rename the column"
+    )]
+    KeyColumnReserved { source_table: String },
 }
 
-impl Handler<DynamoDbView, S3Objects> {
+impl Handler<OverflowView<S3Objects>, S3Objects> {
     /// A handler for the view in DynamoDB that `config` names.
     ///
     /// # Errors
     /// The view's table is missing, does not fit, or cannot be reached.
     pub async fn start(config: Config, sdk_config: &SdkConfig) -> Result<Self, StartError> {
-        let view = DynamoDbView::open(dynamodb::client(sdk_config), config.view_table).await?;
-        let key_attribute = view.key_attribute().to_owned();
+        let table = DynamoDbView::open(dynamodb::client(sdk_config), config.view_table).await?;
+        let key_attribute = table.key_attribute().to_owned();
         for table in config.source_tables.iter() {
             if table.primary_key().contains(&key_attribute) {
                 return Err(StartError::KeyColumnNamedAsKey { column: key_attribute, source_table: table.to_string() });
+            }
+            if config.objects_bucket.is_some() && table.primary_key().iter().any(|column| column == OVERFLOW) {
+                return Err(StartError::KeyColumnReserved { source_table: table.to_string() });
             }
         }
         let planner = Planner {
             source_tables: config.source_tables,
             commit_timestamp: config.commit_timestamp,
-            projector: Projector { key_attribute, tombstone_ttl: config.tombstone_ttl },
+            projector: Projector {
+                key_attribute,
+                tombstone_ttl: config.tombstone_ttl,
+                overflow_bucket: config.objects_bucket.clone(),
+            },
         };
         let objects = config.objects_bucket.map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
+        let view = OverflowView::new(table, objects.clone());
         Ok(Self { planner, view, objects, write_concurrency: config.write_concurrency })
     }
 }
@@ -79,9 +97,11 @@ impl<V: View, O: Objects> Handler<V, O> {
         telemetry::log_batch(request_id, &event.records, &records);
         let reported = event.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
             Disposition::Reported(_) => Some(delivered.kinesis.sequence_number.as_str()),
-            Disposition::Applied | Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => {
-                None
-            }
+            Disposition::Applied
+            | Disposition::Superseded
+            | Disposition::Filtered
+            | Disposition::Kept
+            | Disposition::Quarantined(_) => None,
         });
         report(reported)
     }
@@ -89,24 +109,56 @@ impl<V: View, O: Objects> Handler<V, O> {
     /// Applies a batch: what became of each of its records, in their order.
     pub async fn process(&self, event: &KinesisEvent, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
         let data = event.records.iter().map(|record| &*record.kinesis.data.0);
-        let Plan { mut records, rows } = self.planner.plan(data, SystemTime::now());
+        let Plan { mut records, rows, parts } = self.planner.plan(data, SystemTime::now());
 
-        // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the shard.
+        // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the shard. Nor
+        // must the rows wait for the bucket.
         let unreadable = self.poison(&event.records, &records, quarantine::unreadable(&records));
         let written = apply(&self.view, rows, self.write_concurrency, deadline, |record, disposition| {
             records[record].disposition = disposition;
         });
-        let (quarantined, ()) = tokio::join!(self.quarantine(unreadable, deadline), written);
+        let parts = self.parts(&parts, &event.records, deadline);
+        let (quarantined, parts, ()) = tokio::join!(self.quarantine(unreadable, deadline), parts, written);
         for place in quarantined {
             records[place].disposition.quarantine();
         }
+        let mut refused_sets = HashMap::new();
+        for part in parts {
+            let record = &mut records[part.record];
+            record.table = record.table.or(part.table);
+            record.disposition = part.disposition;
+            refused_sets.insert(part.record, part.refused_set);
+        }
 
-        let refused = self.poison(&event.records, &records, quarantine::refused(&records));
-        let quarantined = self.quarantine(refused, deadline).await;
+        let refused = quarantine::refused(&records);
+        let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
+        let refused = self.poison(&event.records, &records, refused);
+        let mut quarantined = self.quarantine(refused, deadline).await;
+        quarantined.extend(self.quarantine_sets(sets, &refused_sets, &records, deadline).await);
         for place in quarantined {
             records[place].disposition.quarantine();
         }
         records
+    }
+
+    /// What becomes of the parts of split changes; nothing, where there is no bucket to keep them in.
+    async fn parts<'h>(
+        &'h self,
+        parts: &[Part],
+        delivered: &[KinesisEventRecord],
+        deadline: Deadline,
+    ) -> Vec<Settled<'h>> {
+        let Some(objects) = &self.objects else { return Vec::new() };
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        let assembler = Assembler { planner: &self.planner, view: &self.view, objects };
+        // On the heap: a batch without parts, as nearly all are, pays nothing for it.
+        let mut settled = Box::pin(assembler.settle(parts, delivered, deadline)).await;
+        let in_time: HashSet<usize> = settled.iter().map(|settled| settled.record).collect();
+        let late = parts.iter().filter(|part| part.role == Role::Member && !in_time.contains(&part.record));
+        settled.extend(late.map(|part| Settled::out_of_time(part.record)));
+        settled
     }
 
     /// The records at these places with why they failed, where there is a quarantine for them.
@@ -130,10 +182,10 @@ impl<V: View, O: Objects> Handler<V, O> {
         let mut quarantined = Vec::new();
         let Some(objects) = &self.objects else { return quarantined };
         let writes = stream::iter(poison).map(async |Poison { place, record, table, failure }: Poison<'_>| {
-            let object = quarantine::object(record, table, &failure);
-            let object =
-                object.map_err(|_| ObjectsError { reason: "the record could not be written as JSON".to_owned() })?;
-            objects.put(object.key, object.body).await.map(|()| place)
+            let object = quarantine::object(&RecordObject::from(record), table, &failure);
+            let not_json = |_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() };
+            let object = object.map_err(not_json)?;
+            objects.put(&object.key, object.body).await.map(|()| place)
         });
         let writes = writes.buffer_unordered(self.write_concurrency.get().min(MOST_OBJECTS_IN_FLIGHT));
         tokio::pin!(writes);
@@ -146,6 +198,30 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         if let Some(error) = problem {
             tracing::warn!(%error, "poison records are reported, since the quarantine does not take them");
+        }
+        quarantined
+    }
+
+    /// Writes the sets of split changes that DynamoDB refused to the quarantine: the places of those that are confirmed to be there.
+    async fn quarantine_sets(
+        &self,
+        places: Vec<usize>,
+        sets: &HashMap<usize, Vec<String>>,
+        records: &[PlannedRecord<'_>],
+        deadline: Deadline,
+    ) -> Vec<usize> {
+        let mut quarantined = Vec::new();
+        let Some(objects) = &self.objects else { return quarantined };
+        for place in places {
+            let Disposition::Reported(failure) = &records[place].disposition else { continue };
+            let set = quarantine_set(objects, &sets[&place], records[place].table, failure);
+            match tokio::time::timeout_at(deadline.answer_by, set).await {
+                Ok(Ok(())) => quarantined.push(place),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a split change is reported, since the quarantine does not take it");
+                }
+                Err(_) => break,
+            }
         }
         quarantined
     }

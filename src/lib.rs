@@ -22,18 +22,22 @@
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]
 
 pub mod apply;
+pub mod assembly;
 pub mod change;
 pub mod coalesce;
 pub mod config;
 pub mod delivery;
 pub mod disposition;
 pub mod envelope;
+pub mod fragments;
 pub mod handler;
 pub mod key;
 pub mod objects;
+pub mod overflow;
 pub mod plan;
 pub mod projection;
 pub mod quarantine;
+pub mod record_object;
 pub mod report;
 pub mod telemetry;
 pub mod view;

@@ -10,7 +10,7 @@ use dsql_view::delivery::Delivery;
 use dsql_view::handler::Handler;
 use dsql_view::objects::s3::S3Objects;
 use dsql_view::telemetry;
-use dsql_view::view::dynamodb::DynamoDbView;
+use dsql_view::view::overflow::OverflowView;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -55,7 +55,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     Runtime::new(function).run().await
 }
 
-async fn start() -> Result<Handler<DynamoDbView, S3Objects>, Box<dyn Error + Send + Sync>> {
+async fn start() -> Result<Handler<OverflowView<S3Objects>, S3Objects>, Box<dyn Error + Send + Sync>> {
     let config = Config::from_variables(variable)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

@@ -1,24 +1,144 @@
-//! The place for what does not fit into the view: a bucket, as the handler sees it.
+//! The place for what does not go the common way: a bucket, as the rest of the function sees it.
 //!
-//! Invariant: an object counts as written only where the bucket confirmed it.
+//! | prefix | what | module |
+//! |---|---|---|
+//! | `quarantine/` | poison records | [`crate::quarantine`] |
+//! | `overflow/` | columns of rows over DynamoDB's 400 KB | [`crate::overflow`] |
+//! | `fragments/` | parts of changes over 9 MiB | [`crate::fragments`] |
+//!
+//! Invariants: an object counts as written only where the bucket confirmed it; what comes from outside enters a key as [`segment`]
+//! writes it, so that nothing leaves its prefix.
 
 use std::future::Future;
+use std::time::SystemTime;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
 
 pub mod s3;
 
-/// Where objects are put. One trait, so that the handler knows nothing of S3.
+/// Where objects are kept. One trait, so that the rest knows nothing of S3.
 pub trait Objects {
+    /// The bucket's name.
+    fn bucket(&self) -> &str;
+
     /// Puts an object in place of what stands at its key.
     ///
     /// # Errors
     /// Why the object is not there for certain; free of its contents.
-    fn put(&self, key: String, body: Vec<u8>) -> impl Future<Output = Result<(), ObjectsError>>;
+    fn put(&self, key: &str, body: Vec<u8>) -> impl Future<Output = Result<(), ObjectsError>>;
+
+    /// The object at a key, or `None` where there is none.
+    ///
+    /// # Errors
+    /// Why the bucket did not say.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ObjectsError>>;
+
+    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys; empty behind the last.
+    /// What was put before the call is there.
+    ///
+    /// # Errors
+    /// Why the bucket did not say.
+    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Vec<StoredObject>, ObjectsError>>;
+
+    /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader may be on its
+    /// way to it. One that is not there is as good as marked.
+    ///
+    /// # Errors
+    /// Why the mark is not there for certain.
+    fn retire(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
+
+    /// Whether an object is marked by [`Objects::retire`], or not there at all.
+    ///
+    /// # Errors
+    /// Why the bucket did not say.
+    fn is_retired(&self, key: &str) -> impl Future<Output = Result<bool, ObjectsError>>;
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// Why it may still be there.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
 }
 
-/// Why an object is not there for certain.
+/// An object, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its key.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub written_at: SystemTime,
+}
+
+/// All objects whose keys begin with `prefix`; for prefixes that hold few.
+///
+/// # Errors
+/// Why the bucket did not say.
+pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<StoredObject>, ObjectsError> {
+    let mut all: Vec<StoredObject> = Vec::new();
+    loop {
+        let page = objects.list(prefix, all.last().map(|object| object.key.as_str())).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}
+
+/// Why the bucket did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the object could not be written to OBJECTS_BUCKET: {reason}")]
+#[error("OBJECTS_BUCKET did not {action}: {reason}")]
 pub struct ObjectsError {
+    /// What was asked of it.
+    pub action: &'static str,
     /// What S3 or the way to it says.
     pub reason: String,
+}
+
+/// S3 takes keys of 1,024 bytes; a segment of this length leaves room for all others.
+const LONGEST_SEGMENT: usize = 200;
+const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// A text as one part of a key: letters, digits, `-` and `_` as they stand, all else percent-encoded; a long one as its hash. No two
+/// texts share a segment, and none can leave its folder.
+pub fn segment(text: &str) -> String {
+    let encoded = utf8_percent_encode(text, &PLAIN).to_string();
+    // `%h` begins no encoded text.
+    if encoded.len() <= LONGEST_SEGMENT { encoded } else { format!("%hash-{}", hash(text.as_bytes())) }
+}
+
+/// SHA-256, as 64 hexadecimal digits.
+pub fn hash(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = Sha256::digest(bytes);
+    let digits = digits.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    digits.map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_leaves_its_folder() {
+        for (text, expected) in [
+            ("shardId-000000000006", "shardId-000000000006"),
+            ("../../x", "%2E%2E%2F%2E%2E%2Fx"),
+            ("a b%2F", "a%20b%252F"),
+            ("grün", "gr%C3%BCn"),
+            ("", ""),
+        ] {
+            assert_eq!(segment(text), expected);
+        }
+        let long = segment(&"/".repeat(1000));
+        assert!(long.len() < LONGEST_SEGMENT && long.starts_with("%hash-") && !long.contains('/'), "{long}");
+        assert_ne!(long, segment(&"/".repeat(1001)));
+    }
+
+    #[test]
+    fn the_hash_is_sha_256() {
+        assert_eq!(hash(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
 }

@@ -1,7 +1,7 @@
 //! From a change event to the item that the view shall hold: key, attributes, and the limits that DynamoDB sets for them.
 //!
-//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its documentation tells;
-//! an error names columns, never values.
+//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its documentation tells,
+//! its largest columns moved to objects where it must be; an error names columns, never values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use crate::change::{ChangeEvent, CommitTimestamp, RowImage};
 use crate::config::SourceTable;
 use crate::envelope::{self, Text};
 use crate::key::{self, LONGEST_KEY};
+use crate::overflow::{self, LARGEST_WHOLE_ITEM, MovedColumn, OVERFLOW};
 use crate::view::attributes::{self, DEEPEST_NESTING, LARGEST_ITEM, ValueError};
 
 /// The commit timestamp in nanoseconds, an N.
@@ -29,7 +30,7 @@ pub const EXPIRES_AT: &str = "_expires_at";
 pub const RESERVED_COLUMNS: [&str; 4] = [TS_NS, TX_ID, DELETED, EXPIRES_AT];
 
 /// A row or a tombstone, ready to be written.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ViewItem {
     /// The value of the view's partition key.
     pub key: String,
@@ -37,6 +38,8 @@ pub struct ViewItem {
     pub committed: CommitTimestamp,
     /// All attributes but the partition key.
     pub attributes: HashMap<String, AttributeValue>,
+    /// The columns that the item only names, since it had no room for them.
+    pub moved: Vec<MovedColumn>,
 }
 
 /// Why a change cannot become an item.
@@ -75,6 +78,8 @@ pub struct Projector {
     pub key_attribute: String,
     /// How long a tombstone stays after it was written.
     pub tombstone_ttl: Duration,
+    /// The bucket for what an item has no room for, where there is one; else a row over [`LARGEST_ITEM`] is no item.
+    pub overflow_bucket: Option<String>,
 }
 
 impl Projector {
@@ -100,10 +105,16 @@ impl Projector {
             attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(written_at).to_string()));
         }
         let bytes = self.key_attribute.len() + key.len() + attributes::item_size(&attributes);
-        if bytes > LARGEST_ITEM {
-            return Err(ProjectionError::ItemTooLarge { bytes });
-        }
-        Ok(ViewItem { key, committed: change.committed, attributes })
+        let moved = match (&self.overflow_bucket, change.image) {
+            (Some(bucket), RowImage::Upsert(row)) if bytes > LARGEST_WHOLE_ITEM => {
+                let movable = movable_columns(change.table, row, &attributes);
+                overflow::move_columns(bucket, &key, change.committed, movable, &mut attributes, bytes)
+                    .map_err(|bytes| ProjectionError::ItemTooLarge { bytes })?
+            }
+            _ if bytes > LARGEST_ITEM => return Err(ProjectionError::ItemTooLarge { bytes }),
+            _ => Vec::new(),
+        };
+        Ok(ViewItem { key, committed: change.committed, attributes, moved })
     }
 
     fn row(
@@ -137,7 +148,7 @@ impl Projector {
         if column == self.key_attribute {
             return Err(ProjectionError::ColumnNamedAsKey { column: column.to_owned() });
         }
-        if RESERVED_COLUMNS.contains(&column) {
+        if RESERVED_COLUMNS.contains(&column) || (column == OVERFLOW && self.overflow_bucket.is_some()) {
             return Err(ProjectionError::ReservedColumn { column: column.to_owned() });
         }
         Ok(())
@@ -148,6 +159,23 @@ impl Projector {
         let now = written_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.as_secs() + self.tombstone_ttl.as_secs()
     }
+}
+
+/// The columns of a row that may stand elsewhere, with their JSON text: all that the item has but its key.
+fn movable_columns<'a>(
+    table: &SourceTable,
+    row: &'a RawValue,
+    attributes: &HashMap<String, AttributeValue>,
+) -> Vec<(String, &'a RawValue)> {
+    let mut columns: HashMap<String, &RawValue> = HashMap::new();
+    let read = attributes::for_each_member(row, |column, json| {
+        if attributes.contains_key(&*column) && !table.primary_key().iter().any(|key_column| *key_column == column) {
+            columns.insert(column.into_owned(), json);
+        }
+        Ok::<_, ()>(())
+    });
+    // It was read before.
+    if read.is_ok() { columns.into_iter().collect() } else { Vec::new() }
 }
 
 /// The key of a deleted row; what else its image holds does not matter.
@@ -227,6 +255,15 @@ mod tests {
     const WRITTEN_AT: u64 = 1_800_000_000;
 
     fn project(tables: &str, image: &str, delete: bool) -> Result<ViewItem, ProjectionError> {
+        project_with(None, tables, image, delete)
+    }
+
+    fn project_with(
+        bucket: Option<&str>,
+        tables: &str,
+        image: &str,
+        delete: bool,
+    ) -> Result<ViewItem, ProjectionError> {
         let tables: SourceTables = tables.parse().unwrap();
         let raw: &RawValue = serde_json::from_str(image).unwrap();
         let change = ChangeEvent {
@@ -235,7 +272,11 @@ mod tests {
             transaction: Some(Cow::Borrowed("tx1")),
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
-        let projector = Projector { key_attribute: "pk".to_owned(), tombstone_ttl: Duration::from_secs(3600) };
+        let projector = Projector {
+            key_attribute: "pk".to_owned(),
+            tombstone_ttl: Duration::from_secs(3600),
+            overflow_bucket: bucket.map(str::to_owned),
+        };
         projector.project(&change, SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT))
     }
 
@@ -359,5 +400,28 @@ mod tests {
         let overhead = bytes(LARGEST_ITEM).expect("a column of 400 KB alone is too large") - LARGEST_ITEM;
         assert_eq!(bytes(LARGEST_ITEM - overhead), None);
         assert_eq!(bytes(LARGEST_ITEM - overhead + 1), Some(LARGEST_ITEM + 1));
+    }
+
+    #[test]
+    fn a_row_over_400_kilobytes_keeps_its_key_and_what_fits_where_there_is_a_bucket() {
+        let long = "x".repeat(600_000);
+        let image = format!(r#"{{"id":"7","a":1,"text":"short","text":"{long}","list":["{}"]}}"#, &long[..100_000]);
+        let item = project_with(Some("bucket"), "t(id)", &image, false).unwrap();
+        let [column] = item.moved.as_slice() else { panic!("{} columns moved", item.moved.len()) };
+        assert_eq!(column.json, format!("\"{long}\""));
+        let address = AttributeValue::S(format!("s3://bucket/{}", column.object));
+        assert_eq!(item.attributes["_overflow"], AttributeValue::M(HashMap::from([("text".to_owned(), address)])));
+        let mut names: Vec<&str> = item.attributes.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["_overflow", "_ts_ns", "_tx_id", "a", "id", "list"]);
+        assert!(matches!(project("t(id)", &image, false), Err(ProjectionError::ItemTooLarge { .. })));
+    }
+
+    #[test]
+    fn the_name_of_the_moved_columns_is_reserved_where_columns_move() {
+        let image = r#"{"id":1,"_overflow":"secret"}"#;
+        assert!(project("users(id)", image, false).is_ok());
+        let error = project_with(Some("bucket"), "users(id)", image, false).unwrap_err();
+        assert_eq!(error, ProjectionError::ReservedColumn { column: "_overflow".to_owned() });
     }
 }

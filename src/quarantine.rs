@@ -6,15 +6,16 @@
 //! What may happen between the object and the answer: the function dies, and the record comes again; it is written to the same key
 //! again. A record whose object is not confirmed is reported.
 
-use aws_lambda_events::encodings::Base64Data;
-use aws_lambda_events::event::kinesis::KinesisEventRecord;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::config::SourceTable;
-use crate::delivery::shard_id;
 use crate::disposition::{Disposition, Failure};
+use crate::objects::segment;
 use crate::plan::PlannedRecord;
+use crate::record_object::RecordObject;
+
+/// Where all of it is.
+pub const QUARANTINE: &str = "quarantine/";
 
 /// An object of the quarantine, ready to be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,16 +27,11 @@ pub struct QuarantineObject {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Quarantined<'a> {
     reason: String,
     stage: String,
-    stream_arn: Option<&'a str>,
-    shard_id: Option<&'a str>,
-    sequence_number: &'a str,
-    partition_key: &'a str,
-    approximate_arrival_timestamp: Box<RawValue>,
-    data: &'a Base64Data,
+    #[serde(flatten)]
+    record: &'a RecordObject<'a>,
 }
 
 /// The object for a record that failed in this way; `table` as far as it is known.
@@ -43,43 +39,20 @@ struct Quarantined<'a> {
 /// # Errors
 /// The record cannot be written as JSON.
 pub fn object(
-    record: &KinesisEventRecord,
+    record: &RecordObject<'_>,
     table: Option<&SourceTable>,
     failure: &Failure,
 ) -> serde_json::Result<QuarantineObject> {
-    let stream_arn = record.event_source_arn.as_deref();
-    let shard_id = shard_id(record);
-    let stream = stream_arn.and_then(|arn| Some(arn.rsplit_once('/')?.1));
+    let stream = record.stream_arn.as_deref().and_then(|arn| Some(arn.rsplit_once('/')?.1));
     let folder = table.map_or("unread".to_owned(), |table| table.key_prefix().replace('/', "%2F"));
     let key = format!(
-        "quarantine/{folder}/{}/{}/{}.json",
+        "{QUARANTINE}{folder}/{}/{}/{}.json",
         segment(stream.unwrap_or("unknown-stream")),
-        segment(shard_id.unwrap_or("unknown-shard")),
-        segment(&record.kinesis.sequence_number)
+        segment(record.shard_id.as_deref().unwrap_or("unknown-shard")),
+        segment(&record.sequence_number)
     );
-    let body = serde_json::to_vec_pretty(&Quarantined {
-        reason: failure.to_string(),
-        stage: failure.stage().to_string(),
-        stream_arn,
-        shard_id,
-        sequence_number: &record.kinesis.sequence_number,
-        partition_key: &record.kinesis.partition_key,
-        approximate_arrival_timestamp: seconds(record.kinesis.approximate_arrival_timestamp.timestamp_millis())?,
-        data: &record.kinesis.data,
-    })?;
-    Ok(QuarantineObject { key, body })
-}
-
-/// Seconds since the epoch with three decimals, as Lambda's event has them.
-/// The event's own type writes a text, and reads a fraction of fewer than three digits too small, so that it can be off by a second.
-fn seconds(milliseconds: i64) -> serde_json::Result<Box<RawValue>> {
-    RawValue::from_string(format!("{}.{:03}", milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000)))
-}
-
-/// A part of a key that comes from outside: what AWS names streams and shards with, and nothing that could leave its folder.
-fn segment(text: &str) -> String {
-    let plain = |next: char| if next.is_ascii_alphanumeric() || next == '-' || next == '_' { next } else { '_' };
-    text.chars().map(plain).collect()
+    let quarantined = Quarantined { reason: failure.to_string(), stage: failure.stage().to_string(), record };
+    Ok(QuarantineObject { key, body: serde_json::to_vec_pretty(&quarantined)? })
 }
 
 /// The places of the records that are poison before anything is written.
@@ -101,7 +74,11 @@ pub fn refused(records: &[PlannedRecord<'_>]) -> Vec<usize> {
 fn places(records: &[PlannedRecord<'_>], is_meant: impl Fn(&Failure) -> bool) -> Vec<usize> {
     let reported = |record: &PlannedRecord<'_>| match &record.disposition {
         Disposition::Reported(failure) => is_meant(failure),
-        Disposition::Applied | Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => false,
+        Disposition::Applied
+        | Disposition::Superseded
+        | Disposition::Filtered
+        | Disposition::Kept
+        | Disposition::Quarantined(_) => false,
     };
     (0..records.len()).filter(|place| reported(&records[*place])).collect()
 }
@@ -113,7 +90,7 @@ fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
             Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
             // DynamoDB took a write, or said nothing against one.
             Disposition::Applied | Disposition::Superseded => return false,
-            Disposition::Reported(_) | Disposition::Filtered | Disposition::Quarantined(_) => {}
+            Disposition::Reported(_) | Disposition::Filtered | Disposition::Kept | Disposition::Quarantined(_) => {}
         }
     }
     reasons.len() >= 2 && reasons.windows(2).all(|pair| pair[0] == pair[1])
@@ -121,6 +98,8 @@ fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use aws_lambda_events::event::kinesis::KinesisEventRecord;
+
     use super::*;
     use crate::config::SourceTables;
     use crate::envelope::DecodeError;
@@ -134,7 +113,7 @@ mod tests {
     #[test]
     fn an_object_holds_the_record_whole_with_its_reason() {
         let failure = Failure::Decode(DecodeError::UnknownType);
-        let object = object(&record(), None, &failure).unwrap();
+        let object = object(&RecordObject::from(&record()), None, &failure).unwrap();
         assert_eq!(object.key, "quarantine/unread/dsql-cdc/shardId-000000000006/4959.json");
         let body: serde_json::Value = serde_json::from_slice(&object.body).unwrap();
         let expected = serde_json::json!({
@@ -157,8 +136,8 @@ mod tests {
         record.kinesis.sequence_number = "../../4959".to_owned();
         record.event_id = Some("../x:1".to_owned());
         record.event_source_arn = Some("..".to_owned());
-        let object = object(&record, tables.iter().next(), &Failure::Part).unwrap();
-        assert_eq!(object.key, "quarantine/a%2Fb.%2E%2E%2Fc/unknown-stream/___x/______4959.json");
+        let object = object(&RecordObject::from(&record), tables.iter().next(), &Failure::Part).unwrap();
+        assert_eq!(object.key, "quarantine/a%2Fb.%2E%2E%2Fc/unknown-stream/%2E%2E%2Fx/%2E%2E%2F%2E%2E%2F4959.json");
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[
         applied = counts.applied,
         superseded = counts.superseded,
         filtered = counts.filtered,
+        kept = counts.kept,
         quarantined = counts.quarantined,
         reported = counts.reported,
         "batch"
@@ -108,7 +109,7 @@ fn failure_classes<'a>(
         let (end, failure) = match &record.disposition {
             Disposition::Quarantined(failure) => ("quarantined", failure),
             Disposition::Reported(failure) => ("reported", failure),
-            Disposition::Applied | Disposition::Superseded | Disposition::Filtered => continue,
+            Disposition::Applied | Disposition::Superseded | Disposition::Filtered | Disposition::Kept => continue,
         };
         let class = FailureClass {
             end,

@@ -114,15 +114,27 @@ async fn each_kind_of_bad_record_is_reported_alone_with_its_reason() {
     check("bytes that are no UTF-8", b"\xff\xfe{}", true, "is not JSON").await;
 }
 
+fn main_record() -> String {
+    let change = Change::upsert("users", Value::number(2), COMMIT, vec![("card", Value::text(SECRET))]);
+    change.split("x", 2).swap_remove(0)
+}
+
 #[tokio::test]
 async fn parts_of_split_changes_are_reported_and_never_dropped() {
     for (name, part) in [
         ("a fragment", format!(r#"{{"type":"fragment","chunk_id":"x","index":0,"data":"{SECRET}"}}"#)),
-        ("a main record", upsert("").replace("full", "chunked")),
-        ("a main record of another table", upsert("").replace("full", "chunked").replace("users", "elsewhere")),
+        ("a main record", main_record()),
     ] {
         check(name, part, false, "a part of a change over 9 MiB").await;
     }
+}
+
+#[tokio::test]
+async fn a_main_record_that_does_not_tell_where_its_pieces_are_is_poison() {
+    let no_chunks = main_record().replace(r#""chunked":{"#, r#""elsewhere":{"#);
+    check("no chunks", no_chunks, true, "expected chunked to be an object").await;
+    let none = main_record().replace(r#""total_fragments":2"#, r#""total_fragments":0"#);
+    check("no pieces", none, true, "total_fragments to be a whole number from 1 to 1000").await;
 }
 
 #[tokio::test]

@@ -24,9 +24,9 @@ async fn view() -> LocalDynamoDb {
     db
 }
 
-async fn bucket() -> LocalS3 {
+fn bucket() -> LocalS3 {
     let s3 = LocalS3::start();
-    s3.create_bucket(BUCKET).await;
+    s3.create_bucket(BUCKET);
     s3
 }
 
@@ -53,9 +53,9 @@ fn user(id: i64) -> Change {
 }
 
 /// The bodies of the objects, by key.
-async fn quarantine(s3: &LocalS3) -> BTreeMap<String, Json> {
-    let objects = s3.objects(BUCKET).await.into_iter();
-    objects.map(|(key, body)| (key, serde_json::from_slice(&body).unwrap())).collect()
+fn quarantine(s3: &LocalS3) -> BTreeMap<String, Json> {
+    let objects = s3.objects(BUCKET).into_iter();
+    objects.map(|(key, object)| (key, serde_json::from_slice(&object.body).unwrap())).collect()
 }
 
 fn key(folder: &str, place: u64) -> String {
@@ -64,7 +64,7 @@ fn key(folder: &str, place: u64) -> String {
 
 #[tokio::test]
 async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
-    let (db, s3) = (view().await, bucket().await);
+    let (db, s3) = (view().await, bucket());
     let mut function = start(&db.endpoint(), &s3.endpoint());
     let good = [user(1), user(2)];
     let batch = [
@@ -77,7 +77,7 @@ async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
     for _ in 0..2 {
         assert!(deliver(&mut function, &batch).await.is_empty());
         Model::of(&good).assert_equals(&db.items(VIEW).await);
-        let found = quarantine(&s3).await;
+        let found = quarantine(&s3);
         let keys: Vec<&String> = found.keys().collect();
         assert_eq!(keys, [&key("public.users", 2), &key("public.users", 4), &key("unread", 1)]);
         let unread = &found[&key("unread", 1)];
@@ -95,18 +95,9 @@ async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
 }
 
 #[tokio::test]
-async fn parts_of_split_changes_are_reported_and_not_quarantined() {
-    let (db, s3) = (view().await, bucket().await);
-    let mut function = start(&db.endpoint(), &s3.endpoint());
-    let part = r#"{"type":"fragment","chunk_id":"x","index":0,"data":"{"}"#;
-    assert_eq!(deliver(&mut function, [part.to_owned(), user(1).record()]).await, [0]);
-    assert!(quarantine(&s3).await.is_empty());
-}
-
-#[tokio::test]
 async fn a_quarantine_that_cannot_be_written_reports_the_record() {
     let batch = [user(1).record(), "broken".to_owned()];
-    let s3 = bucket().await;
+    let s3 = bucket();
     let in_front = |fault: Fault| FaultProxy::before_everything(&s3.endpoint(), move |_| fault.clone());
     let proxies = [
         in_front(Fault::Error { status: 403, code: "AccessDenied" }),
@@ -122,36 +113,36 @@ async fn a_quarantine_that_cannot_be_written_reports_the_record() {
         assert_eq!(reported(&answer), [1]);
         Model::of([&user(1)]).assert_equals(&db.items(VIEW).await);
     }
-    assert!(quarantine(&s3).await.is_empty());
+    assert!(quarantine(&s3).is_empty());
 }
 
 #[tokio::test]
 async fn a_slow_dynamodb_does_not_keep_poison_out_of_the_quarantine() {
-    let (db, s3) = (view().await, bucket().await);
+    let (db, s3) = (view().await, bucket());
     let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(LONG));
     let mut function = start(&proxy.endpoint(), &s3.endpoint());
     let event = event_of(["broken".to_owned(), user(1).record()]).to_string();
     let answer = function.invoke(event, Duration::from_secs(4)).await.response();
     // The checkpoint moves behind the poison.
     assert_eq!(reported(&answer), [1]);
-    assert_eq!(quarantine(&s3).await.keys().collect::<Vec<_>>(), [&key("unread", 0)]);
+    assert_eq!(quarantine(&s3).keys().collect::<Vec<_>>(), [&key("unread", 0)]);
 }
 
 #[tokio::test]
 async fn missing_permissions_and_tables_are_never_poison() {
-    let s3 = bucket().await;
+    let s3 = bucket();
     for code in ["AccessDeniedException", "ResourceNotFoundException", "ExpiredTokenException"] {
         let db = view().await;
         let proxy = FaultProxy::start(&db.endpoint(), move |_| Fault::Error { status: 400, code });
         let mut function = start(&proxy.endpoint(), &s3.endpoint());
         assert_eq!(deliver(&mut function, [user(1).record(), user(2).record()]).await, [0, 1]);
     }
-    assert!(quarantine(&s3).await.is_empty());
+    assert!(quarantine(&s3).is_empty());
 }
 
 #[tokio::test]
 async fn what_dynamodb_refuses_is_poison_unless_it_refuses_everything_alike() {
-    let (db, s3) = (view().await, bucket().await);
+    let (db, s3) = (view().await, bucket());
     let refuses = |keys: &'static [&str]| {
         move |call: &Call| {
             let refused = keys.iter().any(|key| call.writes(key));
@@ -161,12 +152,12 @@ async fn what_dynamodb_refuses_is_poison_unless_it_refuses_everything_alike() {
     let everything = FaultProxy::start(&db.endpoint(), refuses(&["public.users#1", "public.users#2"]));
     let mut function = start(&everything.endpoint(), &s3.endpoint());
     assert_eq!(deliver(&mut function, [user(1).record(), user(2).record()]).await, [0, 1]);
-    assert!(quarantine(&s3).await.is_empty());
+    assert!(quarantine(&s3).is_empty());
 
     let one = FaultProxy::start(&db.endpoint(), refuses(&["public.users#1"]));
     let mut function = start(&one.endpoint(), &s3.endpoint());
     assert!(deliver(&mut function, [user(1).record(), user(2).record()]).await.is_empty());
-    let found = quarantine(&s3).await;
+    let found = quarantine(&s3);
     assert_eq!(found.keys().collect::<Vec<_>>(), [&key("public.users", 0)]);
     assert_eq!(found[&key("public.users", 0)]["stage"], "apply");
     Model::of([&user(2)]).assert_equals(&db.items(VIEW).await);

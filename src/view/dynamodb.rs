@@ -1,6 +1,6 @@
 //! The view in a DynamoDB table: one conditional PutItem a row, and what its answers mean.
 //!
-//! Invariants: the condition is [`NEWER_THAN_THE_VIEW`] on every write; an error's text that could quote a row is left out of
+//! Invariants: no write is without a condition, and none takes the view back in commit time; an error's text that could quote a row is left out of
 //! reasons; what is not known for certain is retryable.
 
 use std::collections::HashMap;
@@ -14,13 +14,23 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkErro
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType, TableDescription};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeyType, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
+};
 
+use crate::change::CommitTimestamp;
+use crate::overflow::OVERFLOW;
 use crate::projection::{TS_NS, ViewItem};
 use crate::view::{Put, View};
 
 /// What [`crate::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
+
+/// As [`NEWER_THAN_THE_VIEW`], where the item there has no moved columns, whose objects would be left behind.
+const NEWER_AND_NOTHING_MOVED: &str = "(attribute_not_exists(#ts) OR #ts < :ts) AND attribute_not_exists(#overflow)";
+
+/// The item there shows this commit.
+const THIS_COMMIT: &str = "#ts = :ts";
 
 /// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
 /// connection of a small function, an operation all attempts that its back-off allows.
@@ -42,6 +52,35 @@ pub struct DynamoDbView {
     client: Client,
     table: String,
     key_attribute: String,
+}
+
+/// When a write takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The item is newer than what stands there.
+    Newer,
+    /// The item is newer than what stands there, and that has no moved columns.
+    NewerAndNothingMoved,
+    /// The item's own commit stands there.
+    ThisCommit,
+}
+
+/// What came of a write that tells about the item that it found.
+#[derive(Debug)]
+pub enum Written {
+    /// The view shows the item. With what stood there before, if the write was [`Condition::Newer`] and there was something.
+    Done(Option<Standing>),
+    /// The condition was not met. With what stands there, as far as DynamoDB told.
+    NotMet(Option<Standing>),
+}
+
+/// What stood at an item's key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its commit; none, if it is no item of the view.
+    pub committed: Option<CommitTimestamp>,
+    /// The addresses of its moved columns, where it has that attribute, also if it is empty.
+    pub moved: Option<Vec<String>>,
 }
 
 /// Why a table cannot hold the view.
@@ -120,17 +159,48 @@ impl DynamoDbView {
         &self.key_attribute
     }
 
-    /// The request that puts an item.
+    /// The request that puts an item, if it is newer than what stands there.
     pub fn request(&self, item: ViewItem) -> PutItemFluentBuilder {
+        self.request_if(Condition::Newer, item)
+    }
+
+    fn request_if(&self, condition: Condition, item: ViewItem) -> PutItemFluentBuilder {
         let mut attributes = item.attributes;
         attributes.insert(self.key_attribute.clone(), AttributeValue::S(item.key));
-        self.client
+        let request = self
+            .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(attributes))
-            .condition_expression(NEWER_THAN_THE_VIEW)
             .expression_attribute_names("#ts", TS_NS)
-            .expression_attribute_values(":ts", AttributeValue::N(item.committed.to_string()))
+            .expression_attribute_values(":ts", AttributeValue::N(item.committed.to_string()));
+        match condition {
+            Condition::Newer => request.condition_expression(NEWER_THAN_THE_VIEW),
+            Condition::NewerAndNothingMoved => {
+                request.condition_expression(NEWER_AND_NOTHING_MOVED).expression_attribute_names("#overflow", OVERFLOW)
+            }
+            Condition::ThisCommit => request.condition_expression(THIS_COMMIT),
+        }
+    }
+
+    /// Writes an item, and tells of what stood at its key.
+    ///
+    /// # Errors
+    /// The write is refused, or not confirmed.
+    pub async fn write(&self, item: ViewItem, condition: Condition) -> Result<Written, Put> {
+        // What was there costs nothing more on a condition that is not met; on a write that is done only large rows ask for it.
+        let request = self.request_if(condition, item);
+        let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let before = if condition == Condition::Newer { ReturnValue::AllOld } else { ReturnValue::None };
+        match request.return_values(before).send().await {
+            Ok(done) => Ok(Written::Done(done.attributes().map(standing))),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Written::NotMet(failed.item().map(standing)))
+                }
+                _ => Err(not_put(&error)),
+            },
+        }
     }
 }
 
@@ -140,6 +210,18 @@ impl View for DynamoDbView {
             Ok(_) => Put::Applied,
             Err(error) => not_put(&error),
         }
+    }
+}
+
+fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
+    let committed = item.get(TS_NS).and_then(|commit| commit.as_n().ok()?.parse().ok());
+    let addresses = |moved: &AttributeValue| match moved {
+        AttributeValue::M(moved) => moved.values().filter_map(|address| address.as_s().ok().cloned()).collect(),
+        _ => Vec::new(),
+    };
+    Standing {
+        committed: committed.and_then(CommitTimestamp::from_nanoseconds),
+        moved: item.get(OVERFLOW).map(addresses),
     }
 }
 

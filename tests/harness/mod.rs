@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lambda_events::event::kinesis::KinesisEvent;
@@ -10,9 +11,13 @@ use dsql_view::config::Config;
 use dsql_view::disposition::Disposition;
 use dsql_view::handler::Handler;
 use dsql_view::objects::s3::S3Objects;
-use dsql_view::view::dynamodb::DynamoDbView;
+use dsql_view::view::overflow::OverflowView;
+use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
+use dsql_view_support::model::Model;
+use dsql_view_support::objects::{LocalS3, left_behind, resolved};
+use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
 use serde_json::Value;
 
 pub const VIEW: &str = "view";
@@ -22,7 +27,7 @@ pub const PLENTY: Duration = Duration::from_secs(120);
 
 /// A function's handler.
 pub struct Function {
-    handler: Handler<DynamoDbView, S3Objects>,
+    handler: Handler<OverflowView<S3Objects>, S3Objects>,
 }
 
 impl Function {
@@ -64,6 +69,93 @@ impl Function {
         let response = self.handler.handle(&parsed(event), "request", Deadline::after(PLENTY)).await;
         serde_json::to_value(response).expect("an answer is JSON")
     }
+}
+
+/// The bucket of a [`World`].
+pub const BUCKET: &str = "objects";
+
+/// A DynamoDB with an empty view, and an S3 with an empty bucket.
+pub struct World {
+    pub db: LocalDynamoDb,
+    pub s3: LocalS3,
+    faultless: FaultProxy,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let s3 = LocalS3::start();
+        s3.create_bucket(BUCKET);
+        let db = dynamodb().await;
+        let faultless = endpoint(&db, &s3, |_| Fault::None);
+        Self { db, s3, faultless }
+    }
+
+    /// One endpoint for both, whose faults `plan` decides.
+    pub fn endpoint(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
+        endpoint(&self.db, &self.s3, plan)
+    }
+
+    /// Two functions that meet no faults.
+    pub async fn two_functions(&self) -> [Function; 2] {
+        [self.function(&self.faultless).await, self.function(&self.faultless).await]
+    }
+
+    /// A function on an endpoint of [`World::endpoint`].
+    pub async fn function(&self, endpoint: &FaultProxy) -> Function {
+        let settings = [("SOURCE_TABLES", "users(id)"), ("OBJECTS_BUCKET", BUCKET)];
+        Function::with_settings(&endpoint.endpoint(), VIEW, &settings).await
+    }
+
+    /// The view as a reader sees it who follows `_overflow`.
+    pub async fn view(&self) -> Items {
+        let items = items(&self.db).await;
+        resolved(items, &self.s3, BUCKET).unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// Checks that the view is the newest of these changes of each row, and that no object is left behind.
+    pub async fn assert_shows(&self, history: &[Change]) {
+        Model::of(history).assert_equals(&self.view().await);
+        let left = left_behind(&items(&self.db).await, &self.s3, BUCKET);
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+
+    /// The keys of the bucket that begin so.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        self.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
+    }
+
+    /// Delivers a batch to a function that dies at its `step`-th call, before or after that has happened; whether it came so far.
+    pub async fn crash(&self, batch: &[String], step: usize, after: bool) -> bool {
+        let (reached, mut crash) = tokio::sync::mpsc::unbounded_channel();
+        let calls = AtomicUsize::new(0);
+        let endpoint = self.endpoint(move |_| {
+            if calls.fetch_add(1, Ordering::SeqCst) != step {
+                return Fault::None;
+            }
+            let told = reached.clone();
+            if after {
+                tokio::spawn(async move {
+                    // Long enough for what was asked to have happened.
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    let _ = told.send(());
+                });
+                return Fault::DelayAfterTheWrite(PLENTY);
+            }
+            let _ = told.send(());
+            Fault::Cut
+        });
+        // The first call is DescribeTable.
+        let function = self.function(&endpoint).await;
+        tokio::select! {
+            biased;
+            _ = crash.recv() => true,
+            _ = function.deliver(batch) => false,
+        }
+    }
+}
+
+fn endpoint(db: &LocalDynamoDb, s3: &LocalS3, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
+    FaultProxy::before_services(&[(Service::DynamoDb, db.endpoint()), (Service::S3, s3.endpoint())], plan)
 }
 
 fn parsed(event: &Value) -> KinesisEvent {

@@ -25,6 +25,11 @@ impl Value {
         Self::Number(number.into().to_string())
     }
 
+    /// The attribute value that a column's JSON text becomes.
+    pub fn attribute_of_json(json: &[u8]) -> Option<AttributeValue> {
+        Self::of(&serde_json::from_slice(json).ok()?).attribute()
+    }
+
     /// The value of a parsed JSON text; floating-point numbers keep the precision of a double.
     fn of(json: &serde_json::Value) -> Self {
         match json {
@@ -217,6 +222,33 @@ impl Change {
         )
     }
 
+    /// The records that it becomes where it is split into so many pieces: the main record, then the fragments in their order.
+    pub fn split(&self, chunk_id: &str, pieces: usize) -> Vec<String> {
+        let whole = self.record();
+        let (place, image) = match &self.row {
+            Some(row) => ("after", object(self.key.iter().chain(row))),
+            None => ("before", object(&self.key)),
+        };
+        let chunked = serde_json::json!({ place: {
+            "chunk_id": chunk_id,
+            "total_fragments": pieces,
+            "crc32c": crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, image.as_bytes()).to_string(),
+        } });
+        let kind = format!(r#"{{"type":"chunked","chunked":{chunked},"#);
+        let main = whole.replacen(r#"{"type":"full","#, &kind, 1);
+        let main = if main == whole { whole.replacen('{', &kind, 1) } else { main };
+        let main = main.replacen(&format!(r#""{place}":{image}"#), &format!(r#""{place}":null"#), 1);
+
+        let characters: Vec<char> = image.chars().collect();
+        let each = characters.len().div_ceil(pieces);
+        let fragments = (0..pieces).map(|index| {
+            let from = (index * each).min(characters.len());
+            let data: String = characters[from..(from + each).min(characters.len())].iter().collect();
+            fragment(chunk_id, index, &data)
+        });
+        std::iter::once(main).chain(fragments).collect()
+    }
+
     /// The view's key of its row.
     pub fn view_key(&self) -> String {
         let name = |text: &str| value_in_key(text).replace('.', "%2E");
@@ -226,6 +258,11 @@ impl Change {
         }
         key
     }
+}
+
+/// A fragment's record.
+pub fn fragment(chunk_id: &str, index: usize, data: &str) -> String {
+    serde_json::json!({ "type": "fragment", "chunk_id": chunk_id, "index": index, "data": data }).to_string()
 }
 
 fn value_in_key(text: &str) -> String {

@@ -1,5 +1,6 @@
-//! A proxy in front of DynamoDB that makes the faults that a network and a service make.
+//! A proxy in front of DynamoDB, S3, Kinesis or SQS that makes the faults that a network and a service make.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -29,6 +30,8 @@ pub enum Fault {
     CutAfterTheWrite,
     /// DynamoDB takes its time.
     Delay(Duration),
+    /// DynamoDB does what was asked, and the answer takes its time.
+    DelayAfterTheWrite(Duration),
 }
 
 impl Fault {
@@ -38,11 +41,38 @@ impl Fault {
     pub const ERROR_BEFORE_THE_WRITE: Self = Self::Error { status: 500, code: "InternalServerError" };
 }
 
-/// One request to DynamoDB.
+/// Which of AWS's services a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    DynamoDb,
+    S3,
+    Kinesis,
+    Sqs,
+}
+
+impl Service {
+    /// By the operation's full name, which all but S3 have in a header.
+    fn of(target: &str) -> Self {
+        match target.split(['_', '.']).next() {
+            Some("DynamoDB") => Self::DynamoDb,
+            Some("Kinesis") => Self::Kinesis,
+            Some("AmazonSQS") => Self::Sqs,
+            _ => Self::S3,
+        }
+    }
+}
+
+/// One request.
 #[derive(Debug)]
 pub struct Call {
-    /// The operation, such as `PutItem`.
+    /// Whom it is for.
+    pub service: Service,
+    /// The operation, such as `PutItem`; empty for S3, which names none.
     pub operation: String,
+    /// The HTTP method.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
     /// For PutItem: how many came before, all connections together.
     pub number: usize,
     /// The body.
@@ -83,7 +113,16 @@ impl FaultProxy {
 
     /// Starts a proxy to `upstream` on a free port; the plan decides on every operation.
     pub fn before_everything(upstream: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
-        let upstream: Uri = upstream.parse().expect("the URL of a server");
+        let services = [Service::DynamoDb, Service::S3, Service::Kinesis, Service::Sqs];
+        Self::before_services(&services.map(|service| (service, upstream.to_owned())), plan)
+    }
+
+    /// Starts one proxy to several services on a free port; the plan decides on every operation.
+    pub fn before_services(
+        upstreams: &[(Service, String)],
+        plan: impl Fn(&Call) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        let upstreams: Arc<HashMap<Service, String>> = Arc::new(upstreams.iter().cloned().collect());
         let plan: Arc<Plan> = Arc::new(plan);
         let puts = Arc::new(AtomicUsize::new(0));
         let in_flight = Arc::new(Mutex::new(InFlight::default()));
@@ -91,9 +130,9 @@ impl FaultProxy {
         let server = Server::start(0, move |listener| async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
             serve_http(listener, move |request| {
-                let (client, upstream, plan) = (client.clone(), upstream.clone(), Arc::clone(&plan));
+                let (client, upstreams, plan) = (client.clone(), Arc::clone(&upstreams), Arc::clone(&plan));
                 let (puts, gauge) = (Arc::clone(&counted), Arc::clone(&gauge));
-                async move { answer(&client, &upstream, &*plan, &puts, &gauge, request).await }
+                async move { answer(&client, &upstreams, &*plan, &puts, &gauge, request).await }
             })
             .await;
         })
@@ -119,24 +158,29 @@ impl FaultProxy {
 
 async fn answer(
     client: &Client<HttpConnector, Full<Bytes>>,
-    upstream: &Uri,
+    upstreams: &HashMap<Service, String>,
     plan: &Plan,
     puts: &AtomicUsize,
     gauge: &Mutex<InFlight>,
     request: Request<Incoming>,
 ) -> Answer {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let service = Service::of(target);
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
 
     let is_put = operation == "PutItem";
     let number = if is_put { puts.fetch_add(1, Ordering::SeqCst) } else { 0 };
-    let fault = plan(&Call { operation, number, body: body.clone() });
+    let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let call =
+        Call { service, operation, method: head.method.to_string(), path: path.clone(), number, body: body.clone() };
+    let fault = plan(&call);
     let _in_flight = is_put.then(|| Passage::enter(gauge));
 
     let forward = async || {
-        let mut forwarded = Request::builder().method(head.method.clone()).uri(upstream.clone());
+        let uri = format!("{}{path}", upstreams.get(&service)?);
+        let mut forwarded = Request::builder().method(head.method.clone()).uri(uri);
         for (name, value) in &head.headers {
             forwarded = forwarded.header(name, value);
         }
@@ -159,6 +203,11 @@ async fn answer(
         Fault::Delay(time) => {
             tokio::time::sleep(time).await;
             forward().await
+        }
+        Fault::DelayAfterTheWrite(time) => {
+            let answer = forward().await;
+            tokio::time::sleep(time).await;
+            answer
         }
     }
 }

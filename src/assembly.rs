@@ -1,0 +1,273 @@
+//! Keeping the parts of split changes until a set is whole, then applying the change that they make.
+//!
+//! What may happen between any two steps, and why each change is applied:
+//! - A part is written, and the function dies: the record comes again and writes the same object.
+//! - Two parts of a set come to two functions at once: each writes its own first and then lists the set. Whichever writes last sees
+//!   both, since S3 lists what was written before. That both see the whole set does no harm: the second put of the change is superseded.
+//! - The set is whole, and the function dies before the change is applied: the record that made it whole is not settled, and comes again.
+//! - The change is applied, and a part comes again: the set is whole still, and the change is superseded by itself.
+//! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing shows that it waits.
+//!
+//! Invariants: a part counts as kept only when its object is confirmed; of the parts of a set that come in one batch, one takes the
+//! fate of the whole, so that a whole set which is not applied is reported.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::SystemTime;
+
+use aws_lambda_events::event::kinesis::KinesisEventRecord;
+use futures_util::stream::{self, StreamExt};
+
+use crate::apply::{Deadline, apply};
+use crate::coalesce::Candidate;
+use crate::config::SourceTable;
+use crate::disposition::{Disposition, Failure};
+use crate::envelope::{self, Envelope};
+use crate::fragments::{AssemblyError, FragmentSet, LARGEST_SET};
+use crate::objects::{Objects, ObjectsError, StoredObject, list_all};
+use crate::plan::{Part, Planner, Role};
+use crate::projection::ViewItem;
+use crate::quarantine;
+use crate::record_object::RecordObject;
+use crate::view::View;
+
+/// A part can have megabytes: so many are on their way to the bucket at a time, at most.
+const MOST_OBJECTS_IN_FLIGHT: usize = 8;
+
+/// What became of a record that is a part of a split change.
+#[derive(Debug)]
+pub struct Settled<'a> {
+    /// The place of the record in the batch.
+    pub record: usize,
+    /// The table of the change, where it is known by now.
+    pub table: Option<&'a SourceTable>,
+    /// The end of its way.
+    pub disposition: Disposition,
+    /// The objects of the whole set, where DynamoDB refused its change: all of them are what has to be quarantined.
+    pub refused_set: Vec<String>,
+}
+
+impl Settled<'_> {
+    /// A part that was not settled before the invocation's time ran out.
+    pub fn out_of_time(record: usize) -> Self {
+        plain(record, Failure::OutOfTime.into())
+    }
+}
+
+/// Puts split changes together.
+#[derive(Debug)]
+pub struct Assembler<'h, V, O> {
+    /// Reads the parts.
+    pub planner: &'h Planner,
+    /// Where the changes go.
+    pub view: &'h V,
+    /// Where the parts wait.
+    pub objects: &'h O,
+}
+
+/// A change out of a whole set, or why it is none; with the set's objects.
+struct Assembled<'h> {
+    table: Option<&'h SourceTable>,
+    item: Result<Option<ViewItem>, Failure>,
+    objects: Vec<String>,
+}
+
+impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
+    /// Keeps the parts of a batch, and applies the changes whose sets they make whole. Parts that are not in the answer were not
+    /// settled in time.
+    pub async fn settle(
+        &self,
+        parts: &[Part],
+        delivered: &[KinesisEventRecord],
+        deadline: Deadline,
+    ) -> Vec<Settled<'h>> {
+        let mut settled = Vec::new();
+        let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
+        let puts = stream::iter(parts)
+            .map(async |part: &'_ Part| (part, self.keep(part, &delivered[part.record]).await))
+            .buffer_unordered(MOST_OBJECTS_IN_FLIGHT);
+        tokio::pin!(puts);
+        while let Ok(Some((part, kept))) = tokio::time::timeout_at(deadline.answer_by, puts.next()).await {
+            match (part.role, kept) {
+                (Role::Member, Ok(())) => sets.entry(&part.folder).or_default().push(part),
+                (Role::Member, Err(error)) => settled.push(plain(part.record, Failure::Objects(error).into())),
+                (Role::NotNeeded, Ok(())) => {}
+                (Role::NotNeeded, Err(error)) => {
+                    tracing::warn!(%error, "fragments that nobody needs will look as if they waited for others");
+                }
+            }
+        }
+        for (folder, mut members) in sets {
+            members.sort_unstable_by_key(|part| part.record);
+            let set = self.settle_set(folder, &members, deadline);
+            match tokio::time::timeout_at(deadline.answer_by, set).await {
+                Ok(set) => settled.extend(set),
+                // Reported, all of them: what is kept is kept again.
+                Err(_) => return settled,
+            }
+        }
+        settled
+    }
+
+    async fn keep(&self, part: &Part, record: &KinesisEventRecord) -> Result<(), ObjectsError> {
+        let body = match part.role {
+            Role::Member => serde_json::to_vec(&RecordObject::from(record)),
+            Role::NotNeeded => Ok(b"{}".to_vec()),
+        };
+        let body = body.map_err(|_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() })?;
+        self.objects.put(&part.object, body).await
+    }
+
+    /// What becomes of a set and its parts in this batch, all of which are kept by now.
+    async fn settle_set(&self, folder: &str, members: &[&Part], deadline: Deadline) -> Vec<Settled<'h>> {
+        let mut settled: Vec<Settled<'h>> = members.iter().map(|part| plain(part.record, Disposition::Kept)).collect();
+        let end = match list_all(self.objects, folder).await {
+            Ok(objects) => self.complete(&FragmentSet::of(folder, objects), members, &mut settled, deadline).await,
+            Err(error) => Err(error),
+        };
+        if let (Err(error), Some(first)) = (end, settled.first_mut()) {
+            first.disposition = Failure::Objects(error).into();
+        }
+        settled
+    }
+
+    /// Applies what the set has whole.
+    ///
+    /// # Errors
+    /// The bucket did not do its part; the set has to be looked at again.
+    async fn complete(
+        &self,
+        set: &FragmentSet,
+        members: &[&Part],
+        settled: &mut [Settled<'h>],
+        deadline: Deadline,
+    ) -> Result<(), ObjectsError> {
+        self.quarantine_outside(set, members, settled).await?;
+        // A chunk_id names the pieces of one image. Should two changes share an image, both are there.
+        for (total, main_record) in set.whole() {
+            let Assembled { table, item, objects } = self.assemble(set, total, main_record).await?;
+            let (disposition, refused_set) = match item {
+                Ok(None) => (Disposition::Filtered, Vec::new()),
+                Ok(Some(item)) => match self.put(item, deadline).await {
+                    refused @ Disposition::Reported(Failure::Refused(_)) => (refused, objects),
+                    other => (other, Vec::new()),
+                },
+                Err(failure) => {
+                    quarantine_set(self.objects, &objects, table, &failure).await?;
+                    (Disposition::Quarantined(failure), Vec::new())
+                }
+            };
+            let Some(first) = settled.first_mut() else { continue };
+            if weight(&disposition) > weight(&first.disposition) {
+                *first = Settled { record: first.record, table, disposition, refused_set };
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts pieces that their set has no place for into the quarantine.
+    async fn quarantine_outside(
+        &self,
+        set: &FragmentSet,
+        members: &[&Part],
+        settled: &mut [Settled<'h>],
+    ) -> Result<(), ObjectsError> {
+        let Some((total, pieces)) = set.outside() else { return Ok(()) };
+        let failure = Failure::Assemble(AssemblyError::Outside { total });
+        for piece in pieces {
+            quarantine_set(self.objects, std::slice::from_ref(&piece.key), None, &failure).await?;
+            for (part, settled) in members.iter().zip(settled.iter_mut()).filter(|(part, _)| part.object == piece.key) {
+                *settled = plain(part.record, Disposition::Quarantined(failure.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn assemble(
+        &self,
+        set: &FragmentSet,
+        total: u32,
+        main_record: &StoredObject,
+    ) -> Result<Assembled<'h>, ObjectsError> {
+        let pieces: Vec<&StoredObject> = set.pieces_of(total).collect();
+        let objects =
+            std::iter::once(main_record).chain(pieces.iter().copied()).map(|object| object.key.clone()).collect();
+        let poison =
+            |error| Ok(Assembled { table: None, item: Err(Failure::Assemble(error)), objects: Vec::clone(&objects) });
+        let bytes = pieces.iter().map(|object| object.size).sum();
+        if bytes > LARGEST_SET {
+            return poison(AssemblyError::TooLarge { bytes });
+        }
+        let mut variants = vec![Vec::new(); total as usize];
+        for object in pieces {
+            let record = record(self.objects, &object.key).await?;
+            let text = match envelope::read(&record.data.0) {
+                Ok(Envelope::Fragment(fragment)) => {
+                    fragment.text().map(|text| (fragment.index, text.into_owned())).ok()
+                }
+                _ => None,
+            };
+            match text {
+                Some((index, text)) if index < total => variants[index as usize].push(text),
+                _ => return poison(AssemblyError::NotAPart { object: object.key.clone() }),
+            }
+        }
+        let record = record(self.objects, &main_record.key).await?;
+        let (table, item) = self.planner.assemble(&record.data.0, &variants, SystemTime::now());
+        Ok(Assembled { table, item, objects })
+    }
+
+    async fn put(&self, item: ViewItem, deadline: Deadline) -> Disposition {
+        let mut end = Disposition::Reported(Failure::OutOfTime);
+        let rows = vec![vec![Candidate { record: 0, item }]];
+        apply(self.view, rows, NonZeroUsize::MIN, deadline, |_, disposition| end = disposition).await;
+        end
+    }
+}
+
+/// A settled record of which no more is known.
+fn plain<'a>(record: usize, disposition: Disposition) -> Settled<'a> {
+    Settled { record, table: None, disposition, refused_set: Vec::new() }
+}
+
+/// Which of two ends a record has that made two changes whole: the one that asks for more.
+fn weight(disposition: &Disposition) -> u8 {
+    match disposition {
+        Disposition::Kept => 0,
+        Disposition::Filtered => 1,
+        Disposition::Superseded => 2,
+        Disposition::Applied => 3,
+        Disposition::Quarantined(_) => 4,
+        Disposition::Reported(_) => 5,
+    }
+}
+
+/// Copies records of a set into the quarantine, each as an object of its own, with why they are no change.
+///
+/// # Errors
+/// Not all of them are confirmed to be there.
+pub async fn quarantine_set<O: Objects>(
+    objects: &O,
+    set: &[String],
+    table: Option<&SourceTable>,
+    failure: &Failure,
+) -> Result<(), ObjectsError> {
+    for key in set {
+        let record = record(objects, key).await?;
+        let object = quarantine::object(&record, table, failure).map_err(|_| unreadable(key))?;
+        objects.put(&object.key, object.body).await?;
+    }
+    Ok(())
+}
+
+async fn record<O: Objects>(objects: &O, key: &str) -> Result<RecordObject<'static>, ObjectsError> {
+    let body = objects.get(key).await?.ok_or_else(|| unreadable(key))?;
+    serde_json::from_slice(&body).map_err(|_| unreadable(key))
+}
+
+fn unreadable(key: &str) -> ObjectsError {
+    ObjectsError {
+        action: "give a record that was kept",
+        reason: format!("{key} is gone, or was changed by someone else"),
+    }
+}

@@ -1,0 +1,189 @@
+//! The view with rows over DynamoDB's 400 KB: their moved columns first, then the item that names them.
+//!
+//! What may happen between any two steps, and why no item of the view ever names an object that is not there:
+//! - The function dies after some objects, or before the item: nothing names them; the record comes again and writes the same objects.
+//! - A newer change comes between the objects and the item: the item's write is not done, and our objects are retired. The view only
+//!   moves on, so nothing will ever name them; should our record come again, it writes them anew first.
+//! - The same change comes twice, also at once: both write the same objects, and neither retires them.
+//! - The item is written, and the function dies before the replaced item's objects are retired: the record comes again, finds its own
+//!   commit, and retires what the row's folder has of older ones. An item without moved columns of its own is marked with an empty
+//!   `_overflow` until that is done, so that its record knows; the mark goes with a last write.
+//! - A newer change comes before the mark goes: that one finds the mark, and takes over.
+//!
+//! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had moved columns
+//! costs one write and no call to the bucket.
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::change::CommitTimestamp;
+use crate::objects::{Objects, ObjectsError, list_all};
+use crate::overflow::{self, MovedColumn};
+use crate::projection::ViewItem;
+use crate::view::dynamodb::{Condition, DynamoDbView, Standing, Written};
+use crate::view::{Put, View};
+
+/// Of one row, at a time.
+const MOST_OBJECTS_IN_FLIGHT: usize = 4;
+
+/// A view whose rows may be larger than an item, where there is a bucket.
+#[derive(Debug, Clone)]
+pub struct OverflowView<O> {
+    table: DynamoDbView,
+    objects: Option<O>,
+}
+
+impl<O: Objects> OverflowView<O> {
+    /// The view in `table` and, where there is a bucket, in its objects.
+    pub fn new(table: DynamoDbView, objects: Option<O>) -> Self {
+        Self { table, objects }
+    }
+}
+
+impl<O: Objects> View for OverflowView<O> {
+    async fn put(&self, item: ViewItem) -> Put {
+        let Some(objects) = &self.objects else { return self.table.put(item).await };
+        let row = Row { table: &self.table, objects, folder: overflow::folder(&item.key) };
+        let put = if item.moved.is_empty() { row.put_whole(item).await } else { Box::pin(row.put_moved(item)).await };
+        put.unwrap_or_else(|not_confirmed| not_confirmed)
+    }
+}
+
+/// One row's place in the table and in the bucket. An error is what the put ends as.
+struct Row<'v, O> {
+    table: &'v DynamoDbView,
+    objects: &'v O,
+    folder: String,
+}
+
+/// How a commit stands to what the view shows.
+enum Order {
+    /// The view shows a newer commit, or does not tell.
+    Behind,
+    /// The view shows this commit.
+    Same,
+    /// The view shows an older commit, or nothing of its own.
+    Ahead,
+}
+
+fn order(ours: CommitTimestamp, standing: Option<&Standing>) -> Order {
+    match standing {
+        None => Order::Behind,
+        Some(Standing { committed: Some(committed), .. }) if *committed == ours => Order::Same,
+        Some(Standing { committed: Some(committed), .. }) if committed.supersedes(ours) => Order::Behind,
+        Some(_) => Order::Ahead,
+    }
+}
+
+impl<O: Objects> Row<'_, O> {
+    /// Puts an item without moved columns.
+    async fn put_whole(&self, item: ViewItem) -> Result<Put, Put> {
+        let standing = match self.table.write(item.clone(), Condition::NewerAndNothingMoved).await? {
+            Written::Done(_) => return Ok(Put::Applied),
+            Written::NotMet(standing) => standing,
+        };
+        match (order(item.committed, standing.as_ref()), &standing) {
+            (Order::Same, Some(Standing { moved: Some(_), .. })) => {
+                // On the heap, as all that is rare here: the common way stays small.
+                Box::pin(self.finish(item, Put::Superseded)).await
+            }
+            (Order::Same, _) | (Order::Behind, Some(_)) => Ok(Put::Superseded),
+            (Order::Ahead, _) | (Order::Behind, None) => Box::pin(self.take_over(item)).await,
+        }
+    }
+
+    /// Puts an item without moved columns in place of one that has some.
+    async fn take_over(&self, item: ViewItem) -> Result<Put, Put> {
+        let mut marked = item.clone();
+        overflow::mark(&mut marked.attributes);
+        match self.table.write(marked, Condition::Newer).await? {
+            Written::Done(replaced) => {
+                self.retire_replaced(item.committed, replaced).await?;
+                self.unmark(item, Put::Applied).await
+            }
+            Written::NotMet(standing) => match order(item.committed, standing.as_ref()) {
+                Order::Same => self.finish(item, Put::Superseded).await,
+                Order::Behind | Order::Ahead => Ok(Put::Superseded),
+            },
+        }
+    }
+
+    /// Does what another delivery of a marked item's change has left.
+    async fn finish(&self, item: ViewItem, put: Put) -> Result<Put, Put> {
+        self.retire_older(item.committed).await?;
+        self.unmark(item, put).await
+    }
+
+    /// Puts an item with moved columns.
+    async fn put_moved(&self, mut item: ViewItem) -> Result<Put, Put> {
+        let committed = item.committed;
+        let moved = std::mem::take(&mut item.moved);
+        let ours: Vec<String> = moved.iter().map(|column| column.object.clone()).collect();
+        let puts = stream::iter(moved)
+            .map(|MovedColumn { object, json }| async move { self.objects.put(&object, json.into_bytes()).await });
+        puts.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect::<()>().await.map_err(not_confirmed)?;
+
+        match self.table.write(item, Condition::Newer).await? {
+            Written::Done(replaced) => {
+                self.retire_replaced(committed, replaced).await?;
+                Ok(Put::Applied)
+            }
+            Written::NotMet(standing) => {
+                match (order(committed, standing.as_ref()), standing) {
+                    (Order::Same, _) => self.retire_older(committed).await?,
+                    (Order::Behind, Some(_)) => self.retire(ours).await?,
+                    // Nobody said that ours are not the live ones.
+                    (Order::Ahead, _) | (Order::Behind, None) => {}
+                }
+                Ok(Put::Superseded)
+            }
+        }
+    }
+
+    /// Takes the mark off the item, if it still stands there; `put` is what came of it before.
+    async fn unmark(&self, item: ViewItem, put: Put) -> Result<Put, Put> {
+        match self.table.write(item, Condition::ThisCommit).await {
+            Ok(Written::Done(_) | Written::NotMet(_)) => Ok(put),
+            // It was taken a moment ago: a repetition tells.
+            Err(Put::Refused(reason)) => Err(Put::Retryable(reason)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Retires the objects of an item that a commit has replaced.
+    async fn retire_replaced(&self, by: CommitTimestamp, replaced: Option<Standing>) -> Result<(), Put> {
+        let Some(Standing { moved: Some(addresses), .. }) = replaced else { return Ok(()) };
+        if addresses.is_empty() {
+            // It was marked: what it had replaced itself may not be retired yet.
+            return self.retire_older(by).await;
+        }
+        let here = format!("s3://{}/", self.objects.bucket());
+        let older =
+            |object: &&str| overflow::commit_of(&self.folder, object).is_some_and(|commit| by.supersedes(commit));
+        let objects = addresses.iter().filter_map(|address| address.strip_prefix(&here)).filter(older);
+        self.retire(objects.map(str::to_owned).collect()).await
+    }
+
+    /// Retires whatever the row has of older commits and is not retired yet.
+    async fn retire_older(&self, than: CommitTimestamp) -> Result<(), Put> {
+        let objects = list_all(self.objects, &self.folder).await.map_err(not_confirmed)?;
+        let mut left = Vec::new();
+        for object in objects {
+            let older = overflow::commit_of(&self.folder, &object.key).is_some_and(|commit| than.supersedes(commit));
+            if older && !self.objects.is_retired(&object.key).await.map_err(not_confirmed)? {
+                left.push(object.key);
+            }
+        }
+        self.retire(left).await
+    }
+
+    async fn retire(&self, objects: Vec<String>) -> Result<(), Put> {
+        let retired = stream::iter(objects).map(|object| async move { self.objects.retire(&object).await });
+        retired.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect().await.map_err(not_confirmed)
+    }
+}
+
+/// The record comes again, and goes on where this ended.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn not_confirmed(error: ObjectsError) -> Put {
+    Put::Retryable(error.to_string())
+}

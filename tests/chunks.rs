@@ -1,0 +1,296 @@
+//! A change that comes in pieces is applied when the last of them is there, whichever that is, wherever it comes, however often.
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dsql_view::disposition::{Disposition, Failure};
+use dsql_view_support::cdc::{Change, Value, fragment};
+use dsql_view_support::proxy::{Fault, Service};
+use harness::{BUCKET, PLENTY, World, items};
+use serde_json::Value as Json;
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+
+fn user(commit: u64) -> Change {
+    let text = Value::text("grün, \"quoted\"\n😀 and so on ".repeat(9));
+    Change::upsert("users", Value::number(1), COMMIT + commit, vec![("name", text), ("age", Value::number(7))])
+}
+
+/// All orders of so many things.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = orders(count - 1);
+    let places = |order: &Vec<usize>| -> Vec<Vec<usize>> {
+        (0..count)
+            .map(|place| {
+                let mut longer = order.clone();
+                longer.insert(place, count - 1);
+                longer
+            })
+            .collect()
+    };
+    shorter.iter().flat_map(places).collect()
+}
+
+#[tokio::test]
+async fn every_order_at_two_functions_ends_in_the_change() {
+    let all = orders(4);
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 24);
+    let world = World::new().await;
+    let functions = world.two_functions().await;
+    for (number, order) in (0..).zip(all) {
+        let change = user(number);
+        let records = change.split(&format!("chunk-{number}"), 3);
+        for (turn, place) in order.iter().enumerate() {
+            let ends = functions[turn % 2].dispositions([&records[*place]], PLENTY).await;
+            let expected = if turn == 3 { Disposition::Applied } else { Disposition::Kept };
+            assert_eq!(ends, [expected], "turn {turn} of {order:?}");
+        }
+        world.assert_shows(std::slice::from_ref(&change)).await;
+        // Each comes again, once with others and once alone: nothing changes, and nothing waits.
+        for (turn, place) in order.iter().enumerate() {
+            assert!(functions[turn % 2].deliver([&records[*place]]).await.is_empty());
+        }
+        assert!(functions[1].deliver(order.iter().map(|place| &records[*place])).await.is_empty());
+        world.assert_shows(std::slice::from_ref(&change)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_order_in_one_batch_with_duplicates_ends_in_the_change() {
+    for (number, order) in (0..).zip(orders(4)) {
+        let world = World::new().await;
+        let [function, _] = world.two_functions().await;
+        let change = user(number);
+        let records = change.split("x", 3);
+        let batch: Vec<&String> = order.iter().chain(&order[..2]).map(|place| &records[*place]).collect();
+        let ends = function.dispositions(batch, PLENTY).await;
+        let applied = ends.iter().filter(|end| **end == Disposition::Applied).count();
+        let kept = ends.iter().filter(|end| **end == Disposition::Kept).count();
+        assert_eq!((applied, kept), (1, 5), "{order:?}");
+        world.assert_shows(&[change]).await;
+    }
+}
+
+#[tokio::test]
+async fn two_functions_at_once_put_the_change_together() {
+    for turn in 0..12 {
+        let world = World::new().await;
+        let functions = world.two_functions().await;
+        let change = user(turn);
+        let records = change.split("x", 3);
+        let half = |function: usize| records.iter().skip(function).step_by(2);
+        let (one, other) = tokio::join!(functions[0].deliver(half(0)), functions[1].deliver(half(1)));
+        assert!(one.is_empty() && other.is_empty());
+        world.assert_shows(&[change]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
+    let world = World::new().await;
+    let [function, _] = world.two_functions().await;
+    let deleted = Change::delete("users", Value::number(1), COMMIT + 5);
+    let (older, newer) = (user(4), user(9));
+    assert!(function.deliver([deleted.record()]).await.is_empty());
+    let ends = function.dispositions(older.split("older", 2), PLENTY).await;
+    assert_eq!(ends, [Disposition::Superseded, Disposition::Kept, Disposition::Kept]);
+    let batch: Vec<String> = newer.split("newer", 2).into_iter().chain([deleted.record(), older.record()]).collect();
+    assert!(function.deliver(batch).await.is_empty());
+    world.assert_shows(&[deleted.clone(), older, newer]).await;
+
+    // A deletion whose image was split, and one row's change beside it.
+    let last = Change::delete("users", Value::number(1), COMMIT + 20);
+    assert!(function.deliver(last.split("last", 3)).await.is_empty());
+    world.assert_shows(&[deleted, last]).await;
+}
+
+#[tokio::test]
+async fn a_split_row_over_400_kilobytes_goes_the_way_of_large_rows() {
+    let world = World::new().await;
+    let [function, _] = world.two_functions().await;
+    let text = |length: usize| Value::text("ab\u{1}c".repeat(length / 4));
+    let change =
+        Change::upsert("users", Value::number(1), COMMIT, vec![("bio", text(1_000_000)), ("cv", text(300_000))]);
+    assert!(function.deliver(change.split("x", 3)).await.is_empty());
+    world.assert_shows(&[change]).await;
+    assert_eq!(world.keys("overflow/").len(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_steps_ends_in_the_change() {
+    let change = user(3);
+    let records = change.split("x", 2);
+    for after in [false, true] {
+        for step in 1.. {
+            let world = World::new().await;
+            let [function, _] = world.two_functions().await;
+            let (first, rest) = records.split_at(1);
+            assert!(function.deliver(first).await.is_empty());
+            let died = world.crash(rest, step, after).await;
+            assert!(function.deliver(rest).await.is_empty());
+            world.assert_shows(std::slice::from_ref(&change)).await;
+            if !died {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_in_pieces_of_a_table_that_is_not_configured_is_filtered() {
+    let world = World::new().await;
+    let [function, _] = world.two_functions().await;
+    let change = Change { table: "elsewhere".to_owned(), ..user(0) };
+    let ends = function.dispositions(change.split("x", 2), PLENTY).await;
+    assert_eq!(ends, [Disposition::Filtered, Disposition::Kept, Disposition::Kept]);
+    assert!(items(&world.db).await.is_empty());
+    assert!(world.keys("").iter().all(|key| key.starts_with("fragments/x/")));
+    assert!(world.keys("fragments/x/").contains(&"fragments/x/not-needed.json".to_owned()));
+}
+
+fn quarantined(world: &World) -> Vec<Json> {
+    let keys = world.keys("quarantine/");
+    let objects = world.s3.objects(BUCKET);
+    keys.iter().map(|key| serde_json::from_slice(&objects[key].body).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_is_quarantined_with_its_pieces() {
+    let world = World::new().await;
+    let [function, other] = world.two_functions().await;
+    let mut records = user(0).split("x", 3);
+    records[2] = fragment("x", 1, "something else");
+    assert!(other.deliver(&records[..2]).await.is_empty());
+    let ends = function.dispositions([user(1).record(), records[2].clone(), records[3].clone()], PLENTY).await;
+    assert_eq!(ends[0], Disposition::Applied);
+    assert!(
+        matches!(&ends[1], Disposition::Quarantined(failure) if failure.to_string().contains("CRC32C")),
+        "{ends:?}"
+    );
+    assert_eq!(ends[2], Disposition::Kept);
+    world.assert_shows(&[user(1)]).await;
+    // The test's batches number their records alike; the three of them are two numbers.
+    let quarantined = quarantined(&world);
+    assert!(quarantined.iter().all(|object| object["stage"] == "assemble"), "{quarantined:?}");
+    assert!(quarantined.len() >= 3, "{quarantined:?}");
+}
+
+#[tokio::test]
+async fn of_two_fragments_of_one_place_that_differ_the_checksum_takes_the_right_one() {
+    for wrong_first in [false, true] {
+        let world = World::new().await;
+        let [function, _] = world.two_functions().await;
+        let change = user(0);
+        let records = change.split("x", 2);
+        let wrong = fragment("x", 0, "something else");
+        let pair = if wrong_first { [&wrong, &records[1]] } else { [&records[1], &wrong] };
+        for record in pair.into_iter().chain([&records[0], &records[2]]) {
+            assert!(function.deliver([record]).await.is_empty());
+        }
+        world.assert_shows(&[change]).await;
+        assert!(world.keys("quarantine/").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_fragment_outside_its_set_is_quarantined_and_the_set_is_applied() {
+    let outside = fragment("x", 2, "outside");
+    for place in 0..4 {
+        let world = World::new().await;
+        let [function, _] = world.two_functions().await;
+        let change = user(0);
+        let mut records = change.split("x", 2);
+        records.insert(place, outside.clone());
+        for record in &records {
+            assert!(function.deliver([record]).await.is_empty());
+        }
+        world.assert_shows(&[change]).await;
+        let quarantined = quarantined(&world);
+        assert_eq!(quarantined.len(), 1, "{quarantined:?}");
+        assert!(quarantined[0]["reason"].as_str().unwrap().contains("outside the set"), "{quarantined:?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_set_is_called_it_stays_in_its_folder() {
+    let ids = ["../../quarantine/public.users", "a/b/../c", "..", ".", "x\u{0}y", "%2E%2E%2F", &"long/".repeat(300)];
+    let world = World::new().await;
+    let [function, _] = world.two_functions().await;
+    for (number, id) in (0..).zip(ids) {
+        let change = user(number);
+        assert!(function.deliver(change.split(id, 2)).await.is_empty(), "{id}");
+        world.assert_shows(&[change]).await;
+    }
+    for key in world.keys("") {
+        let path: Vec<&str> = key.split('/').collect();
+        assert!(matches!(path.as_slice(), ["fragments", folder, _] if !folder.is_empty() && *folder != ".."), "{key}");
+        assert!(key.len() <= 1024, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are_not() {
+    let faults = [
+        Fault::Error { status: 403, code: "AccessDenied" },
+        Fault::Error { status: 503, code: "SlowDown" },
+        Fault::Cut,
+        Fault::Delay(PLENTY),
+    ];
+    for fault in faults {
+        for broken_method in ["PUT", "GET"] {
+            let world = World::new().await;
+            let of_s3 = fault.clone();
+            let endpoint = world.endpoint(move |call| {
+                let broken = call.service == Service::S3 && call.method == broken_method;
+                if broken { of_s3.clone() } else { Fault::None }
+            });
+            let function = world.function(&endpoint).await;
+            let (change, small) = (user(0), Change { key: vec![("id".to_owned(), Value::number(2))], ..user(0) });
+            let batch: Vec<String> = change.split("x", 2).into_iter().chain([small.record()]).collect();
+            let ends = function.dispositions(&batch, Duration::from_secs(4)).await;
+            assert!(
+                matches!(ends[0], Disposition::Reported(Failure::Objects(_) | Failure::OutOfTime)),
+                "{fault:?}: {ends:?}"
+            );
+            assert_eq!(ends[3], Disposition::Applied, "{fault:?}: {ends:?}");
+            // What was reported comes again, and no more.
+            let [mended, _] = world.two_functions().await;
+            let reported = batch.iter().zip(&ends).filter(|(_, end)| matches!(end, Disposition::Reported(_)));
+            assert!(mended.deliver(reported.map(|(record, _)| record)).await.is_empty());
+            world.assert_shows(&[change, small]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_split_change_that_dynamodb_does_not_confirm_is_reported_by_one_record() {
+    let world = World::new().await;
+    let endpoint =
+        world.endpoint(|call| if call.operation == "PutItem" { Fault::ERROR_BEFORE_THE_WRITE } else { Fault::None });
+    let change = user(0);
+    let records = change.split("x", 2);
+    assert_eq!(world.function(&endpoint).await.deliver(&records).await, [0]);
+    let [mended, _] = world.two_functions().await;
+    assert!(mended.deliver(&records[..1]).await.is_empty());
+    world.assert_shows(&[change]).await;
+}
+
+#[tokio::test]
+async fn a_split_change_that_dynamodb_refuses_is_quarantined_whole() {
+    let world = World::new().await;
+    let refuses = Fault::Error { status: 400, code: "ValidationException" };
+    let endpoint =
+        world.endpoint(move |call| if call.writes("public.users#1") { refuses.clone() } else { Fault::None });
+    let records = user(0).split("x", 2);
+    let other = Change { key: vec![("id".to_owned(), Value::number(2))], ..user(0) };
+    let batch: Vec<String> = records.into_iter().chain([other.record()]).collect();
+    let ends = world.function(&endpoint).await.dispositions(&batch, PLENTY).await;
+    assert!(matches!(ends[0], Disposition::Quarantined(Failure::Refused(_))), "{ends:?}");
+    let quarantined = world.keys("quarantine/public.users/");
+    assert_eq!(quarantined.len(), 3, "{quarantined:?}");
+}
