@@ -8,8 +8,8 @@
 //! - The change is applied, and a part comes again: the set is whole still, and the change is superseded by itself.
 //! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing shows that it waits.
 //!
-//! Invariants: a part counts as kept only when its object is confirmed; of the parts of a set that come in one batch, one takes the
-//! fate of the whole, so that a whole set which is not applied is reported.
+//! Invariants: a part counts as kept only when its object is confirmed; of the parts of a set that come in one batch, the first one
+//! has the fate of the whole, so that a whole set which is not applied is reported.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -157,9 +157,16 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                     (Disposition::Quarantined(failure), Vec::new())
                 }
             };
-            let Some(first) = settled.first_mut() else { continue };
-            if weight(&disposition) > weight(&first.disposition) {
-                *first = Settled { record: first.record, table, disposition, refused_set };
+            // What shows one of the set's records shows them all. One that is to come again is enough to bring the set again.
+            let others = match &disposition {
+                Disposition::Reported(_) | Disposition::Kept => Disposition::Kept,
+                Disposition::Applied => Disposition::Superseded,
+                Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => disposition.clone(),
+            };
+            let Some((first, rest)) = settled.split_first_mut() else { continue };
+            take_over(first, table, &disposition, refused_set);
+            for other in rest {
+                take_over(other, table, &others, Vec::new());
             }
         }
         Ok(())
@@ -228,6 +235,18 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
 /// A settled record of which no more is known.
 fn plain<'a>(record: usize, disposition: Disposition) -> Settled<'a> {
     Settled { record, table: None, disposition, refused_set: Vec::new() }
+}
+
+/// Gives a record the end of a change that it is a part of, unless it has one already that asks for more.
+fn take_over<'a>(
+    settled: &mut Settled<'a>,
+    table: Option<&'a SourceTable>,
+    disposition: &Disposition,
+    refused_set: Vec<String>,
+) {
+    if weight(disposition) > weight(&settled.disposition) {
+        *settled = Settled { record: settled.record, table, disposition: disposition.clone(), refused_set };
+    }
 }
 
 /// Which of two ends a record has that made two changes whole: the one that asks for more.

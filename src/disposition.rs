@@ -183,6 +183,17 @@ impl Counts {
     }
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.applied += other.applied;
+        self.superseded += other.superseded;
+        self.filtered += other.filtered;
+        self.kept += other.kept;
+        self.quarantined += other.quarantined;
+        self.reported += other.reported;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

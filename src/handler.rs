@@ -91,6 +91,11 @@ impl Handler<OverflowView<S3Objects>, S3Objects> {
 }
 
 impl<V: View, O: Objects> Handler<V, O> {
+    /// The bucket, where there is one.
+    pub fn objects(&self) -> Option<&O> {
+        self.objects.as_ref()
+    }
+
     /// Applies a batch, and answers which of its records shall be delivered again.
     pub async fn handle(&self, event: &KinesisEvent, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
         let records = self.process(event, deadline).await;

@@ -34,6 +34,18 @@ struct Quarantined<'a> {
     record: &'a RecordObject<'a>,
 }
 
+/// The key of a record's object; `table` as far as it is known.
+pub fn key(record: &RecordObject<'_>, table: Option<&SourceTable>) -> String {
+    let stream = record.stream_arn.as_deref().and_then(|arn| Some(arn.rsplit_once('/')?.1));
+    let folder = table.map_or("unread".to_owned(), |table| table.key_prefix().replace('/', "%2F"));
+    format!(
+        "{QUARANTINE}{folder}/{}/{}/{}.json",
+        segment(stream.unwrap_or("unknown-stream")),
+        segment(record.shard_id.as_deref().unwrap_or("unknown-shard")),
+        segment(&record.sequence_number)
+    )
+}
+
 /// The object for a record that failed in this way; `table` as far as it is known.
 ///
 /// # Errors
@@ -43,16 +55,8 @@ pub fn object(
     table: Option<&SourceTable>,
     failure: &Failure,
 ) -> serde_json::Result<QuarantineObject> {
-    let stream = record.stream_arn.as_deref().and_then(|arn| Some(arn.rsplit_once('/')?.1));
-    let folder = table.map_or("unread".to_owned(), |table| table.key_prefix().replace('/', "%2F"));
-    let key = format!(
-        "{QUARANTINE}{folder}/{}/{}/{}.json",
-        segment(stream.unwrap_or("unknown-stream")),
-        segment(record.shard_id.as_deref().unwrap_or("unknown-shard")),
-        segment(&record.sequence_number)
-    );
     let quarantined = Quarantined { reason: failure.to_string(), stage: failure.stage().to_string(), record };
-    Ok(QuarantineObject { key, body: serde_json::to_vec_pretty(&quarantined)? })
+    Ok(QuarantineObject { key: key(record, table), body: serde_json::to_vec_pretty(&quarantined)? })
 }
 
 /// The places of the records that are poison before anything is written.

@@ -16,6 +16,7 @@ use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::objects::{Objects, ObjectsError, StoredObject};
+use crate::sdk_error;
 
 /// The tag of an object that nothing refers to any more. The bucket's lifecycle rule for it stands in `template.yaml`.
 pub const RETIRED: (&str, &str) = ("dsql-view", "unneeded");
@@ -136,15 +137,5 @@ impl Objects for S3Objects {
 }
 
 fn failed<E: ProvideErrorMetadata>(action: &'static str, error: &SdkError<E>) -> ObjectsError {
-    let reason = match error {
-        SdkError::ServiceError(answer) => {
-            let status = answer.raw().status().as_u16();
-            format!("{} (HTTP {status})", answer.err().code().unwrap_or("no error code"))
-        }
-        SdkError::TimeoutError(_) => "it did not answer in time".to_owned(),
-        SdkError::DispatchFailure(_) => "the request could not be sent or was cut off".to_owned(),
-        SdkError::ResponseError(_) => "its answer could not be read".to_owned(),
-        _ => "the request could not be made".to_owned(),
-    };
-    ObjectsError { action, reason }
+    ObjectsError { action, reason: sdk_error::reason(error) }
 }

@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
+/// The stream of all records.
+pub const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
 const ROLE: &str = "arn:aws:iam::123456789012:role/dsql-view";
 
 /// Kinesis numbers the records of a shard by decimal numbers of 56 digits that only grow.
@@ -21,6 +22,35 @@ pub fn sequence_number(place: u64) -> String {
 pub fn place(sequence_number: &str) -> Option<u64> {
     let number: u64 = sequence_number.strip_prefix(SEQUENCE_NUMBER_PREFIX)?.parse().ok()?;
     Some(number.checked_sub(FIRST)? / STEP)
+}
+
+/// A shard's name.
+pub fn shard_id(shard: u32) -> String {
+    format!("shardId-{shard:012}")
+}
+
+/// What Lambda sends to the on-failure queue of the records from one place of a shard to another.
+pub fn on_failure(shard: u32, first: u64, last: u64) -> Value {
+    json!({
+        "requestContext": {
+            "requestId": "c9b8fa9f-5a7f-xmpl-af9c-0c604cde93a5",
+            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:dsql-view",
+            "condition": "RetryAttemptsExhausted",
+            "approximateInvokeCount": 4,
+        },
+        "responseContext": { "statusCode": 200, "executedVersion": "$LATEST", "functionError": null },
+        "version": "1.0",
+        "timestamp": "2026-03-18T14:24:03.625Z",
+        "KinesisBatchInfo": {
+            "shardId": shard_id(shard),
+            "startSequenceNumber": sequence_number(first),
+            "endSequenceNumber": sequence_number(last),
+            "approximateArrivalOfFirstRecord": "2026-03-18T14:24:01.500Z",
+            "approximateArrivalOfLastRecord": "2026-03-18T14:24:01.500Z",
+            "batchSize": last - first + 1,
+            "streamArn": STREAM,
+        },
+    })
 }
 
 /// A record of a Lambda event.
@@ -47,7 +77,7 @@ impl KinesisRecord {
     }
 
     fn to_json(&self) -> Value {
-        let shard = format!("shardId-{:012}", self.shard);
+        let shard = shard_id(self.shard);
         json!({
             "kinesis": {
                 "kinesisSchemaVersion": "1.0",

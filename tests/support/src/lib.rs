@@ -5,7 +5,9 @@
 //! |---|---|
 //! | [`dynamodb`] | a DynamoDB of the process's own, and how to read a view in it |
 //! | [`objects`] | an S3 of the process's own |
-//! | [`proxy`] | faults between the function and DynamoDB |
+//! | [`shards`] | what a reader of Kinesis shards sees, in the process |
+//! | [`queues`] | what a function behind an SQS queue calls, in the process |
+//! | [`proxy`] | faults between the function and the services |
 //! | [`runtime_api`] | Lambda's Runtime API around the real binary |
 //! | [`events`] | the sample events, and what they are made of |
 //! | [`kinesis`] | Lambda events as Kinesis mappings deliver them |
@@ -22,6 +24,8 @@ pub mod kinesis;
 pub mod model;
 pub mod objects;
 pub mod proxy;
+pub mod queues;
 pub mod runtime_api;
 mod server;
+pub mod shards;
 pub mod table;

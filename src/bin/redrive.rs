@@ -1,0 +1,33 @@
+//! The redrive function's binary: wires the settings, the view, the queues and the Lambda runtime together.
+
+use std::process::ExitCode;
+
+use dsql_view::apply::Deadline;
+use dsql_view::lambda::{self, BoxError};
+use dsql_view::redrive::{Invocation, Redrive};
+use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the function stops");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), BoxError> {
+    let redrive = lambda::start(async |config, sdk_config| Ok(Redrive::start(config, &sdk_config).await?)).await?;
+    let redrive = &redrive;
+    let function = service_fn(|event: LambdaEvent<Invocation>| async move {
+        let LambdaEvent { payload, context, .. } = event;
+        let deadline = Deadline::of_invocation(context.deadline);
+        redrive.handle(payload, &context.request_id, deadline).await.map_err(|error| {
+            tracing::error!(request_id = context.request_id, %error, "not done");
+            Diagnostic { error_type: "NotDone".to_owned(), error_message: error.to_string() }
+        })
+    });
+    Runtime::new(function).run().await
+}

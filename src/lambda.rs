@@ -1,0 +1,71 @@
+//! What the binaries have in common around Lambda's runtime: the environment, the start, and how it is told that it failed.
+
+use std::error::Error;
+use std::future::Future;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use http::{Method, Request};
+use lambda_runtime_api_client::PooledClient;
+use lambda_runtime_api_client::body::Body;
+
+use crate::config::Config;
+use crate::telemetry;
+
+/// What a start can fail with.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A variable of the environment.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Starts the log, and what `start` makes of the settings.
+///
+/// # Errors
+/// There is no Lambda, the settings are wrong, or `start` failed; Lambda has been told.
+pub async fn start<T, F>(start: impl FnOnce(Config, SdkConfig) -> F) -> Result<T, BoxError>
+where
+    F: Future<Output = Result<T, BoxError>>,
+{
+    telemetry::init(variable);
+    if variable("AWS_LAMBDA_RUNTIME_API").is_none() {
+        eprintln!(
+            "This is a function for AWS Lambda: it takes its events from Lambda's Runtime API, and AWS_LAMBDA_RUNTIME_API is not \
+             set.\nTo run it on this machine, see `make demo`, or `make watch` and `make invoke`."
+        );
+        std::process::exit(1);
+    }
+    let started = async {
+        let config = Config::from_variables(variable)?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let tables: Vec<String> = config.source_tables.iter().map(ToString::to_string).collect();
+        let view_table = config.view_table.clone();
+        let sdk_config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
+        let started = start(config, sdk_config).await?;
+        tracing::info!(view_table, source_tables = tables.join(", "), "ready");
+        Ok(started)
+    };
+    let started: Result<T, BoxError> = started.await;
+    if let Err(error) = &started {
+        tell_lambda(error.as_ref()).await;
+    }
+    started
+}
+
+/// Tells Lambda why the function cannot start, so that the reason stands in the invocation's error and not in the log alone.
+async fn tell_lambda(error: &dyn Error) {
+    let body = serde_json::json!({ "errorType": "Runtime.InitError", "errorMessage": error.to_string() });
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/2018-06-01/runtime/init/error")
+        .header("Lambda-Runtime-Function-Error-Type", "Runtime.InitError")
+        .body(Body::from(body.to_string()));
+    // The process ends with the error in any case: where Lambda cannot be told, the log has it.
+    if let Ok(request) = request
+        && let Err(error) = PooledClient::builder().build().call(request).await
+    {
+        tracing::warn!(%error, "Lambda could not be told why the function cannot start");
+    }
+}

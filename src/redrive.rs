@@ -1,0 +1,253 @@
+//! The redrive function: brings back what Lambda could not deliver, what the quarantine holds, and looks for what still waits.
+//!
+//! | invoked with | does | in |
+//! |---|---|---|
+//! | messages of the on-failure queue | reads the ranges that they name from the stream, and applies them | this file |
+//! | `{"replay": "quarantine/public.users/"}` | applies the records of the quarantine again | [`replay`] |
+//! | `{"check": "fragments"}` | tells of split changes that wait for some of their parts | [`waiting`] |
+//!
+//! What may happen between any two steps of a message, and why no record is passed over:
+//! - The function dies: SQS delivers the message again; what was applied is superseded.
+//! - A record is not applied: the message is not done, and comes again, later and later; in the end SQS moves it to the dead-letter queue.
+//! - Records have expired: their range is told to the dead-letter queue before the message is done. Dying in between tells it twice.
+//! - The time runs out: as for a record that is not applied.
+//!
+//! Invariants: a message is done only when each record of its range is applied, superseded, filtered, kept or quarantined, or told to be
+//! lost; memory is bounded by a page of the stream, not by the range.
+
+use aws_config::SdkConfig;
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio::time::Instant;
+
+use crate::apply::Deadline;
+use crate::config::Config;
+use crate::disposition::{Counts, Disposition};
+use crate::handler::{Handler, StartError};
+use crate::metrics::{self, Lost};
+use crate::objects::s3::S3Objects;
+use crate::telemetry;
+use crate::view::overflow::OverflowView;
+
+pub mod queue;
+pub mod range;
+pub mod replay;
+pub mod shard;
+pub mod waiting;
+
+use queue::{Message, Queues};
+use range::ShardRange;
+use replay::Replay;
+use shard::{ShardError, Shards};
+
+/// The function.
+#[derive(Debug)]
+pub struct Redrive {
+    handler: Handler<OverflowView<S3Objects>, S3Objects>,
+    shards: Shards,
+    queues: Queues,
+}
+
+/// What the function is invoked with.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Messages of the on-failure queue.
+    Messages(Vec<Message>),
+    /// A replay of the quarantine.
+    Replay(Replay),
+    /// A look at the parts that wait.
+    CheckFragments,
+    /// Something else.
+    Unknown,
+}
+
+/// The answer to SQS: the messages that are not done.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SqsAnswer {
+    batch_item_failures: Vec<SqsFailure>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SqsFailure {
+    item_identifier: String,
+}
+
+/// The function's answer.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To SQS.
+    Sqs(SqsAnswer),
+    /// To a replay.
+    Replay(replay::Counts),
+    /// To a look at the parts that wait.
+    Waiting(waiting::Found),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum RedriveError {
+    #[error(
+        "expected messages of the on-failure queue, {{\"replay\": \"quarantine/…\"}} or {{\"check\": \"fragments\"}}, found something else"
+    )]
+    Unknown,
+    #[error("there is no bucket to look into: set OBJECTS_BUCKET")]
+    NoBucket,
+    #[error(transparent)]
+    Replay(#[from] replay::ReplayError),
+    #[error(transparent)]
+    Objects(#[from] crate::objects::ObjectsError),
+}
+
+impl<'de> Deserialize<'de> for Invocation {
+    /// Without a word about what does not fit, which the runtime would log.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            #[serde(rename = "Records")]
+            records: Option<Vec<Message>>,
+            replay: Option<String>,
+            after: Option<String>,
+            check: Option<String>,
+        }
+        Ok(match Wire::deserialize(deserializer) {
+            Ok(Wire { records: Some(messages), replay: None, check: None, .. }) => Self::Messages(messages),
+            Ok(Wire { replay: Some(prefix), after, records: None, check: None }) => {
+                Self::Replay(Replay { prefix, after })
+            }
+            Ok(Wire { check: Some(what), records: None, replay: None, .. }) if what == "fragments" => {
+                Self::CheckFragments
+            }
+            _ => Self::Unknown,
+        })
+    }
+}
+
+impl Redrive {
+    /// The function with the settings of the view's own.
+    ///
+    /// # Errors
+    /// As [`Handler::start`].
+    pub async fn start(config: Config, sdk_config: &SdkConfig) -> Result<Self, StartError> {
+        let handler = Handler::start(config, sdk_config).await?;
+        Ok(Self { handler, shards: Shards::new(sdk_config), queues: Queues::new(sdk_config) })
+    }
+
+    /// Does what an invocation asks for.
+    ///
+    /// # Errors
+    /// The invocation asks for nothing that is known, or the bucket cannot be looked into.
+    pub async fn handle(
+        &self,
+        invocation: Invocation,
+        request_id: &str,
+        deadline: Deadline,
+    ) -> Result<Answer, RedriveError> {
+        match invocation {
+            Invocation::Messages(messages) => {
+                let mut answer = SqsAnswer::default();
+                for message in messages {
+                    if !self.settle(&message, request_id, deadline).await {
+                        answer.batch_item_failures.push(SqsFailure { item_identifier: message.message_id });
+                    }
+                }
+                Ok(Answer::Sqs(answer))
+            }
+            Invocation::Replay(replay) => {
+                let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
+                Ok(Answer::Replay(replay.run(&self.handler, objects, request_id, deadline).await?))
+            }
+            Invocation::CheckFragments => {
+                let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
+                Ok(Answer::Waiting(waiting::check(objects).await?))
+            }
+            Invocation::Unknown => Err(RedriveError::Unknown),
+        }
+    }
+
+    /// Whether a message is done; one that is not waits for its next delivery.
+    async fn settle(&self, message: &Message, request_id: &str, deadline: Deadline) -> bool {
+        let message_id = &message.message_id;
+        let range = match ShardRange::of_message(&message.body) {
+            Ok(range) => range,
+            Err(error) => {
+                tracing::error!(request_id, message_id, %error, "no message of an on-failure queue");
+                // Waiting changes nothing: it goes to the dead-letter queue as fast as SQS delivers it.
+                self.postpone(message, std::time::Duration::ZERO).await;
+                return false;
+            }
+        };
+        let (shard, first, last) = (&range.shard_id, &range.first, &range.last);
+        match self.redrive(message, &range, request_id, deadline).await {
+            Ok(counts) => {
+                tracing::info!(request_id, message_id, shard, first, last, records = counts.received(), "redriven");
+                true
+            }
+            Err(reason) => {
+                tracing::warn!(request_id, message_id, shard, first, last, reason, "not redriven yet");
+                self.postpone(message, message.wait()).await;
+                false
+            }
+        }
+    }
+
+    /// Applies the records of a range, and tells of those that are lost; else why the message is not done.
+    async fn redrive(
+        &self,
+        message: &Message,
+        range: &ShardRange,
+        request_id: &str,
+        deadline: Deadline,
+    ) -> Result<Counts, String> {
+        let told = |error: ShardError| error.to_string();
+        let mut total = Counts::default();
+        let mut reader = self.shards.read(range).await.map_err(told)?;
+        loop {
+            if Instant::now() >= deadline.stop_starting {
+                return Err("the invocation's time was running out; a longer time-out helps".to_owned());
+            }
+            let page = tokio::time::timeout_at(deadline.answer_by, reader.next()).await;
+            let page =
+                page.map_err(|_| "Kinesis did not give a page before the invocation's time ran out".to_owned())?;
+            let Some(batch) = page.map_err(told)? else { break };
+            let records = self.handler.process(&batch, deadline).await;
+            telemetry::log_batch(request_id, &batch.records, &records);
+            total += Counts::of(records.iter().map(|record| &record.disposition));
+            // The other pages hold what may be applied; the message comes again for this one.
+            if records.iter().any(|record| is_hopeless(&record.disposition)) {
+                break;
+            }
+        }
+        if total.reported > 0 {
+            return Err(format!("{} records are not applied", total.reported));
+        }
+        for lost in reader.lost().await.map_err(told)? {
+            let body = lost.lost_message().map_err(|_| "the lost range could not be written as JSON".to_owned())?;
+            self.queues.tell_dead_letter_queue(message, body).await.map_err(|error| error.to_string())?;
+            let (shard, first, last) = (&lost.shard_id, &lost.first, &lost.last);
+            tracing::error!(request_id, shard, first, last, "records are lost: the stream no longer holds them");
+            metrics::emit(Lost {
+                lost_ranges: 1,
+                shard: shard.clone(),
+                first_sequence_number: first.clone(),
+                last_sequence_number: last.clone(),
+            });
+        }
+        Ok(total)
+    }
+
+    async fn postpone(&self, message: &Message, wait: std::time::Duration) {
+        if let Err(error) = self.queues.postpone(message, wait).await {
+            let message_id = &message.message_id;
+            tracing::warn!(message_id, %error, "a message comes again when its queue's visibility time-out is over");
+        }
+    }
+}
+
+/// Whether the pages that follow would fare no better.
+fn is_hopeless(disposition: &Disposition) -> bool {
+    use crate::disposition::Failure;
+    matches!(disposition, Disposition::Reported(Failure::Unavailable(_) | Failure::OutOfTime))
+}

@@ -1,0 +1,162 @@
+//! The on-failure queue and its dead-letter queue.
+//!
+//! Invariant: nothing here removes a message; SQS does, once the function has said that it is done.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::QueueAttributeName;
+use serde::Deserialize;
+
+use crate::sdk_error;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a message waits that failed for the first time; each time after that twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+/// SQS's own limit is twelve hours.
+const LONGEST_WAIT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// The queues of the account.
+#[derive(Debug, Clone)]
+pub struct Queues {
+    client: Client,
+}
+
+/// A message of the on-failure queue, as Lambda delivers it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// Names it in the answer to SQS.
+    pub message_id: String,
+    /// Names this delivery of it to SQS.
+    #[serde(default)]
+    pub receipt_handle: String,
+    /// What it says.
+    #[serde(default)]
+    pub body: String,
+    /// The queue, `arn:aws:sqs:<region>:<account>:<name>`.
+    #[serde(default, rename = "eventSourceARN")]
+    pub queue_arn: String,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Attributes {
+    #[serde(default, rename = "ApproximateReceiveCount")]
+    receive_count: Option<String>,
+}
+
+/// Why a queue did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("SQS did not {action}: {reason}")]
+pub struct QueueError {
+    action: &'static str,
+    reason: String,
+}
+
+impl Message {
+    /// How long it shall wait for its next delivery: longer each time.
+    pub fn wait(&self) -> Duration {
+        let times = self.attributes.receive_count.as_deref().and_then(|count| count.parse().ok()).unwrap_or(1_u32);
+        FIRST_WAIT.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1))).min(LONGEST_WAIT)
+    }
+}
+
+impl Queues {
+    /// The queues that this configuration reaches.
+    pub fn new(sdk_config: &SdkConfig) -> Self {
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT);
+        let config = aws_sdk_sqs::config::Builder::from(sdk_config).timeout_config(timeouts.build());
+        Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// Lets a message wait before it is delivered again.
+    ///
+    /// # Errors
+    /// It is not certain that it waits so long; it comes when the queue's own visibility time-out is over.
+    pub async fn postpone(&self, message: &Message, wait: Duration) -> Result<(), QueueError> {
+        let url = self.url(&message.queue_arn).await?;
+        let seconds = i32::try_from(wait.as_secs()).unwrap_or(i32::MAX);
+        let request = self.client.change_message_visibility().queue_url(url).receipt_handle(&message.receipt_handle);
+        let done = request.visibility_timeout(seconds).send().await;
+        done.map(|_| ()).map_err(|error| failed("let a message wait", &error))
+    }
+
+    /// Sends a message to the dead-letter queue of the queue that another one came from.
+    ///
+    /// # Errors
+    /// It is not certain that it is there.
+    pub async fn tell_dead_letter_queue(&self, from: &Message, body: String) -> Result<(), QueueError> {
+        let url = self.url(&from.queue_arn).await?;
+        let request = self.client.get_queue_attributes().queue_url(url);
+        let attributes = request.attribute_names(QueueAttributeName::RedrivePolicy).send().await;
+        let attributes = attributes.map_err(|error| failed("name the dead-letter queue", &error))?;
+        let policy = attributes.attributes.unwrap_or_default().remove(&QueueAttributeName::RedrivePolicy);
+        let arn = policy.as_deref().and_then(dead_letter_queue).ok_or_else(|| QueueError {
+            action: "name the dead-letter queue",
+            reason: format!("{} has no RedrivePolicy: give it one", from.queue_arn),
+        })?;
+        let url = self.url(&arn).await?;
+        let sent = self.client.send_message().queue_url(url).message_body(body).send().await;
+        sent.map(|_| ()).map_err(|error| failed("take a message into the dead-letter queue", &error))
+    }
+
+    async fn url(&self, arn: &str) -> Result<String, QueueError> {
+        const ACTION: &str = "say where a queue is";
+        let mut parts = arn.split(':').skip(4);
+        let (Some(account), Some(name)) = (parts.next(), parts.next()) else {
+            let reason = format!("expected eventSourceARN to be the ARN of a queue, found {arn:?}");
+            return Err(QueueError { action: ACTION, reason });
+        };
+        let request = self.client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
+        let found = request.send().await.map_err(|error| failed(ACTION, &error))?;
+        found.queue_url.ok_or_else(|| QueueError { action: ACTION, reason: "its answer holds no URL".to_owned() })
+    }
+}
+
+fn dead_letter_queue(policy: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RedrivePolicy {
+        dead_letter_target_arn: String,
+    }
+    serde_json::from_str::<RedrivePolicy>(policy).ok().map(|policy| policy.dead_letter_target_arn)
+}
+
+fn failed<E: ProvideErrorMetadata>(action: &'static str, error: &SdkError<E>) -> QueueError {
+    QueueError { action, reason: sdk_error::reason(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_waits_longer_each_time() {
+        for (count, seconds) in [
+            (r#""attributes":{"ApproximateReceiveCount":"1"},"#, 60),
+            (r#""attributes":{"ApproximateReceiveCount":"2"},"#, 120),
+            (r#""attributes":{"ApproximateReceiveCount":"5"},"#, 960),
+            (r#""attributes":{"ApproximateReceiveCount":"50"},"#, 14_400),
+            (r#""attributes":{},"#, 60),
+            ("", 60),
+        ] {
+            let json = format!(r#"{{{count}"messageId":"m"}}"#);
+            let message: Message = serde_json::from_str(&json).unwrap();
+            assert_eq!(message.wait().as_secs(), seconds, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_dead_letter_queue_stands_in_the_queue_s_policy() {
+        let policy = r#"{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:dead", "maxReceiveCount": 10}"#;
+        assert_eq!(dead_letter_queue(policy).as_deref(), Some("arn:aws:sqs:us-east-1:1:dead"));
+        assert_eq!(dead_letter_queue("{}"), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! Which records of the stream a message of the on-failure queue names, and which of them the stream no longer holds.
+//!
+//! Invariants: pure; a range that was not read to its end in one piece is never said to be complete.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+
+use crate::report::compare_sequence_numbers;
+
+/// Records of one shard, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardRange {
+    /// The stream.
+    pub stream_arn: String,
+    /// The shard.
+    pub shard_id: String,
+    /// The lowest sequence number, of a record that Lambda has seen.
+    pub first: String,
+    /// The highest sequence number, of a record that Lambda has seen.
+    pub last: String,
+    /// When the first record arrived, where the message tells.
+    pub arrived: Option<SystemTime>,
+}
+
+/// Why a message names no range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the message is not what Lambda sends to an on-failure queue: expected KinesisBatchInfo with streamArn, shardId, \
+     startSequenceNumber and endSequenceNumber, found {found}; look at it in the dead-letter queue, and remove it there"
+)]
+pub struct NoRange {
+    found: &'static str,
+}
+
+/// What this function tells the dead-letter queue of records that are lost: as Lambda tells of those that failed, so that the message
+/// can be sent through again.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OnFailure {
+    request_context: Option<RequestContext>,
+    #[serde(rename = "KinesisBatchInfo")]
+    batch: Option<BatchInfo>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RequestContext {
+    condition: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchInfo {
+    stream_arn: Option<String>,
+    shard_id: Option<String>,
+    start_sequence_number: Option<String>,
+    end_sequence_number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approximate_arrival_of_first_record: Option<String>,
+}
+
+impl ShardRange {
+    /// The range that a message's body names.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn of_message(body: &str) -> Result<Self, NoRange> {
+        let message: OnFailure = serde_json::from_str(body).map_err(|_| NoRange { found: "no such JSON" })?;
+        let batch = message.batch.ok_or(NoRange { found: "no KinesisBatchInfo" })?;
+        let (Some(stream_arn), Some(shard_id), Some(first), Some(last)) =
+            (batch.stream_arn, batch.shard_id, batch.start_sequence_number, batch.end_sequence_number)
+        else {
+            return Err(NoRange { found: "one without all of these" });
+        };
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|next| next.is_ascii_digit());
+        if !is_number(&first) || !is_number(&last) {
+            return Err(NoRange { found: "a sequence number that is no number" });
+        }
+        if compare_sequence_numbers(&first, &last).is_gt() {
+            return Err(NoRange { found: "an end before the start" });
+        }
+        let arrived = batch.approximate_arrival_of_first_record.as_deref().and_then(time);
+        Ok(Self { stream_arn, shard_id, first, last, arrived })
+    }
+
+    /// The message that says that these records are lost.
+    ///
+    /// # Errors
+    /// None that is known: it holds texts alone.
+    pub fn lost_message(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&OnFailure {
+            request_context: Some(RequestContext { condition: Some("RecordsLost".to_owned()) }),
+            batch: Some(BatchInfo {
+                stream_arn: Some(self.stream_arn.clone()),
+                shard_id: Some(self.shard_id.clone()),
+                start_sequence_number: Some(self.first.clone()),
+                end_sequence_number: Some(self.last.clone()),
+                approximate_arrival_of_first_record: None,
+            }),
+        })
+    }
+
+    /// Whether a record with this number belongs to it.
+    pub fn contains(&self, number: &str) -> bool {
+        compare_sequence_numbers(&self.first, number).is_le() && compare_sequence_numbers(number, &self.last).is_le()
+    }
+
+    /// The part from `first` to `last`, as far as that is any.
+    fn part(&self, first: String, last: String) -> Option<Self> {
+        let part = Self { first, last, arrived: None, ..self.clone() };
+        compare_sequence_numbers(&part.first, &part.last).is_le().then_some(part)
+    }
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    let milliseconds = u64::try_from(DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds))
+}
+
+/// How far a range has been read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    lowest: Option<String>,
+    highest: Option<String>,
+}
+
+impl Progress {
+    /// Takes note of a record of the range, read in the order of the shard.
+    pub fn read(&mut self, number: &str) {
+        self.lowest.get_or_insert_with(|| number.to_owned());
+        self.highest = Some(number.to_owned());
+    }
+
+    /// The number of the record that was read last.
+    pub fn highest(&self) -> Option<&str> {
+        self.highest.as_deref()
+    }
+
+    /// What of the range is lost, when the shard has been read as far as it goes: Lambda has seen the first and the last record, so
+    /// where they are missing, so may be what lies between them and what was found.
+    pub fn lost(&self, range: &ShardRange) -> Vec<ShardRange> {
+        let (Some(lowest), Some(highest)) = (&self.lowest, &self.highest) else { return vec![range.clone()] };
+        let before = (*lowest != range.first).then(|| range.part(range.first.clone(), predecessor(lowest)));
+        let behind = (*highest != range.last).then(|| range.part(successor(highest), range.last.clone()));
+        before.into_iter().chain(behind).flatten().collect()
+    }
+
+    /// What may be lost of a range that was read while its start expired: `held` is the first record that the shard still has of it.
+    pub fn lost_meanwhile(
+        &self,
+        range: &ShardRange,
+        end_of_first_page: &str,
+        held: Option<&str>,
+    ) -> Option<ShardRange> {
+        match held {
+            Some(held) if held == range.first => None,
+            Some(held) => range.part(successor(end_of_first_page), predecessor(held)),
+            None => range.part(successor(end_of_first_page), range.last.clone()),
+        }
+    }
+}
+
+/// The number after a decimal number of any length.
+fn successor(number: &str) -> String {
+    step(number, b'9', b'0', |digit| digit + 1).unwrap_or_else(|| format!("1{}", "0".repeat(number.len())))
+}
+
+/// The number before a decimal number of any length; zero stays.
+fn predecessor(number: &str) -> String {
+    step(number, b'0', b'9', |digit| digit - 1).unwrap_or_else(|| "0".to_owned())
+}
+
+/// Steps the last digit that is not `full`, and sets those behind it to `wrapped`; none, where all of them are.
+fn step(number: &str, full: u8, wrapped: u8, by_one: impl Fn(u8) -> u8) -> Option<String> {
+    let mut digits = number.as_bytes().to_vec();
+    let place = digits.iter().rposition(|digit| *digit != full)?;
+    digits[place] = by_one(digits[place]);
+    digits[place + 1..].fill(wrapped);
+    String::from_utf8(digits).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
+
+    fn range(first: &str, last: &str) -> ShardRange {
+        ShardRange {
+            stream_arn: STREAM.to_owned(),
+            shard_id: "shardId-000000000001".to_owned(),
+            first: first.to_owned(),
+            last: last.to_owned(),
+            arrived: None,
+        }
+    }
+
+    #[test]
+    fn a_message_of_lambda_s_names_its_range() {
+        let body = format!(
+            r#"{{"requestContext":{{"requestId":"r","functionArn":"f","condition":"RetryAttemptsExhausted","approximateInvokeCount":4}},
+            "version":"1.0","timestamp":"2026-07-14T00:38:06.021Z","KinesisBatchInfo":{{"shardId":"shardId-000000000001",
+            "startSequenceNumber":"4959","endSequenceNumber":"4961","approximateArrivalOfFirstRecord":"2026-07-14T00:38:04.835Z",
+            "approximateArrivalOfLastRecord":"2026-07-14T00:38:05.580Z","batchSize":500,"streamArn":"{STREAM}"}}}}"#
+        );
+        let found = ShardRange::of_message(&body).unwrap();
+        let arrived = SystemTime::UNIX_EPOCH + Duration::from_millis(1_783_989_484_835);
+        assert_eq!(found, ShardRange { arrived: Some(arrived), ..range("4959", "4961") });
+        assert_eq!(ShardRange::of_message(&found.lost_message().unwrap()).unwrap(), range("4959", "4961"));
+    }
+
+    #[test]
+    fn what_names_no_range_is_said_without_its_text() {
+        let batch = |first: &str, last: &str| {
+            format!(
+                r#"{{"KinesisBatchInfo":{{"streamArn":"s","shardId":"x","startSequenceNumber":{first},"endSequenceNumber":{last}}}}}"#
+            )
+        };
+        for (body, found) in [
+            ("secret".to_owned(), "no such JSON"),
+            ("[]".to_owned(), "no such JSON"),
+            ("{}".to_owned(), "no KinesisBatchInfo"),
+            (r#"{"DDBStreamBatchInfo":{}}"#.to_owned(), "no KinesisBatchInfo"),
+            (batch("null", r#""1""#), "one without all of these"),
+            (batch(r#""secret""#, r#""1""#), "no number"),
+            (batch(r#""""#, r#""1""#), "no number"),
+            (batch(r#""10""#, r#""9""#), "an end before the start"),
+        ] {
+            let error = ShardRange::of_message(&body).expect_err(&body).to_string();
+            assert!(error.contains(found) && !error.contains("secret"), "{body} gave: {error}");
+        }
+    }
+
+    /// What is lost of 10 to 30 when these were read.
+    fn lost(read: &[&str]) -> Vec<(String, String)> {
+        let mut progress = Progress::default();
+        read.iter().for_each(|number| progress.read(number));
+        progress.lost(&range("10", "30")).into_iter().map(|part| (part.first, part.last)).collect()
+    }
+
+    #[test]
+    fn what_the_stream_no_longer_holds_is_known_by_its_ends() {
+        let part = |first: &str, last: &str| (first.to_owned(), last.to_owned());
+        assert_eq!(lost(&["10", "12", "30"]), []);
+        assert_eq!(lost(&[]), [part("10", "30")]);
+        assert_eq!(lost(&["20", "30"]), [part("10", "19")]);
+        assert_eq!(lost(&["10", "19"]), [part("20", "30")]);
+        assert_eq!(lost(&["15"]), [part("10", "14"), part("16", "30")]);
+    }
+
+    #[test]
+    fn a_start_that_expires_while_its_range_is_read_is_noticed() {
+        let lost = |held| {
+            let lost = Progress::default().lost_meanwhile(&range("10", "30"), "14", held);
+            lost.map(|part| (part.first, part.last))
+        };
+        assert_eq!(lost(Some("10")), None);
+        assert_eq!(lost(Some("12")), None);
+        assert_eq!(lost(Some("20")), Some(("15".to_owned(), "19".to_owned())));
+        assert_eq!(lost(None), Some(("15".to_owned(), "30".to_owned())));
+    }
+
+    #[test]
+    fn numbers_of_any_length_have_neighbours() {
+        let nines = "9".repeat(56);
+        for (number, next) in
+            [("0", "1"), ("9", "10"), ("1299", "1300"), (nines.as_str(), &format!("1{}", "0".repeat(56)))]
+        {
+            assert_eq!(successor(number), next);
+        }
+        for (number, previous) in [("1", "0"), ("0", "0"), ("1300", "1299"), ("100", "099")] {
+            assert_eq!(predecessor(number), previous);
+        }
+    }
+}

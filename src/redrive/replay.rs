@@ -1,0 +1,218 @@
+//! Sending the records of the quarantine through the pipeline again.
+//!
+//! What may happen between any two steps, and why nothing is lost: an object is removed only when its record is applied, superseded or
+//! filtered, or stands in another object of the quarantine; dying before that leaves it, and its record is superseded the next time.
+
+use std::collections::HashSet;
+
+use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::apply::Deadline;
+use crate::disposition::Disposition;
+use crate::handler::Handler;
+use crate::objects::{Objects, ObjectsError, StoredObject};
+use crate::quarantine::{self, QUARANTINE};
+use crate::record_object::RecordObject;
+use crate::telemetry;
+use crate::view::View;
+
+/// Records of so many bytes in objects, or so many records, are one batch.
+const LARGEST_BATCH: u64 = 8 * 1024 * 1024;
+const MOST_RECORDS: usize = 500;
+
+/// What is to be replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// The keys of the objects begin so.
+    pub prefix: String,
+    /// The key after which to go on, where a replay ran out of time.
+    pub after: Option<String>,
+}
+
+/// What became of the records. They add up, `kept` among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// How many there were.
+    pub replayed: usize,
+    /// The view shows it now.
+    pub applied: usize,
+    /// The view shows a newer change, or this one already.
+    pub superseded: usize,
+    /// Its table is not configured.
+    pub filtered: usize,
+    /// It is poison still.
+    pub quarantined: usize,
+    /// It could not be replayed, and stays where it is.
+    pub failed: usize,
+    /// It is a part of a split change, which waits for the others.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kept: usize,
+    /// Where to go on, if the time ran out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// Why there is no replay.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum ReplayError {
+    #[error("expected replay to be a prefix within {QUARANTINE}, such as quarantine/public.users/, found another")]
+    NotInQuarantine,
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+}
+
+impl Replay {
+    /// Replays what the quarantine has under the prefix, as far as the time goes.
+    ///
+    /// # Errors
+    /// The prefix is none of the quarantine's, or the bucket does not list its objects.
+    pub async fn run<V: View, O: Objects>(
+        self,
+        handler: &Handler<V, O>,
+        objects: &O,
+        request_id: &str,
+        deadline: Deadline,
+    ) -> Result<Counts, ReplayError> {
+        if !self.prefix.starts_with(QUARANTINE) {
+            return Err(ReplayError::NotInQuarantine);
+        }
+        let mut pass =
+            Pass { handler, objects, request_id, deadline, counts: Counts::default(), moved: HashSet::new() };
+        let mut after = self.after;
+        loop {
+            let page = objects.list(&self.prefix, after.as_deref()).await?;
+            if page.is_empty() {
+                break;
+            }
+            for batch in batches(&page) {
+                if Instant::now() >= deadline.stop_starting {
+                    pass.counts.after = after.or(Some(String::new()));
+                    return Ok(pass.counts);
+                }
+                pass.replay(batch).await;
+                after = batch.last().map(|object| object.key.clone());
+            }
+        }
+        if pass.counts.replayed == 0 {
+            tracing::warn!(request_id, prefix = self.prefix, "the quarantine has nothing under this prefix");
+        }
+        Ok(pass.counts)
+    }
+}
+
+/// Groups of objects that are replayed as one batch each.
+fn batches(page: &[StoredObject]) -> impl Iterator<Item = &[StoredObject]> {
+    let mut rest = page;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |object: &&StoredObject| {
+            bytes += object.size;
+            bytes <= LARGEST_BATCH
+        };
+        let count = rest.iter().take(MOST_RECORDS).take_while(fits).count().max(1).min(rest.len());
+        let (batch, others) = rest.split_at(count);
+        rest = others;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+struct Pass<'h, V, O> {
+    handler: &'h Handler<V, O>,
+    objects: &'h O,
+    request_id: &'h str,
+    deadline: Deadline,
+    counts: Counts,
+    /// Where this replay has put records again, so that it does not replay them twice.
+    moved: HashSet<String>,
+}
+
+impl<V: View, O: Objects> Pass<'_, V, O> {
+    async fn replay(&mut self, batch: &[StoredObject]) {
+        let mut keys = Vec::new();
+        let mut event = KinesisEvent::default();
+        for StoredObject { key, .. } in batch.iter().filter(|object| !self.moved.contains(&object.key)) {
+            self.counts.replayed += 1;
+            match self.record(key).await {
+                Ok(record) => {
+                    keys.push(key);
+                    event.records.push(record);
+                }
+                Err(reason) => {
+                    self.counts.failed += 1;
+                    tracing::warn!(
+                        request_id = self.request_id,
+                        key,
+                        reason,
+                        "an object of the quarantine is not replayed"
+                    );
+                }
+            }
+        }
+        let records = self.handler.process(&event, self.deadline).await;
+        telemetry::log_batch(self.request_id, &event.records, &records);
+        for ((key, delivered), record) in keys.into_iter().zip(&event.records).zip(&records) {
+            let done = match &record.disposition {
+                Disposition::Applied => &mut self.counts.applied,
+                Disposition::Superseded => &mut self.counts.superseded,
+                Disposition::Filtered => &mut self.counts.filtered,
+                Disposition::Kept => &mut self.counts.kept,
+                Disposition::Quarantined(_) => &mut self.counts.quarantined,
+                Disposition::Reported(_) => &mut self.counts.failed,
+            };
+            *done += 1;
+            let stays = match &record.disposition {
+                Disposition::Applied | Disposition::Superseded | Disposition::Filtered => false,
+                // What waits for others may wait longer than the fragments are kept.
+                Disposition::Kept | Disposition::Reported(_) => true,
+                Disposition::Quarantined(_) => {
+                    // Its table may be known by now, or not any more.
+                    let again = quarantine::key(&RecordObject::from(delivered), record.table);
+                    let stays = again == *key;
+                    self.moved.insert(again);
+                    stays
+                }
+            };
+            if !stays && let Err(error) = self.objects.delete(key).await {
+                tracing::warn!(request_id = self.request_id, key, %error, "a replayed object stays in the quarantine");
+            }
+        }
+    }
+
+    async fn record(&self, key: &str) -> Result<KinesisEventRecord, String> {
+        let body = self.objects.get(key).await.map_err(|error| error.to_string())?;
+        let body = body.ok_or("it is gone")?;
+        let object: RecordObject<'_> =
+            serde_json::from_slice(&body).map_err(|_| "it is no record as the quarantine keeps them".to_owned())?;
+        Ok(object.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_by_bytes_and_by_records() {
+        let objects = |sizes: &[u64]| -> Vec<StoredObject> {
+            let object =
+                |size: &u64| StoredObject { key: String::new(), size: *size, written_at: SystemTime::UNIX_EPOCH };
+            sizes.iter().map(object).collect()
+        };
+        let sizes = |page: &[u64]| -> Vec<usize> { batches(&objects(page)).map(<[_]>::len).collect() };
+        assert_eq!(sizes(&[]), [0_usize; 0]);
+        assert_eq!(sizes(&[1, 1]), [2]);
+        assert_eq!(sizes(&[LARGEST_BATCH * 2, 1, LARGEST_BATCH, 1]), [1, 1, 1, 1]);
+        assert_eq!(sizes(&[LARGEST_BATCH / 2; 5]), [2, 2, 1]);
+        assert_eq!(sizes(&[1; 1001]), [500, 500, 1]);
+    }
+}

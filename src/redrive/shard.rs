@@ -1,0 +1,242 @@
+//! Reading a range of a shard straight from Kinesis, page by page. No limit of Lambda's is in the way here: a page has up to 10 MiB.
+//!
+//! Invariant: where Kinesis does not say for certain that records are gone, it is an error and not a loss.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::get_records::GetRecordsError;
+use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
+use aws_sdk_kinesis::types::{Record, ShardIteratorType};
+
+use super::range::{Progress, ShardRange};
+use crate::record_object::RecordObject;
+use crate::report::compare_sequence_numbers;
+use crate::sdk_error;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A page has up to 10 MiB.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A shard gives 2 MiB a second to all its readers together, and five answers: it takes patience.
+const MOST_ATTEMPTS: u32 = 12;
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Reads shards.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    client: Client,
+}
+
+/// Why a shard cannot be read at present.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Kinesis did not {action}: {reason}")]
+pub struct ShardError {
+    action: &'static str,
+    reason: String,
+}
+
+/// A range being read.
+#[derive(Debug)]
+pub struct Reader<'s> {
+    client: &'s Client,
+    range: &'s ShardRange,
+    /// Where the next page begins; none behind the last.
+    iterator: Option<String>,
+    progress: Progress,
+    pages: usize,
+    end_of_first_page: Option<String>,
+}
+
+impl Shards {
+    /// Shards of streams that this configuration reaches.
+    pub fn new(sdk_config: &SdkConfig) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT)
+            .build();
+        let retry = RetryConfig::standard()
+            .with_max_attempts(MOST_ATTEMPTS)
+            .with_initial_backoff(FIRST_BACKOFF)
+            .with_max_backoff(LONGEST_BACKOFF);
+        let config = aws_sdk_kinesis::config::Builder::from(sdk_config).timeout_config(timeouts).retry_config(retry);
+        Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// Begins to read a range.
+    ///
+    /// # Errors
+    /// Kinesis did not say where it begins.
+    pub async fn read<'s>(&'s self, range: &'s ShardRange) -> Result<Reader<'s>, ShardError> {
+        let iterator = iterator_at(&self.client, range).await?;
+        let progress = Progress::default();
+        Ok(Reader { client: &self.client, range, iterator, progress, pages: 0, end_of_first_page: None })
+    }
+}
+
+impl Reader<'_> {
+    /// The next records of the range as a batch, or `None` when there are no more.
+    ///
+    /// # Errors
+    /// Kinesis did not give a page.
+    pub async fn next(&mut self) -> Result<Option<KinesisEvent>, ShardError> {
+        while let Some(iterator) = self.iterator.take() {
+            let page = match self
+                .client
+                .get_records()
+                .shard_iterator(&iterator)
+                .stream_arn(&self.range.stream_arn)
+                .send()
+                .await
+            {
+                Ok(page) => page,
+                // An iterator lives for five minutes, and what a page holds may take longer to apply.
+                Err(error) if is_expired(&error) => {
+                    self.iterator = self.iterator_again().await?;
+                    continue;
+                }
+                Err(error) => return Err(failed("give records", &error)),
+            };
+            let at_the_tip = page.records.is_empty() && page.millis_behind_latest.unwrap_or_default() == 0;
+            let past = |record: &Record| compare_sequence_numbers(&record.sequence_number, &self.range.last).is_ge();
+            let at_the_end = page.records.last().is_some_and(past);
+            let records: Vec<Record> =
+                page.records.into_iter().filter(|record| self.range.contains(&record.sequence_number)).collect();
+            for record in &records {
+                self.progress.read(&record.sequence_number);
+            }
+            if !at_the_end && !at_the_tip {
+                self.iterator = page.next_shard_iterator;
+            }
+            if !records.is_empty() {
+                self.pages += 1;
+                self.end_of_first_page.get_or_insert_with(|| records[records.len() - 1].sequence_number.clone());
+                return Ok(Some(self.event(records)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What of the range the shard does not hold any more, once it has been read.
+    ///
+    /// # Errors
+    /// Kinesis did not say.
+    pub async fn lost(self) -> Result<Vec<ShardRange>, ShardError> {
+        let mut lost = self.progress.lost(self.range);
+        // Several pages take time, and what expires within it leaves no trace in what is read.
+        if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| lost.is_empty() && self.pages > 1) {
+            let held = first_held(self.client, self.range).await?;
+            lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_deref()));
+        }
+        Ok(lost)
+    }
+
+    async fn iterator_again(&self) -> Result<Option<String>, ShardError> {
+        let Some(highest) = self.progress.highest() else { return iterator_at(self.client, self.range).await };
+        iterator(self.client, self.range, Place::After(highest)).await.map_err(|error| failed(BEGIN, &error))
+    }
+
+    /// The records as Lambda would deliver them.
+    fn event(&self, records: Vec<Record>) -> KinesisEvent {
+        let record = |record: Record| -> KinesisEventRecord {
+            let arrival = record.approximate_arrival_timestamp.map_or(0.0, |arrival| arrival.as_secs_f64());
+            let mut data = aws_lambda_events::encodings::Base64Data::default();
+            data.0 = record.data.into_inner();
+            RecordObject {
+                stream_arn: Some(self.range.stream_arn.as_str().into()),
+                shard_id: Some(self.range.shard_id.as_str().into()),
+                sequence_number: record.sequence_number.into(),
+                partition_key: record.partition_key.unwrap_or_default().into(),
+                approximate_arrival_timestamp: arrival,
+                data: std::borrow::Cow::Owned(data),
+            }
+            .into()
+        };
+        let mut event = KinesisEvent::default();
+        event.records = records.into_iter().map(record).collect();
+        event
+    }
+}
+
+/// Where the range begins, or what is left of it; none, where the shard is gone.
+///
+/// Of a number that the shard no longer holds, Kinesis gives its oldest record or an error: both end in the same place here.
+async fn iterator_at(client: &Client, range: &ShardRange) -> Result<Option<String>, ShardError> {
+    const ARRIVAL_MAY_BE_OFF_BY: Duration = Duration::from_secs(1);
+    match iterator(client, range, Place::At(&range.first)).await {
+        Ok(iterator) => Ok(iterator),
+        Err(error) if matches!(error.code(), Some(NOT_FOUND | "InvalidArgumentException")) => {
+            let place = match range.arrived.and_then(|arrived| arrived.checked_sub(ARRIVAL_MAY_BE_OFF_BY)) {
+                Some(arrived) => Place::Since(arrived),
+                None => Place::Oldest,
+            };
+            match iterator(client, range, place).await {
+                Ok(iterator) => Ok(iterator),
+                Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
+                Err(error) => Err(failed(BEGIN, &error)),
+            }
+        }
+        Err(error) => Err(failed(BEGIN, &error)),
+    }
+}
+
+const NOT_FOUND: &str = "ResourceNotFoundException";
+const BEGIN: &str = "say where a range begins";
+
+/// A place in a shard.
+enum Place<'a> {
+    At(&'a str),
+    After(&'a str),
+    Since(SystemTime),
+    Oldest,
+}
+
+async fn iterator(
+    client: &Client,
+    range: &ShardRange,
+    place: Place<'_>,
+) -> Result<Option<String>, SdkError<GetShardIteratorError>> {
+    let request = client.get_shard_iterator().stream_arn(&range.stream_arn).shard_id(&range.shard_id);
+    let request = match place {
+        Place::At(number) => {
+            request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(number)
+        }
+        Place::After(number) => {
+            request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number)
+        }
+        Place::Since(time) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(time.into()),
+        Place::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+    };
+    Ok(request.send().await?.shard_iterator)
+}
+
+/// The number of the first record of the range that the shard holds now.
+async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<String>, ShardError> {
+    let mut next = iterator_at(client, range).await?;
+    while let Some(iterator) = next {
+        let page = client.get_records().shard_iterator(iterator).stream_arn(&range.stream_arn).limit(1).send().await;
+        let page = page.map_err(|error| failed("give records", &error))?;
+        match page.records.into_iter().find(|record| range.contains(&record.sequence_number)) {
+            Some(record) => return Ok(Some(record.sequence_number)),
+            None if page.millis_behind_latest.unwrap_or_default() == 0 => return Ok(None),
+            None => next = page.next_shard_iterator,
+        }
+    }
+    Ok(None)
+}
+
+fn is_expired(error: &SdkError<GetRecordsError>) -> bool {
+    error.as_service_error().is_some_and(GetRecordsError::is_expired_iterator_exception)
+}
+
+fn failed<E: ProvideErrorMetadata>(action: &'static str, error: &SdkError<E>) -> ShardError {
+    ShardError { action, reason: sdk_error::reason(error) }
+}

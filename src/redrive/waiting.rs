@@ -1,0 +1,69 @@
+//! Split changes that wait for some of their parts: how many, for how long, which.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::fragments::{FRAGMENTS, FragmentSet};
+use crate::metrics::{self, Waiting};
+use crate::objects::{Objects, ObjectsError, StoredObject};
+
+/// So many sets are named in the log.
+const MOST_NAMED: usize = 20;
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Found {
+    /// How many sets.
+    pub incomplete_sets: usize,
+    /// For how many seconds the oldest part of one has waited.
+    pub oldest_seconds: u64,
+}
+
+/// Looks at all sets, and tells of those that wait: in the log, and by the metric [`Waiting`].
+///
+/// # Errors
+/// The bucket did not list its objects.
+pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
+    let mut found = Found::default();
+    let mut set: Vec<StoredObject> = Vec::new();
+    let mut last: Option<String> = None;
+    loop {
+        let page = objects.list(FRAGMENTS, last.as_deref()).await?;
+        let Some(end) = page.last() else { break };
+        last = Some(end.key.clone());
+        // A listing has the objects of a set one after the other.
+        for object in page {
+            if set.first().is_some_and(|first| folder(&first.key) != folder(&object.key)) {
+                found.add(std::mem::take(&mut set));
+            }
+            set.push(object);
+        }
+    }
+    found.add(set);
+    metrics::emit(Waiting {
+        incomplete_sets: found.incomplete_sets,
+        oldest_incomplete_set: Duration::from_secs(found.oldest_seconds),
+    });
+    Ok(found)
+}
+
+impl Found {
+    fn add(&mut self, objects: Vec<StoredObject>) {
+        let Some(folder) = objects.first().map(|first| folder(&first.key).to_owned()) else { return };
+        let set = FragmentSet::of(&folder, objects);
+        let Some(missing) = set.waits_for() else { return };
+        let age = set.oldest().and_then(|oldest| SystemTime::now().duration_since(oldest).ok()).unwrap_or_default();
+        self.incomplete_sets += 1;
+        self.oldest_seconds = self.oldest_seconds.max(age.as_secs());
+        if self.incomplete_sets <= MOST_NAMED {
+            tracing::warn!(set = folder, waits_for = %missing, seconds = age.as_secs(), "a split change waits for its parts");
+        }
+    }
+}
+
+/// The folder of an object, with its last slash.
+fn folder(key: &str) -> &str {
+    key.rfind('/').map_or(key, |end| &key[..=end])
+}

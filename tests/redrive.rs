@@ -1,0 +1,478 @@
+//! The redrive function brings back what Lambda could not deliver, says what is lost, and replays the quarantine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::kinesis::{KinesisRecord, on_failure, sequence_number};
+use dsql_view_support::model::Model;
+use dsql_view_support::objects::{LocalS3, resolved};
+use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
+use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::runtime_api::{Function, Outcome};
+use dsql_view_support::shards::{LocalShards, Trimmed};
+use serde_json::{Value as Json, json};
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const VIEW: &str = "view";
+const BUCKET: &str = "objects";
+const LONG: Duration = Duration::from_secs(60);
+
+/// All that the function calls, each a server of its own.
+struct World {
+    db: LocalDynamoDb,
+    s3: LocalS3,
+    shards: Arc<LocalShards>,
+    queues: LocalQueues,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_shards(LocalShards::start(3, Trimmed::Oldest)).await
+    }
+
+    async fn with_shards(shards: LocalShards) -> Self {
+        let (db, s3) = (LocalDynamoDb::start(), LocalS3::with_pages_of(2));
+        db.create_view(VIEW).await;
+        s3.create_bucket(BUCKET);
+        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None), ("alone", None)]);
+        Self { db, s3, shards: Arc::new(shards), queues }
+    }
+
+    fn endpoint(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
+        let upstreams = [
+            (Service::DynamoDb, self.db.endpoint()),
+            (Service::S3, self.s3.endpoint()),
+            (Service::Kinesis, self.shards.endpoint()),
+            (Service::Sqs, self.queues.endpoint()),
+        ];
+        FaultProxy::before_services(&upstreams, plan)
+    }
+
+    /// The function on an endpoint whose faults `plan` decides.
+    fn function(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Redrive {
+        let endpoint = self.endpoint(plan);
+        let mut variables = environment(&endpoint.endpoint());
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", endpoint.endpoint().as_str()),
+            ("VIEW_TABLE", VIEW),
+            ("SOURCE_TABLES", "users(id)"),
+            ("OBJECTS_BUCKET", BUCKET),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+        ] {
+            variables.push((name, value.to_owned()));
+        }
+        let function = Function::start(Path::new(env!("CARGO_BIN_EXE_redrive")), variables).unwrap();
+        Redrive { function, _endpoint: endpoint }
+    }
+
+    /// Puts changes into the first shard, from `place` on.
+    fn put(&self, place: u64, records: impl IntoIterator<Item = impl Into<Vec<u8>>>) {
+        self.shards.put((place..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
+    }
+
+    async fn assert_shows(&self, history: &[Change]) {
+        let view = resolved(self.db.items(VIEW).await, &self.s3, BUCKET).unwrap();
+        Model::of(history).assert_equals(&view);
+    }
+
+    fn keys(&self, prefix: &str) -> Vec<String> {
+        self.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
+    }
+
+    /// The ranges that the dead-letter queue was told of, by the places of their ends; an end that is no record's is `None`.
+    fn told_to_be_lost(&self) -> Vec<(String, String)> {
+        let range = |body: &String| {
+            let body: Json = serde_json::from_str(body).unwrap();
+            assert_eq!(body["requestContext"]["condition"], "RecordsLost");
+            let number = |name: &str| body["KinesisBatchInfo"][name].as_str().unwrap().to_owned();
+            (number("startSequenceNumber"), number("endSequenceNumber"))
+        };
+        self.queues.queue("dead").sent.iter().map(range).collect()
+    }
+}
+
+struct Redrive {
+    function: Function,
+    _endpoint: FaultProxy,
+}
+
+impl Redrive {
+    /// Delivers a message: whether it is done.
+    async fn deliver(&mut self, body: &Json, times: u32) -> bool {
+        self.deliver_from("failed", &body.to_string(), times, LONG).await
+    }
+
+    async fn deliver_from(&mut self, queue: &str, body: &str, times: u32, time: Duration) -> bool {
+        let event = queues::event(queue, "m1", body, times);
+        let answer = self.function.invoke(event.to_string(), time).await.response();
+        let failed = json!({ "batchItemFailures": [{ "itemIdentifier": "m1" }] });
+        assert!(answer == failed || answer == json!({ "batchItemFailures": [] }), "{answer}");
+        answer != failed
+    }
+
+    async fn invoke(&mut self, event: &Json) -> Json {
+        self.function.invoke(event.to_string(), LONG).await.response()
+    }
+
+    fn metric(&self, name: &str) -> Vec<Json> {
+        let lines = self.function.lines();
+        let metrics = lines.iter().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+        metrics
+            .filter(|line| line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "dsql-view" && !line[name].is_null())
+            .collect()
+    }
+}
+
+fn user(id: u64) -> Change {
+    Change::upsert("users", Value::number(i64::try_from(id).unwrap()), COMMIT + id, vec![("name", Value::text("Ada"))])
+}
+
+fn no_fault(_: &Call) -> Fault {
+    Fault::None
+}
+
+#[tokio::test]
+async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_view() {
+    for empty_pages in [false, true] {
+        let world = World::new().await;
+        if empty_pages {
+            world.shards.answer_with_empty_pages();
+        }
+        let changes: Vec<Change> = (0..12).map(user).collect();
+        let elsewhere = Change { table: "elsewhere".to_owned(), ..user(99) };
+        let mut records: Vec<Vec<u8>> = changes.iter().map(|change| change.record().into_bytes()).collect();
+        records[5] = b"\xffpoison".to_vec();
+        records[6] = elsewhere.record().into_bytes();
+        world.put(0, records);
+        let mut redrive = world.function(no_fault);
+        // Places 2 to 9, over three pages and more.
+        assert!(redrive.deliver(&on_failure(0, 2, 9), 1).await);
+        let expected: Vec<Change> = [2, 3, 4, 7, 8, 9].map(|place: usize| changes[place].clone()).into();
+        world.assert_shows(&expected).await;
+        let key = format!("quarantine/unread/dsql-cdc/shardId-000000000000/{}.json", sequence_number(5));
+        assert_eq!(world.keys(""), [key]);
+        assert!(world.told_to_be_lost().is_empty());
+        assert!(world.shards.pages_read() >= 3);
+        let line = redrive.function.log_line("redriven", 1).await.unwrap();
+        assert_eq!((&line["records"], &line["message_id"]), (&json!(8), &json!("m1")));
+        // Once more, as SQS may: nothing changes.
+        assert!(redrive.deliver(&on_failure(0, 2, 9), 2).await);
+        world.assert_shows(&expected).await;
+    }
+}
+
+#[tokio::test]
+async fn records_over_lambda_s_limit_and_rows_over_dynamodb_s_come_back() {
+    let world = World::new().await;
+    let text = |length: usize| Value::text("x\u{1}".repeat(length / 2));
+    let large = Change::upsert("users", Value::number(1), COMMIT, vec![("bio", text(900_000)), ("cv", text(800_000))]);
+    let split =
+        Change::upsert("users", Value::number(2), COMMIT, vec![("bio", text(1_000_000)), ("cv", text(900_000))]);
+    let records: Vec<String> = std::iter::once(large.record()).chain(split.split("x", 2)).collect();
+    assert!(records[0].len() > 5_000_000);
+    world.put(0, records);
+    let mut redrive = world.function(no_fault);
+    assert!(redrive.deliver(&on_failure(0, 0, 3), 1).await);
+    world.assert_shows(&[large, split]).await;
+}
+
+#[tokio::test]
+async fn what_is_not_applied_comes_again_later_and_later() {
+    let world = World::new().await;
+    world.put(0, (0..4).map(|id| user(id).record()));
+    let mut throttled =
+        world.function(|call| if call.writes("public.users#2") { Fault::THROTTLED } else { Fault::None });
+    for times in [1, 2, 3] {
+        assert!(!throttled.deliver(&on_failure(0, 0, 3), times).await);
+    }
+    let waits: Vec<u64> = world.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
+    assert_eq!(waits, [60, 120, 240]);
+    assert_eq!(world.queues.queue("failed").waits[0].0, "receipt of m1");
+    world.assert_shows(&[user(0), user(1), user(3)]).await;
+    assert!(world.function(no_fault).deliver(&on_failure(0, 0, 3), 4).await);
+    world.assert_shows(&[user(0), user(1), user(2), user(3)]).await;
+}
+
+#[tokio::test]
+async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
+    for trimmed in [Trimmed::Oldest, Trimmed::Error] {
+        let world = World::with_shards(LocalShards::start(3, trimmed)).await;
+        world.put(0, (0..8).map(|id| user(id).record()));
+        world.shards.expire(0, 4);
+        let mut redrive = world.function(no_fault);
+        // All there, partly gone, all gone.
+        assert!(redrive.deliver(&on_failure(0, 4, 6), 1).await);
+        assert!(world.told_to_be_lost().is_empty());
+        assert!(redrive.deliver(&on_failure(0, 2, 6), 1).await);
+        assert!(redrive.deliver(&on_failure(0, 0, 3), 1).await);
+        world.assert_shows(&[user(4), user(5), user(6)]).await;
+        let lost = world.told_to_be_lost();
+        let held = sequence_number(4);
+        let (head, tail) = held.split_at(40);
+        let before_it = format!("{head}{:016}", tail.parse::<u64>().unwrap() - 1);
+        assert_eq!(lost[0], (sequence_number(2), before_it));
+        assert_eq!(lost[1], (sequence_number(0), sequence_number(3)));
+        assert_eq!(lost.len(), 2);
+        let metrics = redrive.metric("LostRanges");
+        assert_eq!((metrics.len(), &metrics[1]["LastSequenceNumber"]), (2, &json!(sequence_number(3))));
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_gone_has_lost_the_range() {
+    let world = World::new().await;
+    world.put(0, [user(0).record()]);
+    world.shards.remove(0);
+    assert!(world.function(no_fault).deliver(&on_failure(0, 0, 3), 1).await);
+    assert_eq!(world.told_to_be_lost(), [(sequence_number(0), sequence_number(3))]);
+}
+
+#[tokio::test]
+async fn records_that_expire_while_their_range_is_read_are_said_to_be_lost() {
+    let world = World::new().await;
+    world.put(0, (0..9).map(|id| user(id).record()));
+    let shards = Arc::clone(&world.shards);
+    let first_write_of_page_one = move |call: &Call| {
+        if call.writes("public.users#1") {
+            shards.expire(0, 6);
+        }
+        Fault::None
+    };
+    assert!(world.function(first_write_of_page_one).deliver(&on_failure(0, 0, 8), 1).await);
+    world.assert_shows(&[0, 1, 2, 6, 7, 8].map(user)).await;
+    let lost = world.told_to_be_lost();
+    assert_eq!(lost.len(), 1);
+    assert!(
+        lost[0].0 > sequence_number(2) && lost[0].0 < sequence_number(3) && lost[0].1 < sequence_number(6),
+        "{lost:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_loss_that_cannot_be_told_is_not_passed_over() {
+    let world = World::new().await;
+    world.put(0, (0..4).map(|id| user(id).record()));
+    world.shards.expire(0, 2);
+    // A queue without a dead-letter queue, and an SQS that takes no message.
+    let body = on_failure(0, 0, 3).to_string();
+    assert!(!world.function(no_fault).deliver_from("alone", &body, 1, LONG).await);
+    let denied = |call: &Call| match call.operation.as_str() {
+        "SendMessage" => Fault::Error { status: 403, code: "AccessDenied" },
+        _ => Fault::None,
+    };
+    assert!(!world.function(denied).deliver_from("failed", &body, 1, LONG).await);
+    world.assert_shows(&[user(2), user(3)]).await;
+}
+
+#[tokio::test]
+async fn a_kinesis_that_fails_is_no_loss() {
+    for code in ["InternalFailure", "AccessDeniedException", "KMSAccessDeniedException"] {
+        for operation in ["GetShardIterator", "GetRecords"] {
+            let world = World::new().await;
+            world.put(0, [user(0).record()]);
+            let fails = move |call: &Call| {
+                if call.operation == operation { Fault::Error { status: 400, code } } else { Fault::None }
+            };
+            assert!(!world.function(fails).deliver(&on_failure(0, 0, 0), 1).await, "{code} of {operation}");
+            assert!(world.told_to_be_lost().is_empty());
+            assert!(world.function(no_fault).deliver(&on_failure(0, 0, 0), 2).await);
+            world.assert_shows(&[user(0)]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_iterator_that_expires_is_got_again() {
+    let world = World::new().await;
+    world.put(0, (0..7).map(|id| user(id).record()));
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let second_expires = move |call: &Call| {
+        let get_records = call.operation == "GetRecords";
+        if get_records && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+            Fault::Error { status: 400, code: "ExpiredIteratorException" }
+        } else {
+            Fault::None
+        }
+    };
+    assert!(world.function(second_expires).deliver(&on_failure(0, 0, 6), 1).await);
+    world.assert_shows(&(0..7).map(user).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_message_that_names_no_range_stays_for_people() {
+    let world = World::new().await;
+    let mut redrive = world.function(no_fault);
+    for body in ["secret", "{}", r#"{"KinesisBatchInfo":{"shardId":"secret"}}"#] {
+        assert!(!redrive.deliver_from("failed", body, 1, LONG).await, "{body}");
+    }
+    let waits: Vec<u64> = world.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
+    assert_eq!(waits, [0, 0, 0]);
+    let line = redrive.function.log_line("no message of an on-failure queue", 1).await.unwrap();
+    assert!(line["error"].as_str().unwrap().contains("expected KinesisBatchInfo"), "{line}");
+    assert!(!redrive.function.lines().join("").contains("secret"));
+}
+
+#[tokio::test]
+async fn time_that_runs_out_leaves_the_message() {
+    let world = World::new().await;
+    world.put(0, (0..9).map(|id| user(id).record()));
+    let mut slow = world.function(|call| if call.operation == "PutItem" { Fault::Delay(LONG) } else { Fault::None });
+    let body = on_failure(0, 0, 8).to_string();
+    assert!(!slow.deliver_from("failed", &body, 1, Duration::from_secs(3)).await);
+    assert!(world.function(no_fault).deliver_from("failed", &body, 2, LONG).await);
+    world.assert_shows(&(0..9).map(user).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn an_event_that_asks_for_nothing_known_is_an_error_without_its_values() {
+    let world = World::new().await;
+    let mut redrive = world.function(no_fault);
+    for event in [
+        json!({ "secret": 1 }),
+        json!("secret"),
+        json!({ "replay": ["secret"] }),
+        json!({ "check": "secret" }),
+        json!({ "replay": "quarantine/", "check": "fragments" }),
+        json!({ "Records": [{ "body": "secret" }] }),
+    ] {
+        let outcome = redrive.function.invoke(event.to_string(), LONG).await;
+        let Outcome::Error(error) = outcome else { panic!("{event} gave {outcome:?}") };
+        assert!(
+            error["errorMessage"].as_str().unwrap().contains("expected messages of the on-failure queue"),
+            "{error}"
+        );
+        assert!(!redrive.function.lines().join("").contains("secret"));
+    }
+}
+
+/// A poison record's object, as the view's function writes it.
+fn quarantined(world: &World, place: u64, folder: &str, data: &str) -> String {
+    let number = sequence_number(place);
+    let key = format!("quarantine/{folder}/dsql-cdc/shardId-000000000000/{number}.json");
+    let encoded = {
+        use base64::Engine;
+        base64::prelude::BASE64_STANDARD.encode(data)
+    };
+    let object = json!({
+        "reason": "a reason", "stage": "apply", "streamArn": dsql_view_support::kinesis::STREAM,
+        "shardId": "shardId-000000000000", "sequenceNumber": number, "partitionKey": "p",
+        "approximateArrivalTimestamp": 1_773_843_841.125, "data": encoded,
+    });
+    world.s3.put(BUCKET, &key, object.to_string(), SystemTime::now());
+    key
+}
+
+#[tokio::test]
+async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
+    let world = World::new().await;
+    let newer = Change { committed: COMMIT + 1000, ..user(1) };
+    let elsewhere = Change { table: "elsewhere".to_owned(), ..user(2) };
+    let outside = quarantined(&world, 0, "public.orders", &user(9).record());
+    let mut stay = vec![outside];
+    for (place, record) in [newer.record(), user(1).record(), user(3).record(), elsewhere.record()].iter().enumerate() {
+        quarantined(&world, 1 + place as u64, "public.users", record);
+    }
+    stay.push(quarantined(&world, 20, "public.users", &user(4).record().replace(r#""id":4"#, r#""id":null"#)));
+    let strange = "quarantine/public.users/strange.json".to_owned();
+    world.s3.put(BUCKET, &strange, "no record", SystemTime::now());
+    stay.push(strange);
+    let unread = quarantined(&world, 21, "public.users", "not JSON");
+
+    let mut redrive = world.function(no_fault);
+    let counts = redrive.invoke(&json!({ "replay": "quarantine/public.users/" })).await;
+    let expected =
+        json!({ "replayed": 7, "applied": 2, "superseded": 1, "filtered": 1, "quarantined": 2, "failed": 1 });
+    assert_eq!(counts, expected);
+    world.assert_shows(&[newer.clone(), user(1), user(3)]).await;
+    // What is poison for another reason stands where that reason has its place.
+    assert!(!world.keys("").contains(&unread));
+    stay.push(unread.replace("public.users", "unread"));
+    stay.sort();
+    assert_eq!(world.keys(""), stay);
+
+    let again = redrive.invoke(&json!({ "replay": "quarantine/public.users/" })).await;
+    assert_eq!(again["replayed"], 2);
+    assert_eq!((&again["quarantined"], &again["failed"]), (&json!(1), &json!(1)));
+    world.assert_shows(&[newer, user(1), user(3)]).await;
+}
+
+#[tokio::test]
+async fn a_replay_of_nothing_or_of_another_place_says_so() {
+    let world = World::new().await;
+    quarantined(&world, 0, "public.users", &user(0).record());
+    let mut redrive = world.function(no_fault);
+    let counts = redrive.invoke(&json!({ "replay": "quarantine/public.nothing/" })).await;
+    assert_eq!(
+        counts,
+        json!({ "replayed": 0, "applied": 0, "superseded": 0, "filtered": 0, "quarantined": 0, "failed": 0 })
+    );
+    assert!(redrive.function.log_line("the quarantine has nothing under this prefix", 1).await.is_some());
+    for prefix in ["", "fragments/", "overflow/", "quarantine", "../quarantine/"] {
+        let outcome = redrive.function.invoke(json!({ "replay": prefix }).to_string(), LONG).await;
+        let Outcome::Error(error) = outcome else { panic!("{prefix} gave {outcome:?}") };
+        assert!(error["errorMessage"].as_str().unwrap().contains("a prefix within quarantine/"), "{error}");
+    }
+    assert_eq!(world.keys("").len(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_that_dynamodb_does_not_confirm_keeps_the_objects() {
+    let world = World::new().await;
+    let key = quarantined(&world, 0, "public.users", &user(0).record());
+    let mut broken = world.function(|call| if call.operation == "PutItem" { Fault::Cut } else { Fault::None });
+    let counts = broken.invoke(&json!({ "replay": "quarantine/" })).await;
+    assert_eq!((&counts["replayed"], &counts["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(world.keys(""), [key]);
+}
+
+#[tokio::test]
+async fn a_replay_of_a_whole_split_change_applies_it() {
+    let world = World::new().await;
+    for (place, record) in (0..).zip(user(0).split("x", 2)) {
+        quarantined(&world, place, "public.users", &record);
+    }
+    let mut redrive = world.function(no_fault);
+    let mut counts = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
+    // A listing's page has two objects here, so that the set comes in two batches.
+    assert_eq!(
+        (&counts["replayed"], &counts["failed"], &counts["applied"]),
+        (&json!(3), &json!(0), &json!(1)),
+        "{counts}"
+    );
+    world.assert_shows(&[user(0)]).await;
+    counts = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
+    assert_eq!(counts["kept"], Json::Null, "{counts}");
+    assert!(world.keys("quarantine/").is_empty());
+}
+
+#[tokio::test]
+async fn sets_that_wait_are_seen_with_their_age() {
+    let world = World::new().await;
+    let mut redrive = world.function(no_fault);
+    let found = redrive.invoke(&json!({ "check": "fragments" })).await;
+    assert_eq!(found, json!({ "incompleteSets": 0, "oldestSeconds": 0 }));
+
+    let hours = |hours: u64| SystemTime::now() - Duration::from_secs(hours * 3600);
+    for (key, written_at) in [
+        ("fragments/waits/main-0003-a.json", hours(1)),
+        ("fragments/waits/piece-001-a.json", hours(5)),
+        ("fragments/alone/piece-000-a.json", hours(2)),
+        ("fragments/whole/main-0001-a.json", hours(90)),
+        ("fragments/whole/piece-000-a.json", hours(90)),
+        ("fragments/elsewhere/piece-000-a.json", hours(90)),
+        ("fragments/elsewhere/not-needed.json", hours(90)),
+    ] {
+        world.s3.put(BUCKET, key, "{}", written_at);
+    }
+    let found = redrive.invoke(&json!({ "check": "fragments" })).await;
+    assert_eq!(found["incompleteSets"], 2);
+    let oldest = found["oldestSeconds"].as_u64().unwrap();
+    assert!((18_000..18_060).contains(&oldest), "{oldest}");
+    let metrics = redrive.metric("OldestIncompleteSet");
+    assert_eq!((&metrics[1]["IncompleteSets"], metrics.len()), (&json!(2), 2));
+    let line = redrive.function.log_line("a split change waits for its parts", 2).await.unwrap();
+    assert_eq!((&line["set"], &line["waits_for"]), (&json!("fragments/waits/"), &json!("2 of 3 pieces")));
+}
