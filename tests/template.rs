@@ -1,9 +1,17 @@
 //! `template.yaml` sets what the code reads, reads the stream in the one way that loses nothing, and allows what the code does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dsql_view::config::VARIABLES;
+use dsql_view::config::{SHORTEST_STREAM_RETENTION, VARIABLES};
+use dsql_view::fragments::FRAGMENTS;
+use dsql_view::objects::s3::RETIRED;
+use dsql_view::quarantine::QUARANTINE;
+use dsql_view::redrive::Invocation;
+use dsql_view::redrive::queue::Message;
 use serde_norway::Value;
+
+const FUNCTIONS: [&str; 2] = ["ViewFunction", "RedriveFunction"];
+const QUEUES: [&str; 2] = ["OnFailureQueue", "DeadLetterQueue"];
 
 fn template() -> Value {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();
@@ -29,6 +37,11 @@ fn resolved<'a>(template: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
+/// A whole number, or the default of the parameter that is one.
+fn number(template: &Value, value: &Value) -> u64 {
+    resolved(template, value).as_u64().unwrap_or_else(|| panic!("no whole number: {value:?}"))
+}
+
 fn texts(value: &Value) -> BTreeSet<&str> {
     match value {
         Value::Sequence(values) => values.iter().map(|value| value.as_str().unwrap()).collect(),
@@ -36,22 +49,84 @@ fn texts(value: &Value) -> BTreeSet<&str> {
     }
 }
 
-#[test]
-fn the_function_has_every_variable_that_the_code_reads_and_no_other() {
-    let template = template();
-    let variables = at(properties(&template, "ViewFunction"), "Environment/Variables").as_mapping().unwrap();
-    let set: BTreeSet<&str> = variables.keys().map(|name| name.as_str().unwrap()).collect();
-    // A test of the library's holds VARIABLES to what is read.
-    assert_eq!(set, BTreeSet::from(VARIABLES));
+/// What `!GetAtt`, `!Sub` or `!Ref` names; fails on a text of its own, such as `*`.
+fn named(value: &Value) -> &str {
+    match value {
+        Value::Tagged(tagged) => tagged.value.as_str().unwrap(),
+        other => panic!("names no resource: {other:?}"),
+    }
+}
+
+/// What a role allows: each action with the resources that it is allowed on.
+fn rights<'a>(template: &'a Value, role: &str) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut rights: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for policy in properties(template, role)["Policies"].as_sequence().unwrap() {
+        for statement in at(policy, "PolicyDocument/Statement").as_sequence().unwrap() {
+            let statement = match statement {
+                // An optional one, by !If: its condition, then the statement.
+                Value::Tagged(optional) => &optional.value[1],
+                always => always,
+            };
+            assert_eq!(statement["Effect"], "Allow");
+            let resources: Vec<&str> = match &statement["Resource"] {
+                Value::Sequence(resources) => resources.iter().map(named).collect(),
+                resource => vec![named(resource)],
+            };
+            for action in texts(&statement["Action"]) {
+                rights.entry(action).or_default().extend(&resources);
+            }
+        }
+    }
+    rights
+}
+
+fn expected<'a>(rights: &[(&'a str, &[&'a str])]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    rights.iter().map(|(action, resources)| (*action, resources.iter().copied().collect())).collect()
+}
+
+/// How many seconds a message waits after a delivery that failed, the first one being 1.
+fn wait_after(delivery: u64) -> u64 {
+    let attributes = serde_json::json!({ "ApproximateReceiveCount": delivery.to_string() });
+    let message = serde_json::json!({ "messageId": "m", "attributes": attributes });
+    serde_json::from_value::<Message>(message).unwrap().wait().as_secs()
 }
 
 #[test]
-fn the_logs_have_lambda_s_format_and_level_which_the_function_follows() {
+fn each_function_has_every_variable_that_the_code_reads_and_no_other() {
     let template = template();
-    let logging = at(properties(&template, "ViewFunction"), "LoggingConfig");
-    assert_eq!(logging["LogFormat"], "JSON");
-    assert_eq!(resolved(&template, &logging["ApplicationLogLevel"]), "INFO");
-    assert!(at(properties(&template, "FunctionLogs"), "RetentionInDays") != &Value::Null);
+    let environment = |function: &str| at(properties(&template, function), "Environment");
+    let variables = at(environment("ViewFunction"), "Variables").as_mapping().unwrap();
+    let set: BTreeSet<&str> = variables.keys().map(|name| name.as_str().unwrap()).collect();
+    // A test of the library's holds VARIABLES to what is read.
+    assert_eq!(set, BTreeSet::from(VARIABLES));
+    // Another value of one of them would be another view.
+    assert_eq!(environment("ViewFunction"), environment("RedriveFunction"));
+}
+
+#[test]
+fn the_logs_have_lambda_s_format_and_level_which_the_functions_follow() {
+    let template = template();
+    for (function, logs) in FUNCTIONS.into_iter().zip(["FunctionLogs", "RedriveLogs"]) {
+        let logging = at(properties(&template, function), "LoggingConfig");
+        assert_eq!(logging["LogFormat"], "JSON");
+        assert_eq!(named(&logging["LogGroup"]), logs);
+        let level = match &logging["ApplicationLogLevel"] {
+            // Metrics are lines of INFO: by !If, a level that hides them is not followed.
+            Value::Tagged(optional) if optional.tag == "!If" => {
+                assert_eq!((&optional.value[0], &optional.value[1]), (&"LogLevelHidesInfo".into(), &"INFO".into()));
+                &optional.value[2]
+            }
+            level => level,
+        };
+        assert_eq!(resolved(&template, level), "INFO");
+        let logs = at(&template, &format!("Resources/{logs}"));
+        for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+            assert_eq!(logs[policy], "Delete");
+        }
+        assert!(number(&template, at(logs, "Properties/RetentionInDays")) > 0);
+    }
+    let redrive = at(properties(&template, "RedriveFunction"), "LoggingConfig/ApplicationLogLevel");
+    assert!(matches!(redrive, Value::Tagged(optional) if optional.tag == "!If"));
 }
 
 #[test]
@@ -107,41 +182,192 @@ fn the_stream_is_read_so_that_nothing_is_lost() {
 }
 
 #[test]
-fn the_role_allows_what_the_function_and_its_mapping_do_and_nothing_else() {
+fn the_roles_allow_what_the_functions_and_their_mappings_do_and_nothing_else() {
+    const VIEW: &str = "ViewTable.Arn";
+    const BUCKET: &str = "ObjectsBucket.Arn";
+    const QUARANTINED: &str = "${ObjectsBucket.Arn}/quarantine/*";
+    const MOVED: &str = "${ObjectsBucket.Arn}/overflow/*";
+    const PARTS: &str = "${ObjectsBucket.Arn}/fragments/*";
+    const STREAM: &str = "StreamArn";
+    const ON_FAILURE: &str = "OnFailureQueue.Arn";
+    const DEAD_LETTER: &str = "DeadLetterQueue.Arn";
+
     let template = template();
-    let mut allowed = BTreeSet::new();
-    for policy in properties(&template, "FunctionRole")["Policies"].as_sequence().unwrap() {
-        for statement in at(policy, "PolicyDocument/Statement").as_sequence().unwrap() {
-            let statement = match statement {
-                // An optional one, by !If: its condition, then the statement.
-                Value::Tagged(optional) => &optional.value[1],
-                always => always,
-            };
-            assert_eq!(statement["Effect"], "Allow");
-            assert!(!matches!(&statement["Resource"], Value::String(text) if text == "*"), "a resource is not named");
-            allowed.extend(texts(&statement["Action"]));
-        }
-    }
-    let expected = [
+    let view = expected(&[
         // The function.
-        "dynamodb:DescribeTable",
-        "dynamodb:PutItem",
-        "logs:CreateLogStream",
-        "logs:PutLogEvents",
-        "s3:PutObject",
+        ("dynamodb:DescribeTable", &[VIEW]),
+        ("dynamodb:PutItem", &[VIEW]),
+        ("logs:CreateLogStream", &["FunctionLogs.Arn"]),
+        ("logs:PutLogEvents", &["FunctionLogs.Arn"]),
+        ("s3:GetObject", &[MOVED, PARTS]),
+        ("s3:GetObjectTagging", &[MOVED]),
+        ("s3:ListBucket", &[BUCKET]),
+        ("s3:PutObject", &[QUARANTINED, MOVED, PARTS]),
+        ("s3:PutObjectTagging", &[MOVED]),
         // Its event source mapping.
-        "kinesis:DescribeStream",
-        "kinesis:DescribeStreamSummary",
-        "kinesis:GetRecords",
-        "kinesis:GetShardIterator",
-        "kinesis:ListShards",
-        "kms:Decrypt",
-        "sqs:SendMessage",
-    ];
-    assert_eq!(allowed, BTreeSet::from(expected));
+        ("kinesis:DescribeStream", &[STREAM]),
+        ("kinesis:DescribeStreamSummary", &[STREAM]),
+        ("kinesis:GetRecords", &[STREAM]),
+        ("kinesis:GetShardIterator", &[STREAM]),
+        ("kinesis:ListShards", &[STREAM]),
+        ("kms:Decrypt", &["StreamKeyArn"]),
+        ("sqs:SendMessage", &[ON_FAILURE]),
+    ]);
+    assert_eq!(rights(&template, "FunctionRole"), view);
+    let redrive = expected(&[
+        // The function.
+        ("dynamodb:DescribeTable", &[VIEW]),
+        ("dynamodb:PutItem", &[VIEW]),
+        ("kinesis:GetRecords", &[STREAM]),
+        ("kinesis:GetShardIterator", &[STREAM]),
+        ("kms:Decrypt", &["StreamKeyArn"]),
+        ("logs:CreateLogStream", &["RedriveLogs.Arn"]),
+        ("logs:PutLogEvents", &["RedriveLogs.Arn"]),
+        ("s3:DeleteObject", &[QUARANTINED]),
+        ("s3:GetObject", &[QUARANTINED, MOVED, PARTS]),
+        ("s3:GetObjectTagging", &[MOVED]),
+        ("s3:ListBucket", &[BUCKET]),
+        ("s3:PutObject", &[QUARANTINED, MOVED, PARTS]),
+        ("s3:PutObjectTagging", &[MOVED]),
+        ("sqs:ChangeMessageVisibility", &[ON_FAILURE]),
+        ("sqs:GetQueueUrl", &[ON_FAILURE, DEAD_LETTER]),
+        ("sqs:SendMessage", &[DEAD_LETTER]),
+        // Its event source mapping; the attributes are for both.
+        ("sqs:DeleteMessage", &[ON_FAILURE]),
+        ("sqs:GetQueueAttributes", &[ON_FAILURE]),
+        ("sqs:ReceiveMessage", &[ON_FAILURE]),
+    ]);
+    assert_eq!(rights(&template, "RedriveRole"), redrive);
     // With a role of the template's own, SAM attaches no managed policy.
-    assert!(properties(&template, "ViewFunction").get("Role").is_some());
-    assert!(properties(&template, "ViewFunction").get("Policies").is_none());
+    for (function, role) in FUNCTIONS.into_iter().zip(["FunctionRole.Arn", "RedriveRole.Arn"]) {
+        assert_eq!(named(&properties(&template, function)["Role"]), role);
+        assert!(properties(&template, function).get("Policies").is_none());
+        assert!(properties(&template, &role.replace(".Arn", "")).get("ManagedPolicyArns").is_none());
+    }
+}
+
+#[test]
+fn what_the_stream_s_mapping_gives_up_is_redriven_message_by_message() {
+    let template = template();
+    let event = at(properties(&template, "RedriveFunction"), "Events/Messages");
+    assert_eq!(event["Type"], "SQS");
+    let mapping = at(event, "Properties");
+    assert_eq!(named(&mapping["Queue"]), "OnFailureQueue.Arn");
+    let given_up = "Events/Changes/Properties/DestinationConfig/OnFailure/Destination";
+    assert_eq!(at(properties(&template, "ViewFunction"), given_up), &mapping["Queue"]);
+    assert_eq!(mapping["BatchSize"], 1);
+    // Without it Lambda removes the messages that are not done.
+    assert_eq!(texts(&mapping["FunctionResponseTypes"]), BTreeSet::from(["ReportBatchItemFailures"]));
+    // The least that Lambda takes.
+    assert_eq!(at(mapping, "ScalingConfig/MaximumConcurrency"), 2);
+    // Lambda removes what a filter does not take.
+    assert!(mapping.get("FilterCriteria").is_none());
+}
+
+#[test]
+fn the_parts_that_wait_are_looked_at_every_hour() {
+    let template = template();
+    let event = at(properties(&template, "RedriveFunction"), "Events/CheckFragments");
+    assert_eq!(event["Type"], "Schedule");
+    assert_eq!(at(event, "Properties/Schedule"), "rate(30 minutes)");
+    let input = at(event, "Properties/Input").as_str().unwrap();
+    let invocation: Invocation = serde_json::from_str(input).unwrap();
+    assert!(matches!(invocation, Invocation::CheckFragments), "{invocation:?}");
+}
+
+#[test]
+fn a_queue_is_encrypted_kept_and_takes_tls_alone() {
+    let template = template();
+    for queue in QUEUES {
+        let policy_of_queue = format!("{queue}Policy");
+        for resource in [queue, &policy_of_queue] {
+            let resource = at(&template, &format!("Resources/{resource}"));
+            for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+                assert_eq!(resource[policy], "Retain");
+            }
+        }
+        let properties_of_queue = properties(&template, queue);
+        assert_eq!(properties_of_queue["SqsManagedSseEnabled"], true);
+        // Fourteen days, the longest that SQS keeps a message.
+        assert_eq!(properties_of_queue["MessageRetentionPeriod"], 14 * 86_400);
+        let policy = properties(&template, &policy_of_queue);
+        let queues: Vec<&str> = policy["Queues"].as_sequence().unwrap().iter().map(named).collect();
+        assert_eq!(queues, [queue]);
+        let statement = &at(policy, "PolicyDocument/Statement")[0];
+        assert_eq!((&statement["Effect"], &statement["Action"]), (&"Deny".into(), &"sqs:*".into()));
+        assert_eq!(statement["Principal"], "*");
+        assert_eq!(named(&statement["Resource"]), format!("{queue}.Arn"));
+        assert_eq!(at(statement, "Condition/Bool/aws:SecureTransport"), "false");
+    }
+}
+
+#[test]
+fn redriving_ends_while_the_stream_still_has_the_records() {
+    let template = template();
+    let time_out = number(&template, &properties(&template, "RedriveFunction")["Timeout"]);
+    assert_eq!(time_out, 900);
+    let queue = properties(&template, "OnFailureQueue");
+    // As Lambda advises: a message that is being worked on must not come a second time.
+    assert!(number(&template, &queue["VisibilityTimeout"]) >= 6 * time_out);
+    let policy = &queue["RedrivePolicy"];
+    assert_eq!(named(&policy["deadLetterTargetArn"]), "DeadLetterQueue.Arn");
+
+    let attempts = number(&template, &policy["maxReceiveCount"]);
+    let gives_up = &at(properties(&template, "ViewFunction"), "Events/Changes/Properties")["MaximumRecordAgeInSeconds"];
+    let waits_between: u64 = (1..attempts).map(wait_after).sum();
+    let stream_keeps = SHORTEST_STREAM_RETENTION.as_secs();
+    assert!(number(&template, gives_up) + waits_between < stream_keeps);
+    // Also when each attempt takes all its time, and a last wait goes by before SQS moves the message to where a person sees it.
+    let waits: u64 = (1..=attempts).map(wait_after).sum();
+    assert!(number(&template, gives_up) + waits + attempts * time_out < stream_keeps);
+
+    // A message that expires in its queue is lost without a word: the most attempts leave a person some of the fourteen days.
+    let parameter = at(&template, &format!("Parameters/{}", named(&policy["maxReceiveCount"])));
+    let bound = |name: &str| parameter[name].as_u64().unwrap_or_else(|| panic!("RedriveAttempts has no {name}"));
+    assert!(bound("MinValue") >= 5, "Lambda advises five receives at least");
+    let most_waits: u64 = (1..=bound("MaxValue")).map(|delivery| wait_after(delivery) + time_out).sum();
+    assert!(most_waits < 10 * 86_400, "{most_waits} s");
+}
+
+#[test]
+fn the_alarms_watch_what_the_code_tells() {
+    let template = template();
+    let namespace = dsql_view::metrics::NAMESPACE;
+    for (alarm, namespace, metric, statistic, period, comparison, threshold) in [
+        (
+            "DeadLetterQueueAlarm",
+            "AWS/SQS",
+            "ApproximateNumberOfMessagesVisible",
+            "Maximum",
+            300,
+            "GreaterThanOrEqualToThreshold",
+            1,
+        ),
+        ("LostRecordsAlarm", namespace, "LostRanges", "Sum", 300, "GreaterThanOrEqualToThreshold", 1),
+        // As often as the function looks.
+        ("IncompleteSetsAlarm", namespace, "OldestIncompleteSet", "Maximum", 3600, "GreaterThanThreshold", 21_600),
+    ] {
+        let alarm_of_ours = properties(&template, alarm);
+        assert_eq!(alarm_of_ours["Namespace"], namespace, "{alarm}");
+        assert_eq!(alarm_of_ours["MetricName"], metric, "{alarm}");
+        assert_eq!(alarm_of_ours["Statistic"], statistic, "{alarm}");
+        assert_eq!(alarm_of_ours["Period"], period, "{alarm}");
+        assert_eq!(alarm_of_ours["EvaluationPeriods"], 1, "{alarm}");
+        assert_eq!(alarm_of_ours["ComparisonOperator"], comparison, "{alarm}");
+        assert_eq!(number(&template, &alarm_of_ours["Threshold"]), threshold, "{alarm}");
+        // Where nothing happens there are no numbers.
+        assert_eq!(alarm_of_ours["TreatMissingData"], "notBreaching", "{alarm}");
+        // The code's metrics have no dimensions: with one, an alarm would see nothing.
+        assert_eq!(alarm_of_ours.get("Dimensions").is_some(), namespace == "AWS/SQS", "{alarm}");
+        let Value::Tagged(actions) = &alarm_of_ours["AlarmActions"] else { panic!("{alarm} always acts") };
+        assert_eq!(actions.value[0], "AlarmsHaveTopic", "{alarm}");
+        assert_eq!(named(&actions.value[1][0]), "AlarmTopicArn", "{alarm}");
+    }
+    let dimension = &at(properties(&template, "DeadLetterQueueAlarm"), "Dimensions")[0];
+    assert_eq!((&dimension["Name"], named(&dimension["Value"])), (&"QueueName".into(), "DeadLetterQueue.QueueName"));
+    // An alarm with a unit sees numbers of that unit alone.
+    assert_eq!(properties(&template, "IncompleteSetsAlarm")["Unit"], "Seconds");
+    assert_eq!(at(&template, "Parameters/AlarmTopicArn/Default"), "");
 }
 
 #[test]
@@ -177,26 +403,53 @@ fn the_bucket_is_private_encrypted_kept_and_takes_tls_alone() {
     for block in at(bucket, "PublicAccessBlockConfiguration").as_mapping().unwrap().values() {
         assert_eq!(block.as_bool(), Some(true));
     }
-    let rules = at(bucket, "LifecycleConfiguration/Rules").as_sequence().unwrap();
-    let quarantine = rules.iter().find(|rule| rule["Id"] == "quarantine").unwrap();
-    assert_eq!(quarantine["Prefix"], "quarantine/");
-    assert_eq!(resolved(&template, &quarantine["ExpirationInDays"]).as_i64(), Some(90));
     let statement = &at(properties(&template, "ObjectsBucketPolicy"), "PolicyDocument/Statement")[0];
     assert_eq!((&statement["Effect"], &statement["Action"]), (&"Deny".into(), &"s3:*".into()));
     assert_eq!(at(statement, "Condition/Bool/aws:SecureTransport"), "false");
 }
 
 #[test]
-fn the_function_is_built_by_the_makefile_for_lambda_s_rust_runtime() {
+fn the_bucket_removes_what_is_not_needed_and_no_part_of_the_view() {
+    const OVERFLOW: &str = "overflow/";
     let template = template();
-    let function = at(&template, "Resources/ViewFunction");
-    assert_eq!(at(function, "Metadata/BuildMethod"), "makefile");
+    let rules = at(properties(&template, "ObjectsBucket"), "LifecycleConfiguration/Rules").as_sequence().unwrap();
+    let mut expiring = BTreeSet::new();
+    for rule in rules {
+        assert_eq!(rule["Status"], "Enabled");
+        let Some(days) = rule.get("ExpirationInDays") else { continue };
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let tag = |tag: &Value| (text(&tag["Key"]), text(&tag["Value"]));
+        let tags: Vec<_> = rule.get("TagFilters").and_then(Value::as_sequence).into_iter().flatten().map(tag).collect();
+        expiring.insert((text(at(rule, "Prefix")), tags, number(&template, days)));
+    }
+    let unneeded = (RETIRED.0.to_owned(), RETIRED.1.to_owned());
+    let expected = [
+        (QUARANTINE.to_owned(), vec![], 90),
+        (FRAGMENTS.to_owned(), vec![], 14),
+        (OVERFLOW.to_owned(), vec![unneeded], 1),
+    ];
+    assert_eq!(expiring, BTreeSet::from(expected));
+    assert!(dsql_view::overflow::folder("public.users#1").starts_with(OVERFLOW));
+    assert!(rules.iter().any(|rule| rule.get("AbortIncompleteMultipartUpload").is_some()));
+}
+
+#[test]
+fn the_functions_are_built_by_the_makefile_for_lambda_s_rust_runtime() {
+    let template = template();
     let makefile = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Makefile")).unwrap();
-    assert!(makefile.contains("\nbuild-ViewFunction:"), "sam build calls the target build-ViewFunction");
-    let function = at(function, "Properties");
-    assert_eq!(function["Runtime"], "provided.al2023");
-    let architectures = function["Architectures"].as_sequence().unwrap();
-    assert_eq!(resolved(&template, &architectures[0]), "arm64");
+    for name in FUNCTIONS {
+        let function = at(&template, &format!("Resources/{name}"));
+        assert_eq!(at(function, "Metadata/BuildMethod"), "makefile");
+        assert!(makefile.contains(&format!("\nbuild-{name}:")), "sam build calls the target build-{name}");
+        let function = at(function, "Properties");
+        assert_eq!((&function["CodeUri"], &function["Handler"]), (&".".into(), &"bootstrap".into()));
+        assert_eq!(function["Runtime"], "provided.al2023");
+        let architectures = function["Architectures"].as_sequence().unwrap();
+        assert_eq!(resolved(&template, &architectures[0]), "arm64");
+        // What is reserved is taken from the rest of the account, and stops the function when it is too little.
+        assert!(function.get("ReservedConcurrentExecutions").is_none());
+    }
+    assert_eq!(number(&template, &properties(&template, "RedriveFunction")["MemorySize"]), 1024);
 }
 
 #[test]
@@ -205,5 +458,33 @@ fn every_parameter_says_what_it_is() {
     for (name, parameter) in at(&template, "Parameters").as_mapping().unwrap() {
         let description = parameter.get("Description").and_then(Value::as_str).unwrap_or_default();
         assert!(description.len() > 4, "{name:?} has no description");
+    }
+}
+
+#[test]
+fn every_parameter_has_one_place_among_the_groups() {
+    let template = template();
+    let groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"].as_sequence().unwrap();
+    let grouped = groups.iter().flat_map(|group| group["Parameters"].as_sequence().unwrap());
+    let mut grouped: Vec<&str> = grouped.map(|name| name.as_str().unwrap()).collect();
+    let parameters = at(&template, "Parameters").as_mapping().unwrap();
+    let mut parameters: Vec<&str> = parameters.keys().map(|name| name.as_str().unwrap()).collect();
+    grouped.sort_unstable();
+    parameters.sort_unstable();
+    assert_eq!(grouped, parameters);
+}
+
+#[test]
+fn the_outputs_name_what_a_person_works_with() {
+    let template = template();
+    for (output, resource) in [
+        ("ViewTableName", "ViewTable"),
+        ("FunctionName", "ViewFunction"),
+        ("RedriveFunctionName", "RedriveFunction"),
+        ("OnFailureQueueUrl", "OnFailureQueue"),
+        ("DeadLetterQueueUrl", "DeadLetterQueue"),
+        ("ObjectsBucketName", "ObjectsBucket"),
+    ] {
+        assert_eq!(named(at(&template, &format!("Outputs/{output}/Value"))), resource);
     }
 }
