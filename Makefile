@@ -33,9 +33,9 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Run the function on the sample events, and see the view after each
-	$(call say,Building the function and a local DynamoDB. The first time takes some minutes; cargo names what it compiles.)
-	cargo build --locked --bin dsql-view --example demo
+demo: ## Run the functions on the sample events and beyond the limits, and see the view after each
+	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
+	cargo build --locked --bins --example demo
 	@cargo run --quiet --locked --example demo
 
 .PHONY: test
@@ -83,15 +83,21 @@ invoke: $(VENV)/cargo-lambda ## Invoke the watched function with EVENT=events/â€
 	cargo lambda invoke dsql-view --invoke-address 127.0.0.1 --invoke-port $(LAMBDA_PORT) --data-file $(EVENT)
 
 .PHONY: build
-build: $(VENV)/cargo-lambda ## Build the function for Lambda with cargo-lambda, for ARCH
-	$(call say,Building the function for $(ARCH) in the release profile. The first time takes some minutes.)
-	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
+build: $(VENV)/cargo-lambda ## Build both functions for Lambda with cargo-lambda, for ARCH
+	$(call say,Building the functions for $(ARCH) in the release profile. The first time takes some minutes.)
+	cargo lambda build --locked --release --bin dsql-view --bin redrive $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
 
-# `sam build` calls this with ARTIFACTS_DIR set.
-.PHONY: build-ViewFunction
-build-ViewFunction: $(VENV)/cargo-lambda
-	cargo lambda build --locked --release --bin dsql-view $(if $(filter arm64,$(ARCH)),--arm64,--x86-64) \
-	--lambda-dir "$(ARTIFACTS_DIR)" --flatten dsql-view
+# `sam build` calls these with ARTIFACTS_DIR set.
+.PHONY: build-ViewFunction build-RedriveFunction
+build-ViewFunction: BINARY := dsql-view
+build-RedriveFunction: BINARY := redrive
+build-ViewFunction build-RedriveFunction: $(VENV)/cargo-lambda
+	cargo lambda build --locked --release --bin $(BINARY) $(if $(filter arm64,$(ARCH)),--arm64,--x86-64) \
+	--lambda-dir "$(ARTIFACTS_DIR)" --flatten $(BINARY)
+
+.PHONY: replay
+replay: ## Send quarantined records through again: PREFIX=quarantine/public.users/, of the stack STACK
+	@scripts/replay '$(PREFIX)'
 
 .PHONY: deploy
 deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what it needs the first time
@@ -99,7 +105,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-demo check-invoke check-build ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-invoke check-build ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -134,6 +140,18 @@ check-demo:
 	$(call say,The demo shows what it promises)
 	.ci/check-demo
 
+.PHONY: check-replay
+check-replay:
+	$(call say,Replaying)
+	.ci/check-replay
+
+# Kinesis, SQS and S3 by their real interfaces, which take Node.js and Python.
+.PHONY: check-services
+check-services:
+	$(call say,The redrive function beside a local Kinesis SQS and S3)
+	cargo test --locked --no-run --test services
+	.ci/with-services cargo test --locked --test services -- --ignored
+
 .PHONY: check-invoke
 check-invoke: $(VENV)/cargo-lambda
 	$(call say,One invocation by cargo-lambda)
@@ -145,6 +163,7 @@ check-build: $(VENV)/cargo-lambda $(VENV)/sam
 	$(call say,sam build)
 	ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64) sam build
 	test -x .aws-sam/build/ViewFunction/bootstrap
+	test -x .aws-sam/build/RedriveFunction/bootstrap
 	mkdir -p target/deploy && cp .aws-sam/build/ViewFunction/bootstrap target/deploy/bootstrap
 	cargo lambda deploy dsql-view --dry --binary-path target/deploy/bootstrap --region us-east-1 \
 	--memory 512 --timeout 60 --env-file function.env.example --log-retention 30 --output-format json

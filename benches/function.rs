@@ -32,28 +32,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (ours, theirs) = (median(ours), median(theirs));
     println!("  dsql-view, with DescribeTable     {ours:>10.1?}");
     println!("  a function that does nothing      {theirs:>10.1?}");
-    println!("  ratio                             {:>10.2}", ours.as_secs_f64() / theirs.as_secs_f64());
+    println!("  ratio                             {:>10.2}", ratio(ours, theirs));
     println!("  binaries                          {:.1} MB and {:.1} MB", megabytes(function)?, megabytes(&bare)?);
 
+    with_a_bucket(function, &settings).await?;
+
     println!("\nFull payloads: 6 MB with {RECORDS} rows each, on a DynamoDB in this process");
-    let event = |round: u64| {
-        let commit = 1_773_843_841_076_494_565 + round;
-        let row = |id: u64| {
-            Change::upsert(
-                "users",
-                Value::number(id),
-                commit,
-                vec![("email", Value::text(format!("{id}@example.com")))],
-            )
-        };
-        kinesis::event_of((0..RECORDS).map(|id| row(id).record())).to_string()
-    };
     let mut running = Function::start(function, settings)?;
     running.ready().await;
     let process = running.id().ok_or("the function has ended")?;
     println!("  before                            {:>6.1} MB resident at most", peak_memory(process)?);
     for round in 0..FULL_PAYLOADS {
-        let event = event(round as u64);
+        let event = event(RECORDS, round as u64);
         let started = Instant::now();
         let answer = running.invoke(event, Duration::from_secs(300)).await.response();
         assert!(kinesis::reported(&answer).is_empty(), "records were reported");
@@ -67,6 +57,76 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// A batch of so many rows, each round's commits newer than the last one's.
+fn event(records: u64, round: u64) -> String {
+    let commit = 1_773_843_841_076_494_565 + round;
+    let row = |id: u64| {
+        Change::upsert("users", Value::number(id), commit, vec![("email", Value::text(format!("{id}@example.com")))])
+    };
+    kinesis::event_of((0..records).map(|id| row(id).record())).to_string()
+}
+
+/// What a bucket costs a function that does not need it: with and without, turn by turn.
+async fn with_a_bucket(function: &Path, settings: &[(&'static str, String)]) -> Result<(), Box<dyn Error>> {
+    const TURNS: u64 = 12;
+    println!(
+        "\nOBJECTS_BUCKET set, and not needed, against not set: {TURNS} batches of {RECORDS} rows each, turn by turn"
+    );
+    let mut bucket = settings.to_vec();
+    // Where nothing listens: a call would fail.
+    bucket.push(("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9".to_owned()));
+    bucket.push(("OBJECTS_BUCKET", "not-needed".to_owned()));
+
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        with.push(Function::start(function, bucket.clone())?.ready().await);
+        without.push(Function::start(function, settings.to_vec())?.ready().await);
+    }
+    let (with, without) = (median(with), median(without));
+    println!("  start                             {with:>10.1?} against {without:.1?}: {:.3}", ratio(with, without));
+
+    let mut functions = [Function::start(function, bucket)?, Function::start(function, settings.to_vec())?];
+    // The first round fills the view and the processes' memory; the second of each pair is superseded as a whole.
+    let mut spent = [[Duration::ZERO; 2]; 2];
+    for turn in 0..=TURNS {
+        for (kind, of_kind) in spent.iter_mut().enumerate() {
+            for (which, running) in functions.iter_mut().enumerate() {
+                let commit = if kind == 0 { 2 * turn + which as u64 + 1 } else { 0 };
+                let event = event(RECORDS, commit);
+                let before = cpu_time(running.id().ok_or("the function has ended")?)?;
+                let answer = running.invoke(event, Duration::from_secs(300)).await.response();
+                assert!(kinesis::reported(&answer).is_empty(), "records were reported");
+                let after = cpu_time(running.id().ok_or("the function has ended")?)?;
+                if turn > 0 {
+                    of_kind[which] += after.saturating_sub(before);
+                }
+            }
+        }
+    }
+    for (kind, [with, without]) in ["CPU, rows that are newer", "CPU, rows that are superseded"].into_iter().zip(spent)
+    {
+        let each = |spent: Duration| spent / u32::try_from(TURNS * RECORDS).unwrap_or(u32::MAX);
+        println!(
+            "  {kind:<33} {:>10.1?} against {:.1?} a record: {:.3}",
+            each(with),
+            each(without),
+            ratio(with, without)
+        );
+    }
+    Ok(())
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
+
+/// What a process has spent on the processor; Linux tells it, in nanoseconds.
+fn cpu_time(process: u32) -> Result<Duration, Box<dyn Error>> {
+    let spent = std::fs::read_to_string(format!("/proc/{process}/schedstat"))?;
+    let nanoseconds = spent.split(' ').next().ok_or("no time")?.parse()?;
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// The example `bare_function` of the same profile, two folders above which cargo puts a bench.

@@ -1,5 +1,7 @@
 //! Poison records go to the quarantine, whole and once, and hold no shard; what is not poison never does.
 
+mod harness;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -161,4 +163,29 @@ async fn what_dynamodb_refuses_is_poison_unless_it_refuses_everything_alike() {
     assert_eq!(found.keys().collect::<Vec<_>>(), [&key("public.users", 0)]);
     assert_eq!(found[&key("public.users", 0)]["stage"], "apply");
     Model::of([&user(2)]).assert_equals(&db.items(VIEW).await);
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_steps_ends_with_each_poison_record_there_once() {
+    let good = user(1);
+    let batch = [
+        "broken".to_owned(),
+        good.record(),
+        user(2).record().replace(r#""id":2"#, r#""id":null"#),
+        user(3).record().replace(r#""name""#, r#""_ts_ns""#),
+    ];
+    for after in [false, true] {
+        for step in 1.. {
+            let world = harness::World::new().await;
+            let died = world.crash(&batch, step, after).await;
+            let [function, _] = world.two_functions().await;
+            assert!(function.deliver(&batch).await.is_empty());
+            world.assert_shows(std::slice::from_ref(&good)).await;
+            let expected = [key("public.users", 2), key("public.users", 3), key("unread", 0)];
+            assert_eq!(world.keys(""), expected, "step {step}");
+            if !died {
+                break;
+            }
+        }
+    }
 }

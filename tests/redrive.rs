@@ -210,8 +210,8 @@ async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
         assert!(redrive.deliver(&on_failure(0, 0, 3), 1).await);
         world.assert_shows(&[user(4), user(5), user(6)]).await;
         let lost = world.told_to_be_lost();
-        let held = sequence_number(4);
-        let (head, tail) = held.split_at(40);
+        let oldest = sequence_number(4);
+        let (head, tail) = oldest.split_at(40);
         let before_it = format!("{head}{:016}", tail.parse::<u64>().unwrap() - 1);
         assert_eq!(lost[0], (sequence_number(2), before_it));
         assert_eq!(lost[1], (sequence_number(0), sequence_number(3)));

@@ -2,9 +2,11 @@
 //!
 //! `make demo` builds both and starts this. It ends by itself; its exit code tells whether the view ended as it must.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -44,12 +46,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("SOURCE_TABLES: {}", source_tables.trim());
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
-    let mut function = start_function(&db, &source_tables)?;
+    let binaries = binaries()?;
+    let mut function = start_function(&binaries, &db, &source_tables)?;
+    let steps = samples.len() + limits::STEPS;
 
     let mut model = Model::default();
     for (number, sample) in samples.iter().enumerate() {
         let records = sample.kinesis_records();
-        introduce(number + 1, samples.len(), sample, &records);
+        introduce(number + 1, steps, sample, &records);
         let answer = invoke(&mut function, sample, number + 1).await?;
         println!("  answer  {}\n          {}", answer.json, counts(&answer.found));
         println!("  view\n{}", table::render(&db.items(VIEW).await));
@@ -61,6 +65,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         }
     }
 
+    limits::run(&binaries, steps).await?;
+
     let differences = model.differences(&db.items(VIEW).await);
     if !differences.is_empty() {
         return Err(format!("the view is not the newest commit of every row:\n{}", differences.join("\n")).into());
@@ -68,15 +74,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let (rows, tombstones) = model.rows_and_tombstones();
     let count = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
     println!(
-        "\nThe view holds exactly the newest commit of every row: {} and {}.",
-        count(rows, "row"),
+        "\nBoth views hold exactly the newest commit of every row: {} and {}.",
+        count(rows + limits::STEPS, "row"),
         count(tombstones, "tombstone")
     );
     Ok(())
 }
 
-fn start_function(db: &LocalDynamoDb, source_tables: &str) -> Result<Function, Box<dyn Error>> {
-    let binary = binary()?;
+fn start_function(binaries: &Path, db: &LocalDynamoDb, source_tables: &str) -> Result<Function, Box<dyn Error>> {
+    let binary = binaries.join(format!("dsql-view{}", std::env::consts::EXE_SUFFIX));
     let mut environment = dynamodb::environment(&db.endpoint());
     environment.push(("VIEW_TABLE", VIEW.to_owned()));
     environment.push(("SOURCE_TABLES", source_tables.to_owned()));
@@ -84,15 +90,20 @@ fn start_function(db: &LocalDynamoDb, source_tables: &str) -> Result<Function, B
     Function::start(&binary, environment).map_err(|error| format!("{}: {error}", binary.display()).into())
 }
 
-/// The function's binary, which cargo puts two folders above this example's.
-fn binary() -> Result<PathBuf, Box<dyn Error>> {
+/// The folder of the functions' binaries, which cargo puts above that of this example's.
+fn binaries() -> Result<PathBuf, Box<dyn Error>> {
     let example = std::env::current_exe()?;
     let folder = example.parent().and_then(|folder| folder.parent()).ok_or("this example has no folder")?;
-    Ok(folder.join(format!("dsql-view{}", std::env::consts::EXE_SUFFIX)))
+    Ok(folder.to_owned())
+}
+
+/// The line that a step begins with.
+fn headline(number: usize, of: usize, title: &str) {
+    println!("\n━━ {number} of {of}: {title} ━━");
 }
 
 fn introduce(number: usize, of: usize, sample: &Sample, records: &[KinesisRecord]) {
-    println!("\n━━ {number} of {of}: {} ━━", sample.title);
+    headline(number, of, &sample.title);
     println!("{}\n", wrapped(&sample.about));
     println!("  event   events/{}.json", sample.name);
     for record in records {

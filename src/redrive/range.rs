@@ -235,7 +235,9 @@ mod tests {
     /// What is lost of 10 to 30 when these were read.
     fn lost(read: &[&str]) -> Vec<(String, String)> {
         let mut progress = Progress::default();
-        read.iter().for_each(|number| progress.read(number));
+        for number in read {
+            progress.read(number);
+        }
         progress.lost(&range("10", "30")).into_iter().map(|part| (part.first, part.last)).collect()
     }
 

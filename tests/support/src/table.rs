@@ -10,6 +10,9 @@ use crate::dynamodb::{Item, Items, KEY};
 
 const WIDTH: u16 = 116;
 
+/// Characters; of a longer text the beginning is shown.
+const LONGEST_TEXT: usize = 1000;
+
 /// The items of a view, one row each.
 pub fn render(items: &Items) -> String {
     let mut table = Table::new();
@@ -33,7 +36,10 @@ fn row(item: &Item) -> String {
         return format!("(tombstone, expires in {})", time_left(item));
     }
     let columns = item.iter().filter(|(name, _)| !name.starts_with('_') && *name != KEY);
-    columns.map(|(name, value)| format!("{name}: {}", text(value))).collect::<Vec<_>>().join("\n")
+    let columns = columns.map(|(name, value)| format!("{name}: {}", text(value)));
+    let moved = item.get("_overflow").and_then(|moved| moved.as_m().ok()).into_iter().flatten();
+    let moved = moved.map(|(name, address)| format!("{name}: {}", address.as_s().map_or("no address", String::as_str)));
+    columns.chain(moved).collect::<Vec<_>>().join("\n")
 }
 
 /// How long a tombstone stays, in days, rounded.
@@ -50,6 +56,10 @@ fn time_left(item: &Item) -> String {
 /// A value as people read it: text in quotation marks, numbers without.
 fn text(value: &AttributeValue) -> String {
     match value {
+        AttributeValue::S(text) if text.chars().count() > LONGEST_TEXT => {
+            let beginning: String = text.chars().take(20).collect();
+            format!("{beginning:?}… ({} bytes)", text.len())
+        }
         AttributeValue::S(text) => format!("{text:?}"),
         AttributeValue::N(number) => number.clone(),
         AttributeValue::Bool(value) => value.to_string(),
