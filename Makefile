@@ -142,8 +142,9 @@ check-demo:
 
 .PHONY: check-replay
 check-replay:
-	$(call say,Replaying)
+	$(call say,What the README says to type)
 	.ci/check-replay
+	.ci/check-reader
 
 # Kinesis, SQS and S3 by their real interfaces, which take Node.js and Python.
 .PHONY: check-services

@@ -8,15 +8,18 @@
 //! | take in | [`delivery`] | Lambda's event to a batch |
 //! | decode | [`envelope`] | record bytes to a [`change::ChangeEvent`] |
 //! | route | [`plan`] | tables that are not configured are filtered |
-//! | project | [`projection`], [`key`], [`view::attributes`] | change event to item or tombstone, checked against DynamoDB's limits |
+//! | project | [`projection`], [`key`], [`view::attributes`], [`overflow`] | change event to item or tombstone, made to fit DynamoDB's limits |
 //! | coalesce | [`coalesce`](mod@coalesce) | one write a row: the newest |
 //! | apply | [`apply`](mod@apply), [`view`] | conditional puts, many at a time, within the invocation's time |
+//! | assemble | [`assembly`], [`fragments`] | parts of split changes wait in `OBJECTS_BUCKET`; the last one applies the whole |
 //! | quarantine | [`quarantine`], [`objects`] | poison records to `OBJECTS_BUCKET`, so that they hold no shard |
 //! | report | [`report`](mod@report) | the sequence numbers to deliver again |
 //!
-//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them.
+//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is the second
+//! function, which brings back what did not come this way; [`lambda`] is what the two binaries share.
 //!
-//! Invariants: only [`apply`](mod@apply), [`view::dynamodb`], [`objects::s3`] and [`handler`] do I/O or read a clock; the order of changes stands in
+//! Invariants: only [`apply`](mod@apply), [`assembly`], [`view`]'s adapters, [`objects::s3`], [`handler`] and [`redrive`] do I/O or read a
+//! clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]

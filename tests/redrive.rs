@@ -180,6 +180,31 @@ async fn records_over_lambda_s_limit_and_rows_over_dynamodb_s_come_back() {
 }
 
 #[tokio::test]
+async fn memory_is_bounded_by_a_page_and_not_by_the_range() {
+    const RECORDS: u64 = 30;
+    let world = World::new().await;
+    // Pages of three records, some 3 MB each.
+    let text = "x".repeat(1_000_000);
+    let row = |id: u64| Change { row: Some(vec![("bio".to_owned(), Value::text(text.as_str()))]), ..user(id) };
+    world.put(0, (0..RECORDS).map(|id| row(id).record()));
+    let mut redrive = world.function(no_fault);
+    let process = redrive.function.id().unwrap();
+    let peak = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    assert!(redrive.deliver(&on_failure(0, 0, 5), 1).await);
+    let after_two_pages = peak();
+    assert!(redrive.deliver(&on_failure(0, 0, RECORDS - 1), 1).await);
+    let after_ten_pages = peak();
+    // Eight pages more are 24 MB more.
+    assert!(after_ten_pages < after_two_pages + 12_000, "{after_two_pages} kB, then {after_ten_pages} kB");
+    let all: Vec<Change> = (0..RECORDS).map(row).collect();
+    world.assert_shows(&all).await;
+}
+
+#[tokio::test]
 async fn what_is_not_applied_comes_again_later_and_later() {
     let world = World::new().await;
     world.put(0, (0..4).map(|id| user(id).record()));
