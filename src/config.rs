@@ -44,7 +44,7 @@ pub struct Config {
     pub tombstone_ttl: Duration,
     /// `WRITE_CONCURRENCY`: the most writes in flight at a time.
     pub write_concurrency: NonZeroUsize,
-    /// `OBJECTS_BUCKET`: the S3 bucket for poison records, where there is one.
+    /// `OBJECTS_BUCKET`: the S3 bucket for what does not go the common way, where there is one.
     pub objects_bucket: Option<String>,
 }
 
@@ -156,13 +156,11 @@ fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
 
 fn objects_bucket(text: &str) -> Result<Option<String>, String> {
     let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '.' || next == '-';
-    let is_bucket = (3..=63).contains(&text.len()) && text.chars().all(plain);
-    if is_bucket || text.starts_with("arn:") {
+    // No ARN of an access point: readers follow addresses that begin with the bucket's name.
+    if (3..=63).contains(&text.len()) && text.chars().all(plain) {
         Ok(Some(text.to_owned()))
     } else {
-        Err("the name of an S3 bucket (3 to 63 lower-case letters, digits, dots and hyphens, no s3:// and no path), or the ARN of an \
-             access point"
-            .to_owned())
+        Err("the name of an S3 bucket (3 to 63 lower-case letters, digits, dots and hyphens; no s3://, no path, no ARN)".to_owned())
     }
 }
 
@@ -257,6 +255,7 @@ mod tests {
             ("SOURCE_TABLES", "users", "users"),
             ("OBJECTS_BUCKET", "s3://my-objects", "the name of an S3 bucket"),
             ("OBJECTS_BUCKET", "my-objects/prefix", "the name of an S3 bucket"),
+            ("OBJECTS_BUCKET", "arn:aws:s3:us-east-1:123456789012:accesspoint/x", "the name of an S3 bucket"),
         ] {
             let mut variables: Vec<_> = REQUIRED.into_iter().filter(|(key, _)| *key != name).collect();
             variables.push((name, value));

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::process::ExitCode;
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use http::{Method, Request};
@@ -17,6 +18,17 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A variable of the environment.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// How a binary ends whose function did so.
+pub fn ended(function: Result<(), BoxError>) -> ExitCode {
+    match function {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the function stops");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Starts the log, and what `start` makes of the settings.

@@ -10,13 +10,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "the function stops");
-            ExitCode::FAILURE
-        }
-    }
+    lambda::ended(run().await)
 }
 
 async fn run() -> Result<(), BoxError> {
