@@ -92,8 +92,10 @@ async fn with_a_bucket(function: &Path, settings: &[(&'static str, String)]) -> 
     let mut spent = [[Duration::ZERO; 2]; 2];
     for turn in 0..=TURNS {
         for (kind, of_kind) in spent.iter_mut().enumerate() {
-            for (which, running) in functions.iter_mut().enumerate() {
-                let commit = if kind == 0 { 2 * turn + which as u64 + 1 } else { 0 };
+            // The one that comes first in one turn comes last in the next.
+            for (place, which) in (0_u64..).zip(if turn % 2 == 0 { [0, 1] } else { [1, 0] }) {
+                let running = &mut functions[which];
+                let commit = if kind == 0 { 2 * turn + place + 1 } else { 0 };
                 let event = event(RECORDS, commit);
                 let before = cpu_time(running.id().ok_or("the function has ended")?)?;
                 let answer = running.invoke(event, Duration::from_secs(300)).await.response();

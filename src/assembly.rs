@@ -145,6 +145,14 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         self.quarantine_outside(set, members, settled).await?;
         // A chunk_id names the pieces of one image. Should two changes share an image, both are there.
         for (total, main_record) in set.whole() {
+            // A main record has its own change's fate; a piece that of every change it belongs to.
+            let is_concerned = |part: &Part| part.object == main_record.key || !set.has_main_record(&part.object);
+            let mut concerned = members
+                .iter()
+                .zip(settled.iter_mut())
+                .filter(|(part, _)| is_concerned(part))
+                .map(|(_, settled)| settled);
+            let Some(first) = concerned.next() else { continue };
             let Assembled { table, item, objects } = self.assemble(set, total, main_record).await?;
             let (disposition, refused_set) = match item {
                 Ok(None) => (Disposition::Filtered, Vec::new()),
@@ -163,9 +171,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 Disposition::Applied => Disposition::Superseded,
                 Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => disposition.clone(),
             };
-            let Some((first, rest)) = settled.split_first_mut() else { continue };
             take_over(first, table, &disposition, refused_set);
-            for other in rest {
+            for other in concerned {
                 take_over(other, table, &others, Vec::new());
             }
         }
@@ -257,7 +264,9 @@ fn weight(disposition: &Disposition) -> u8 {
         Disposition::Superseded => 2,
         Disposition::Applied => 3,
         Disposition::Quarantined(_) => 4,
-        Disposition::Reported(_) => 5,
+        // Refused is no more than quarantined in the end; what may be applied another time must come again.
+        Disposition::Reported(Failure::Refused(_)) => 5,
+        Disposition::Reported(_) => 6,
     }
 }
 

@@ -81,8 +81,17 @@ impl FragmentSet {
 
     /// The main records whose pieces are all there.
     pub fn whole(&self) -> impl Iterator<Item = (u32, &StoredObject)> {
-        let here = |total: u32| (0..total).all(|index| self.pieces.contains_key(&index));
-        self.main_records.iter().filter(move |(total, _)| here(*total)).map(|(total, object)| (*total, object))
+        let whole = self.main_records.iter().filter(|(total, _)| self.missing(*total) == 0);
+        whole.map(|(total, object)| (*total, object))
+    }
+
+    /// Whether an object is one of its main records.
+    pub fn has_main_record(&self, key: &str) -> bool {
+        self.main_records.iter().any(|(_, object)| object.key == key)
+    }
+
+    fn missing(&self, total: u32) -> usize {
+        (0..total).filter(|index| !self.pieces.contains_key(index)).count()
     }
 
     /// The pieces that a main record names `total` of.
@@ -99,13 +108,11 @@ impl FragmentSet {
 
     /// What it waits for, if it does.
     pub fn waits_for(&self) -> Option<Missing> {
-        if self.not_needed || self.whole().next().is_some() {
-            return None;
+        if self.main_records.is_empty() {
+            return (!self.not_needed).then_some(Missing::MainRecord);
         }
-        let Some(total) = self.main_records.iter().map(|(total, _)| *total).min() else {
-            return Some(Missing::MainRecord);
-        };
-        let missing = (0..total).filter(|index| !self.pieces.contains_key(index)).count();
+        let missing = self.main_records.iter().map(|(total, _)| (self.missing(*total), *total));
+        let (missing, total) = missing.filter(|(missing, _)| *missing > 0).min()?;
         Some(Missing::Pieces { missing, total })
     }
 
@@ -222,7 +229,10 @@ mod tests {
                 Some(Missing::Pieces { missing: 1, total: 2 }),
             ),
             (&["main-0002-a.json", "piece-000-a.json", "piece-001-a.json", "piece-001-b.json"], None),
-            (&["main-0009-b.json", "main-0001-a.json", "piece-000-a.json"], None),
+            (
+                &["main-0009-b.json", "main-0001-a.json", "piece-000-a.json"],
+                Some(Missing::Pieces { missing: 8, total: 9 }),
+            ),
             (&["not-needed.json", "piece-000-a.json"], None),
             (&["something-else", "piece-x-a.json"], Some(Missing::MainRecord)),
         ] {

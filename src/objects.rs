@@ -34,12 +34,12 @@ pub trait Objects {
     /// Why the bucket did not say.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ObjectsError>>;
 
-    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys; empty behind the last.
-    /// What was put before the call is there.
+    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. What was put before the
+    /// call is there.
     ///
     /// # Errors
     /// Why the bucket did not say.
-    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Vec<StoredObject>, ObjectsError>>;
+    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Page, ObjectsError>>;
 
     /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader may be on its
     /// way to it. One that is not there is as good as marked.
@@ -61,6 +61,15 @@ pub trait Objects {
     fn delete(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
 }
 
+/// A part of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The objects.
+    pub objects: Vec<StoredObject>,
+    /// Whether there are more behind them.
+    pub more: bool,
+}
+
 /// An object, as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
@@ -80,10 +89,10 @@ pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<Store
     let mut all: Vec<StoredObject> = Vec::new();
     loop {
         let page = objects.list(prefix, all.last().map(|object| object.key.as_str())).await?;
-        if page.is_empty() {
+        all.extend(page.objects);
+        if !page.more {
             return Ok(all);
         }
-        all.extend(page);
     }
 }
 
@@ -107,6 +116,24 @@ pub fn segment(text: &str) -> String {
     let encoded = utf8_percent_encode(text, &PLAIN).to_string();
     // `%h` begins no encoded text.
     if encoded.len() <= LONGEST_SEGMENT { encoded } else { format!("%hash-{}", hash(text.as_bytes())) }
+}
+
+/// A table's folder, from what the view keys of its rows begin with, in which `%` is escaped already: nothing that would leave the
+/// folder, or that a JSON string would have to escape.
+pub fn table_folder(key_prefix: &str) -> String {
+    let mut folder = String::with_capacity(key_prefix.len());
+    for next in key_prefix.chars() {
+        match next {
+            '/' => folder.push_str("%2F"),
+            '"' => folder.push_str("%22"),
+            '\\' => folder.push_str("%5C"),
+            _ if next.is_control() => {
+                folder.extend(utf8_percent_encode(next.encode_utf8(&mut [0; 4]), NON_ALPHANUMERIC));
+            }
+            _ => folder.push(next),
+        }
+    }
+    folder
 }
 
 /// SHA-256, as 64 hexadecimal digits.
@@ -135,6 +162,18 @@ mod tests {
         let long = segment(&"/".repeat(1000));
         assert!(long.len() < LONGEST_SEGMENT && long.starts_with("%hash-") && !long.contains('/'), "{long}");
         assert_ne!(long, segment(&"/".repeat(1001)));
+    }
+
+    #[test]
+    fn a_table_s_folder_is_its_name_wherever_that_can_stand_in_a_key() {
+        for (prefix, folder) in [
+            ("public.users", "public.users"),
+            ("Sales.Order Lines", "Sales.Order Lines"),
+            ("a/b.%2E%2E", "a%2Fb.%2E%2E"),
+            ("grün.\"q\"\\\n", "grün.%22q%22%5C%0A"),
+        ] {
+            assert_eq!(table_folder(prefix), folder);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 
 use crate::change::CommitTimestamp;
-use crate::objects::{hash, segment};
+use crate::objects::{hash, segment, table_folder};
 use crate::view::attributes::{self, LARGEST_ITEM};
 
 /// Names the columns that were moved to objects, an M of S; absent where none was.
@@ -35,7 +35,7 @@ pub struct MovedColumn {
 /// Where the objects of the row with this view key are, whatever their commit.
 pub fn folder(view_key: &str) -> String {
     let table = view_key.split_once('#').map_or(view_key, |(table, _)| table);
-    format!("overflow/{}/{}/", table.replace('/', "%2F"), hash(view_key.as_bytes()))
+    format!("overflow/{}/{}/", table_folder(table), hash(view_key.as_bytes()))
 }
 
 /// Where one of a commit's columns is.

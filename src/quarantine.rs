@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::SourceTable;
 use crate::disposition::{Disposition, Failure};
-use crate::objects::segment;
+use crate::objects::{segment, table_folder};
 use crate::plan::PlannedRecord;
 use crate::record_object::RecordObject;
 
@@ -37,7 +37,7 @@ struct Quarantined<'a> {
 /// The key of a record's object; `table` as far as it is known.
 pub fn key(record: &RecordObject<'_>, table: Option<&SourceTable>) -> String {
     let stream = record.stream_arn.as_deref().and_then(|arn| Some(arn.rsplit_once('/')?.1));
-    let folder = table.map_or("unread".to_owned(), |table| table.key_prefix().replace('/', "%2F"));
+    let folder = table.map_or("unread".to_owned(), |table| table_folder(table.key_prefix()));
     format!(
         "{QUARANTINE}{folder}/{}/{}/{}.json",
         segment(stream.unwrap_or("unknown-stream")),

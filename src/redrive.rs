@@ -180,7 +180,9 @@ impl Redrive {
             }
         };
         let (shard, first, last) = (&range.shard_id, &range.first, &range.last);
-        match self.redrive(message, &range, request_id, deadline).await {
+        let redriven = self.redrive(message, &range, request_id, deadline);
+        let redriven = tokio::time::timeout_at(deadline.answer_by, redriven).await;
+        match redriven.unwrap_or_else(|_| Err(OUT_OF_TIME.to_owned())) {
             Ok(counts) => {
                 tracing::info!(request_id, message_id, shard, first, last, records = counts.received(), "redriven");
                 true
@@ -206,12 +208,9 @@ impl Redrive {
         let mut reader = self.shards.read(range).await.map_err(told)?;
         loop {
             if Instant::now() >= deadline.stop_starting {
-                return Err("the invocation's time was running out; a longer time-out helps".to_owned());
+                return Err(OUT_OF_TIME.to_owned());
             }
-            let page = tokio::time::timeout_at(deadline.answer_by, reader.next()).await;
-            let page =
-                page.map_err(|_| "Kinesis did not give a page before the invocation's time ran out".to_owned())?;
-            let Some(batch) = page.map_err(told)? else { break };
+            let Some(batch) = reader.next().await.map_err(told)? else { break };
             let records = self.handler.process(&batch, deadline).await;
             telemetry::log_batch(request_id, &batch.records, &records);
             total += Counts::of(records.iter().map(|record| &record.disposition));
@@ -245,6 +244,8 @@ impl Redrive {
         }
     }
 }
+
+const OUT_OF_TIME: &str = "the invocation's time was running out; a longer time-out helps";
 
 /// Whether the pages that follow would fare no better.
 fn is_hopeless(disposition: &Disposition) -> bool {

@@ -3,11 +3,13 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value, fragment};
-use dsql_view_support::proxy::{Fault, Service};
+use dsql_view_support::kinesis::{self, KinesisRecord};
+use dsql_view_support::proxy::{Call, Fault, Service};
 use harness::{BUCKET, PLENTY, World, items};
 use serde_json::Value as Json;
 
@@ -165,19 +167,76 @@ async fn a_wrong_checksum_is_quarantined_with_its_pieces() {
     let [function, other] = world.two_functions().await;
     let mut records = user(0).split("x", 3);
     records[2] = fragment("x", 1, "something else");
-    assert!(other.deliver(&records[..2]).await.is_empty());
-    let ends = function.dispositions([user(1).record(), records[2].clone(), records[3].clone()], PLENTY).await;
-    assert_eq!(ends[0], Disposition::Applied);
-    assert!(
-        matches!(&ends[1], Disposition::Quarantined(failure) if failure.to_string().contains("CRC32C")),
-        "{ends:?}"
-    );
-    assert!(matches!(&ends[2], Disposition::Quarantined(_)), "{ends:?}");
+    let numbered = |place: u64, record: &String| KinesisRecord::at(place, record.as_str());
+    let first: Vec<KinesisRecord> = (0..).zip(&records[..2]).map(|(place, record)| numbered(place, record)).collect();
+    assert_eq!(other.answer(&kinesis::event(&first)).await, serde_json::json!({ "batchItemFailures": [] }));
+    let good = user(1).record();
+    let rest: Vec<KinesisRecord> =
+        (2..).zip([&good, &records[2], &records[3]]).map(|(place, record)| numbered(place, record)).collect();
+    assert_eq!(function.answer(&kinesis::event(&rest)).await, serde_json::json!({ "batchItemFailures": [] }));
     world.assert_shows(&[user(1)]).await;
-    // The test's batches number their records alike; the three of them are two numbers.
     let quarantined = quarantined(&world);
-    assert!(quarantined.iter().all(|object| object["stage"] == "assemble"), "{quarantined:?}");
-    assert!(quarantined.len() >= 3, "{quarantined:?}");
+    assert_eq!(quarantined.len(), 4, "{quarantined:?}");
+    for object in quarantined {
+        assert_eq!(object["stage"], "assemble");
+        assert!(object["reason"].as_str().unwrap().contains("CRC32C"), "{object}");
+    }
+}
+
+#[tokio::test]
+async fn two_changes_of_one_set_each_have_their_own_fate() {
+    let whole = user(0);
+    let twin = Change { committed: COMMIT + 5, key: vec![("id".to_owned(), Value::number(2))], ..user(0) };
+    // Main records of one chunk_id, the second with an image that its pieces do not make.
+    let [first, second] = [&whole, &twin].map(|change| change.split("x", 2));
+    let world = World::new().await;
+    let [function, _] = world.two_functions().await;
+    let ends = function.dispositions([&first[0], &second[0], &first[1], &first[2]], PLENTY).await;
+    assert_eq!(ends[0], Disposition::Applied);
+    assert!(matches!(ends[1], Disposition::Quarantined(_)), "{ends:?}");
+    world.assert_shows(std::slice::from_ref(&whole)).await;
+
+    // One that needs more pieces than there are waits, whatever the other has.
+    let longer = user(7).split("y", 3);
+    let shorter = user(8).split("y", 1);
+    let ends = function.dispositions([&shorter[0], &shorter[1], &longer[0]], PLENTY).await;
+    assert_eq!((&ends[0], &ends[2]), (&Disposition::Applied, &Disposition::Kept));
+}
+
+#[tokio::test]
+async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
+    // Each function writes its half of the set, then lists it: the calls to the bucket are let through in every order.
+    let orders = [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0]];
+    for (number, order) in (0..).zip(orders) {
+        let world = World::new().await;
+        let turn = Arc::new(Mutex::new(0_usize));
+        let gate = |who: usize| {
+            let turn = Arc::clone(&turn);
+            move |call: &Call| {
+                let step = call.service == Service::S3 && (call.method == "PUT" || call.path.contains("list-type"));
+                if step {
+                    let started = std::time::Instant::now();
+                    while started.elapsed() < Duration::from_secs(5) {
+                        let mut turn = turn.lock().unwrap();
+                        if order.get(*turn).is_none_or(|next| *next == who) {
+                            *turn += 1;
+                            break;
+                        }
+                        drop(turn);
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                Fault::None
+            }
+        };
+        let endpoints = [world.endpoint(gate(0)), world.endpoint(gate(1))];
+        let functions = [world.function(&endpoints[0]).await, world.function(&endpoints[1]).await];
+        let change = user(number);
+        let records = change.split("x", 1);
+        let (one, other) = tokio::join!(functions[0].deliver([&records[0]]), functions[1].deliver([&records[1]]));
+        assert!(one.is_empty() && other.is_empty());
+        world.assert_shows(&[change]).await;
+    }
 }
 
 #[tokio::test]

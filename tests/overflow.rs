@@ -173,6 +173,58 @@ async fn a_crash_whose_record_a_newer_change_overtakes_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_large_row_whose_crash_a_newer_change_overtakes_leaves_nothing_behind_when_it_comes_again() {
+    for last in [user(1, 9, LARGE), user(1, 9, SMALL), gone(1, 9)] {
+        for after in [false, true] {
+            for step in 1.. {
+                let world = World::new().await;
+                let history = [user(1, 0, LARGER), user(1, 5, LARGER), last.clone()];
+                deliver(&world, &[&history[0]]).await;
+                let died = world.crash(&[history[1].record()], step, after).await;
+                deliver(&world, &[&history[2]]).await;
+                // The record that was not settled comes again.
+                deliver(&world, &[&history[1]]).await;
+                world.assert_shows(&history).await;
+                if !died {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_that_a_newer_change_follows_leaves_nothing_behind() {
+    let world = Arc::new(World::new().await);
+    let history = [user(1, 0, LARGER), user(1, 5, LARGER), user(1, 9, SMALL)];
+    deliver(&world, &[&history[0]]).await;
+    // The write happens, its answer is cut, and before the SDK tries again the newer change is there.
+    let (seen, newer) = (Arc::clone(&world), history[2].record());
+    let cut = AtomicUsize::new(0);
+    let endpoint = world.endpoint(move |call| {
+        if call.operation != "PutItem" {
+            return Fault::None;
+        }
+        match cut.fetch_add(1, Ordering::SeqCst) {
+            0 => Fault::CutAfterTheWrite,
+            1 => {
+                let (world, newer) = (Arc::clone(&seen), newer.clone());
+                let beside = std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async { world.two_functions().await[0].deliver([newer]).await })
+                });
+                assert!(beside.join().unwrap().is_empty());
+                Fault::None
+            }
+            _ => Fault::None,
+        }
+    });
+    let ends = world.function(&endpoint).await.dispositions([history[1].record()], PLENTY).await;
+    assert_eq!(ends, [Disposition::Superseded]);
+    world.assert_shows(&history).await;
+}
+
+#[tokio::test]
 async fn a_batch_of_ordinary_rows_makes_no_call_to_the_bucket() {
     let world = World::new().await;
     let calls = Arc::new(AtomicUsize::new(0));

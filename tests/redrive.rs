@@ -277,6 +277,42 @@ async fn records_that_expire_while_their_range_is_read_are_said_to_be_lost() {
 }
 
 #[tokio::test]
+async fn what_expires_while_a_range_is_read_that_had_lost_its_start_is_said_too() {
+    let world = World::new().await;
+    world.put(0, (0..12).map(|id| user(id).record()));
+    world.shards.expire(0, 2);
+    let shards = Arc::clone(&world.shards);
+    let expire_more = move |call: &Call| {
+        if call.writes("public.users#2") {
+            shards.expire(0, 5);
+        }
+        Fault::None
+    };
+    assert!(world.function(expire_more).deliver(&on_failure(0, 0, 11), 1).await);
+    world.assert_shows(&[2, 3, 4, 7, 8, 9, 10, 11].map(user)).await;
+    let lost = world.told_to_be_lost();
+    let told = |place: u64| lost.iter().any(|(first, last)| (first..=last).contains(&&sequence_number(place)));
+    assert!([0, 1, 5, 6].into_iter().all(told), "{lost:?}");
+    assert!(![2, 3, 4, 7, 11].into_iter().any(told), "{lost:?}");
+}
+
+#[tokio::test]
+async fn a_range_that_expires_as_a_whole_while_it_is_read_does_not_make_it_read_the_shard() {
+    let world = World::new().await;
+    world.put(0, (0..60).map(|id| user(id).record()));
+    let shards = Arc::clone(&world.shards);
+    let expire_more = move |call: &Call| {
+        if call.writes("public.users#2") {
+            shards.expire(0, 12);
+        }
+        Fault::None
+    };
+    assert!(world.function(expire_more).deliver(&on_failure(0, 0, 11), 1).await);
+    assert!(world.shards.pages_read() < 6, "{}", world.shards.pages_read());
+    assert!(!world.told_to_be_lost().is_empty());
+}
+
+#[tokio::test]
 async fn a_loss_that_cannot_be_told_is_not_passed_over() {
     let world = World::new().await;
     world.put(0, (0..4).map(|id| user(id).record()));
@@ -451,6 +487,40 @@ async fn a_replay_that_dynamodb_does_not_confirm_keeps_the_objects() {
     let counts = broken.invoke(&json!({ "replay": "quarantine/" })).await;
     assert_eq!((&counts["replayed"], &counts["failed"]), (&json!(1), &json!(1)));
     assert_eq!(world.keys(""), [key]);
+}
+
+#[tokio::test]
+async fn a_replay_that_runs_out_of_time_says_where_to_go_on() {
+    let world = World::new().await;
+    let changes: Vec<Change> = (0..6).map(user).collect();
+    for (place, change) in (0..).zip(&changes) {
+        quarantined(&world, place, "public.users", &change.record());
+    }
+    let slow_method = |method: &'static str| {
+        move |call: &Call| {
+            let slow = call.service == Service::S3 && call.method == method;
+            if slow { Fault::Delay(Duration::from_millis(900)) } else { Fault::None }
+        }
+    };
+    for method in ["GET", "DELETE"] {
+        let mut slow = world.function(slow_method(method));
+        let event = json!({ "replay": "quarantine/" }).to_string();
+        let answer = slow.function.invoke(event, Duration::from_secs(4)).await.response();
+        // Objects are removed many at a time, which may be soon enough.
+        assert!(answer["after"].is_string() || method == "DELETE", "{method}: {answer}");
+        assert_eq!(answer["failed"], 0);
+    }
+    let mut redrive = world.function(no_fault);
+    let first = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
+    assert_eq!((&first["after"], &first["failed"]), (&Json::Null, &json!(0)), "{first}");
+    world.assert_shows(&changes).await;
+    assert!(world.keys("").is_empty());
+
+    // From where it was told to go on.
+    let keys: Vec<String> =
+        (0..6).map(|place| quarantined(&world, place, "public.users", &user(place).record())).collect();
+    let rest = redrive.invoke(&json!({ "replay": "quarantine/", "after": keys[3] })).await;
+    assert_eq!((&rest["replayed"], world.keys("")), (&json!(2), keys[..4].to_vec()));
 }
 
 #[tokio::test]

@@ -344,7 +344,8 @@ fn the_alarms_watch_what_the_code_tells() {
             1,
         ),
         ("LostRecordsAlarm", namespace, "LostRanges", "Sum", 300, "GreaterThanOrEqualToThreshold", 1),
-        // As often as the function looks.
+        ("RedriveErrorsAlarm", "AWS/Lambda", "Errors", "Sum", 3600, "GreaterThanOrEqualToThreshold", 1),
+        // The function looks twice in it.
         ("IncompleteSetsAlarm", namespace, "OldestIncompleteSet", "Maximum", 3600, "GreaterThanThreshold", 21_600),
     ] {
         let alarm_of_ours = properties(&template, alarm);
@@ -358,7 +359,7 @@ fn the_alarms_watch_what_the_code_tells() {
         // Where nothing happens there are no numbers.
         assert_eq!(alarm_of_ours["TreatMissingData"], "notBreaching", "{alarm}");
         // The code's metrics have no dimensions: with one, an alarm would see nothing.
-        assert_eq!(alarm_of_ours.get("Dimensions").is_some(), namespace == "AWS/SQS", "{alarm}");
+        assert_eq!(alarm_of_ours.get("Dimensions").is_some(), namespace.starts_with("AWS/"), "{alarm}");
         let Value::Tagged(actions) = &alarm_of_ours["AlarmActions"] else { panic!("{alarm} always acts") };
         assert_eq!(actions.value[0], "AlarmsHaveTopic", "{alarm}");
         assert_eq!(named(&actions.value[1][0]), "AlarmTopicArn", "{alarm}");

@@ -15,7 +15,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::objects::{Objects, ObjectsError, StoredObject};
+use crate::objects::{Objects, ObjectsError, Page, StoredObject};
 use crate::sdk_error;
 
 /// The tag of an object that nothing refers to any more. The bucket's lifecycle rule for it stands in `template.yaml`.
@@ -89,7 +89,7 @@ impl Objects for S3Objects {
         Ok(Some(body.map_err(cut_off)?.to_vec()))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<StoredObject>, ObjectsError> {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
         let request = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
         let listed = request.set_start_after(after.map(str::to_owned)).send().await;
         let listed = listed.map_err(|error| failed("list its objects", &error))?;
@@ -98,7 +98,8 @@ impl Objects for S3Objects {
             written_at: object.last_modified().and_then(|at| (*at).try_into().ok()).unwrap_or(SystemTime::UNIX_EPOCH),
             key: object.key.unwrap_or_default(),
         };
-        Ok(listed.contents.unwrap_or_default().into_iter().map(object).collect())
+        let more = listed.is_truncated().unwrap_or_default();
+        Ok(Page { objects: listed.contents.unwrap_or_default().into_iter().map(object).collect(), more })
     }
 
     /// A lifecycle rule counts from when an object was written, so a tag alone would remove an old object within hours. Copying it

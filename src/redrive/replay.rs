@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
+use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -20,7 +21,10 @@ use crate::view::View;
 
 /// Records of so many bytes in objects, or so many records, are one batch.
 const LARGEST_BATCH: u64 = 8 * 1024 * 1024;
-const MOST_RECORDS: usize = 500;
+const MOST_RECORDS: usize = 100;
+
+/// So many objects are read or removed at a time.
+const MOST_OBJECTS_IN_FLIGHT: usize = 8;
 
 /// What is to be replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,16 +93,15 @@ impl Replay {
         let mut after = self.after;
         loop {
             let page = objects.list(&self.prefix, after.as_deref()).await?;
-            if page.is_empty() {
-                break;
-            }
-            for batch in batches(&page) {
-                if Instant::now() >= deadline.stop_starting {
+            for batch in batches(&page.objects) {
+                if Instant::now() >= deadline.stop_starting || !pass.replay(batch).await {
                     pass.counts.after = after.or(Some(String::new()));
                     return Ok(pass.counts);
                 }
-                pass.replay(batch).await;
                 after = batch.last().map(|object| object.key.clone());
+            }
+            if !page.more {
+                break;
             }
         }
         if pass.counts.replayed == 0 {
@@ -135,14 +138,20 @@ struct Pass<'h, V, O> {
 }
 
 impl<V: View, O: Objects> Pass<'_, V, O> {
-    async fn replay(&mut self, batch: &[StoredObject]) {
-        let mut keys = Vec::new();
+    /// Replays a batch: whether there was time to.
+    async fn replay(&mut self, batch: &[StoredObject]) -> bool {
+        let keys: Vec<&String> =
+            batch.iter().map(|object| &object.key).filter(|key| !self.moved.contains(*key)).collect();
+        let objects =
+            stream::iter(&keys).map(|key| self.record(key)).buffered(MOST_OBJECTS_IN_FLIGHT).collect::<Vec<_>>();
+        let Ok(objects) = tokio::time::timeout_at(self.deadline.answer_by, objects).await else { return false };
+        let mut replayed = Vec::new();
         let mut event = KinesisEvent::default();
-        for StoredObject { key, .. } in batch.iter().filter(|object| !self.moved.contains(&object.key)) {
+        for (key, object) in keys.into_iter().zip(objects) {
             self.counts.replayed += 1;
-            match self.record(key).await {
+            match object {
                 Ok(record) => {
-                    keys.push(key);
+                    replayed.push(key);
                     event.records.push(record);
                 }
                 Err(reason) => {
@@ -158,8 +167,9 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         }
         let records = self.handler.process(&event, self.deadline).await;
         telemetry::log_batch(self.request_id, &event.records, &records);
-        for ((key, delivered), record) in keys.into_iter().zip(&event.records).zip(&records) {
-            let done = match &record.disposition {
+        let mut done = Vec::new();
+        for ((key, delivered), record) in replayed.into_iter().zip(&event.records).zip(&records) {
+            let count = match &record.disposition {
                 Disposition::Applied => &mut self.counts.applied,
                 Disposition::Superseded => &mut self.counts.superseded,
                 Disposition::Filtered => &mut self.counts.filtered,
@@ -167,7 +177,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 Disposition::Quarantined(_) => &mut self.counts.quarantined,
                 Disposition::Reported(_) => &mut self.counts.failed,
             };
-            *done += 1;
+            *count += 1;
             let stays = match &record.disposition {
                 Disposition::Applied | Disposition::Superseded | Disposition::Filtered => false,
                 // What waits for others may wait longer than the fragments are kept.
@@ -180,10 +190,18 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                     stays
                 }
             };
-            if !stays && let Err(error) = self.objects.delete(key).await {
-                tracing::warn!(request_id = self.request_id, key, %error, "a replayed object stays in the quarantine");
+            if !stays {
+                done.push(key);
             }
         }
+        // What there is no time to remove is superseded in the next replay.
+        let removed = stream::iter(done).for_each_concurrent(MOST_OBJECTS_IN_FLIGHT, async |key| {
+            if let Err(error) = self.objects.delete(key).await {
+                tracing::warn!(request_id = self.request_id, key, %error, "a replayed object stays in the quarantine");
+            }
+        });
+        let _ = tokio::time::timeout_at(self.deadline.answer_by, removed).await;
+        true
     }
 
     async fn record(&self, key: &str) -> Result<KinesisEventRecord, String> {
@@ -213,6 +231,6 @@ mod tests {
         assert_eq!(sizes(&[1, 1]), [2]);
         assert_eq!(sizes(&[LARGEST_BATCH * 2, 1, LARGEST_BATCH, 1]), [1, 1, 1, 1]);
         assert_eq!(sizes(&[LARGEST_BATCH / 2; 5]), [2, 2, 1]);
-        assert_eq!(sizes(&[1; 1001]), [500, 500, 1]);
+        assert_eq!(sizes(&[1; 201]), [100, 100, 1]);
     }
 }

@@ -131,8 +131,8 @@ impl Reader<'_> {
     /// Kinesis did not say.
     pub async fn lost(self) -> Result<Vec<ShardRange>, ShardError> {
         let mut lost = self.progress.lost(self.range);
-        // Several pages take time, and what expires within it leaves no trace in what is read.
-        if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| lost.is_empty() && self.pages > 1) {
+        // Several pages take time, and what expires within it leaves no trace in what is read, whatever was gone before.
+        if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| self.pages > 1) {
             let held = first_held(self.client, self.range).await?;
             lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_deref()));
         }
@@ -224,10 +224,13 @@ async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<String
     while let Some(iterator) = next {
         let page = client.get_records().shard_iterator(iterator).stream_arn(&range.stream_arn).limit(1).send().await;
         let page = page.map_err(|error| failed("give records", &error))?;
-        match page.records.into_iter().find(|record| range.contains(&record.sequence_number)) {
-            Some(record) => return Ok(Some(record.sequence_number)),
+        let number = page.records.into_iter().next().map(|record| record.sequence_number);
+        match number {
+            Some(number) if range.contains(&number) => return Ok(Some(number)),
+            // An iterator by time can begin before the range; what comes behind it is of no use.
+            Some(number) if compare_sequence_numbers(&number, &range.last).is_gt() => return Ok(None),
             None if page.millis_behind_latest.unwrap_or_default() == 0 => return Ok(None),
-            None => next = page.next_shard_iterator,
+            Some(_) | None => next = page.next_shard_iterator,
         }
     }
     Ok(None)

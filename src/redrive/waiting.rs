@@ -31,14 +31,16 @@ pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
     let mut last: Option<String> = None;
     loop {
         let page = objects.list(FRAGMENTS, last.as_deref()).await?;
-        let Some(end) = page.last() else { break };
-        last = Some(end.key.clone());
+        last = page.objects.last().map(|object| object.key.clone());
         // A listing has the objects of a set one after the other.
-        for object in page {
+        for object in page.objects {
             if set.first().is_some_and(|first| folder(&first.key) != folder(&object.key)) {
                 found.add(std::mem::take(&mut set));
             }
             set.push(object);
+        }
+        if !page.more {
+            break;
         }
     }
     found.add(set);

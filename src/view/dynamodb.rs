@@ -191,8 +191,8 @@ impl DynamoDbView {
         // What was there costs nothing more on a condition that is not met; on a write that is done only large rows ask for it.
         let request = self.request_if(condition, item);
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let before = if condition == Condition::Newer { ReturnValue::AllOld } else { ReturnValue::None };
-        match request.return_values(before).send().await {
+        let before = (condition == Condition::Newer).then_some(ReturnValue::AllOld);
+        match request.set_return_values(before).send().await {
             Ok(done) => Ok(Written::Done(done.attributes().map(standing))),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {

@@ -42,7 +42,7 @@ impl<O: Objects> OverflowView<O> {
 impl<O: Objects> View for OverflowView<O> {
     async fn put(&self, item: ViewItem) -> Put {
         let Some(objects) = &self.objects else { return self.table.put(item).await };
-        let row = Row { table: &self.table, objects, folder: overflow::folder(&item.key) };
+        let row = Row { table: &self.table, objects };
         let put = if item.moved.is_empty() { row.put_whole(item).await } else { Box::pin(row.put_moved(item)).await };
         put.unwrap_or_else(|not_confirmed| not_confirmed)
     }
@@ -52,7 +52,6 @@ impl<O: Objects> View for OverflowView<O> {
 struct Row<'v, O> {
     table: &'v DynamoDbView,
     objects: &'v O,
-    folder: String,
 }
 
 /// How a commit stands to what the view shows.
@@ -97,7 +96,7 @@ impl<O: Objects> Row<'_, O> {
         overflow::mark(&mut marked.attributes);
         match self.table.write(marked, Condition::Newer).await? {
             Written::Done(replaced) => {
-                self.retire_replaced(item.committed, replaced).await?;
+                self.retire_replaced(&item.key, item.committed, replaced).await?;
                 self.unmark(item, Put::Applied).await
             }
             Written::NotMet(standing) => match order(item.committed, standing.as_ref()) {
@@ -109,30 +108,33 @@ impl<O: Objects> Row<'_, O> {
 
     /// Does what another delivery of a marked item's change has left.
     async fn finish(&self, item: ViewItem, put: Put) -> Result<Put, Put> {
-        self.retire_older(item.committed).await?;
+        self.retire_older(&item.key, item.committed).await?;
         self.unmark(item, put).await
     }
 
     /// Puts an item with moved columns.
     async fn put_moved(&self, mut item: ViewItem) -> Result<Put, Put> {
-        let committed = item.committed;
+        let (key, committed) = (item.key.clone(), item.committed);
         let moved = std::mem::take(&mut item.moved);
-        let ours: Vec<String> = moved.iter().map(|column| column.object.clone()).collect();
         let puts = stream::iter(moved)
             .map(|MovedColumn { object, json }| async move { self.objects.put(&object, json.into_bytes()).await });
         puts.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect::<()>().await.map_err(not_confirmed)?;
 
         match self.table.write(item, Condition::Newer).await? {
             Written::Done(replaced) => {
-                self.retire_replaced(committed, replaced).await?;
+                self.retire_replaced(&key, committed, replaced).await?;
                 Ok(Put::Applied)
             }
             Written::NotMet(standing) => {
                 match (order(committed, standing.as_ref()), standing) {
-                    (Order::Same, _) => self.retire_older(committed).await?,
-                    (Order::Behind, Some(_)) => self.retire(ours).await?,
+                    (Order::Same, _) => self.retire_older(&key, committed).await?,
+                    // Ours among them; and those of an item that ours has replaced, should a crash or a lost answer have come
+                    // between that and their retiring.
+                    (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
+                        self.retire_older(&key, newer).await?;
+                    }
                     // Nobody said that ours are not the live ones.
-                    (Order::Ahead, _) | (Order::Behind, None) => {}
+                    (Order::Ahead | Order::Behind, _) => {}
                 }
                 Ok(Put::Superseded)
             }
@@ -150,25 +152,26 @@ impl<O: Objects> Row<'_, O> {
     }
 
     /// Retires the objects of an item that a commit has replaced.
-    async fn retire_replaced(&self, by: CommitTimestamp, replaced: Option<Standing>) -> Result<(), Put> {
+    async fn retire_replaced(&self, key: &str, by: CommitTimestamp, replaced: Option<Standing>) -> Result<(), Put> {
         let Some(Standing { moved: Some(addresses), .. }) = replaced else { return Ok(()) };
         if addresses.is_empty() {
             // It was marked: what it had replaced itself may not be retired yet.
-            return self.retire_older(by).await;
+            return self.retire_older(key, by).await;
         }
+        let folder = overflow::folder(key);
         let here = format!("s3://{}/", self.objects.bucket());
-        let older =
-            |object: &&str| overflow::commit_of(&self.folder, object).is_some_and(|commit| by.supersedes(commit));
+        let older = |object: &&str| overflow::commit_of(&folder, object).is_some_and(|commit| by.supersedes(commit));
         let objects = addresses.iter().filter_map(|address| address.strip_prefix(&here)).filter(older);
         self.retire(objects.map(str::to_owned).collect()).await
     }
 
     /// Retires whatever the row has of older commits and is not retired yet.
-    async fn retire_older(&self, than: CommitTimestamp) -> Result<(), Put> {
-        let objects = list_all(self.objects, &self.folder).await.map_err(not_confirmed)?;
+    async fn retire_older(&self, key: &str, than: CommitTimestamp) -> Result<(), Put> {
+        let folder = overflow::folder(key);
+        let objects = list_all(self.objects, &folder).await.map_err(not_confirmed)?;
         let mut left = Vec::new();
         for object in objects {
-            let older = overflow::commit_of(&self.folder, &object.key).is_some_and(|commit| than.supersedes(commit));
+            let older = overflow::commit_of(&folder, &object.key).is_some_and(|commit| than.supersedes(commit));
             if older && !self.objects.is_retired(&object.key).await.map_err(not_confirmed)? {
                 left.push(object.key);
             }
