@@ -105,6 +105,7 @@ async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Ve
     let mut settled = Vec::with_capacity(row.len());
     let mut changes = row.into_iter();
     while let Some(change) = changes.next() {
+        let committed = change.item.committed;
         let (end, end_of_older) = match view.put(change.item).await {
             Put::Applied => (Disposition::Applied, Disposition::Superseded),
             Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
@@ -123,7 +124,17 @@ async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Ve
             }
         };
         settled.push((change.record, end));
-        settled.extend(changes.by_ref().map(|older| (older.record, end_of_older.clone())));
+        for older in changes.by_ref() {
+            // The same change has the same objects, and they are the view's now.
+            let may_have_left_something = end_of_older == Disposition::Superseded
+                && !older.item.moved.is_empty()
+                && committed.supersedes(older.item.committed);
+            let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {
+                Ok(()) => end_of_older.clone(),
+                Err(reason) => Disposition::Reported(Failure::Retryable(reason)),
+            };
+            settled.push((older.record, end));
+        }
     }
     settled
 }
@@ -162,6 +173,11 @@ mod tests {
             self.in_flight.set(self.in_flight.get() - 1);
             self.asked.borrow_mut().push(format!("{}@{}", item.key, item.committed));
             (self.answer)(&item.key, item.committed.to_string().parse().unwrap())
+        }
+
+        async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
+            self.asked.borrow_mut().push(format!("clear {}@{}", superseded.key, superseded.committed));
+            Ok(())
         }
     }
 

@@ -14,6 +14,9 @@ pub mod overflow;
 pub trait View {
     /// Puts the item in place of what stands at its key, if it is newer than that.
     fn put(&self, item: ViewItem) -> impl Future<Output = Put>;
+
+    /// Clears what an earlier delivery may have left of an item that will not be put, since the view shows a newer one of its row.
+    fn clear(&self, superseded: &ViewItem) -> impl Future<Output = Result<(), String>>;
 }
 
 /// What came of a put.

@@ -225,6 +225,20 @@ async fn a_lost_answer_that_a_newer_change_follows_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn what_a_crash_has_left_of_a_change_goes_when_it_comes_again_behind_a_newer_one() {
+    for newer in [user(1, 9, SMALL), user(1, 9, LARGER), gone(1, 9)] {
+        let world = World::new().await;
+        let crashed = user(1, 5, LARGER);
+        // Its objects are there, its item is not: the third call is the item's, behind those of two objects.
+        assert!(world.crash(&[crashed.record()], 3, false).await);
+        assert_eq!((world.keys("overflow/").len(), items(&world.db).await.len()), (2, 0));
+        // With a duplicate of each in the batch, whose objects must stay.
+        deliver(&world, &[&crashed, &newer, &crashed, &newer]).await;
+        world.assert_shows(&[crashed, newer]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_batch_of_ordinary_rows_makes_no_call_to_the_bucket() {
     let world = World::new().await;
     let calls = Arc::new(AtomicUsize::new(0));

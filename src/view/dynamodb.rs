@@ -211,6 +211,11 @@ impl View for DynamoDbView {
             Err(error) => not_put(&error),
         }
     }
+
+    /// A put that was not done leaves nothing in a table.
+    async fn clear(&self, _superseded: &ViewItem) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 fn standing(item: &HashMap<String, AttributeValue>) -> Standing {

@@ -9,6 +9,8 @@
 //!   commit, and retires what the row's folder has of older ones. An item without moved columns of its own is marked with an empty
 //!   `_overflow` until that is done, so that its record knows; the mark goes with a last write.
 //! - A newer change comes before the mark goes: that one finds the mark, and takes over.
+//! - A crash leaves objects, and its record comes again in one batch with a newer change of the row: it is not put any more, and what
+//!   it has left is retired once the newer one stands in the view.
 //!
 //! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had moved columns
 //! costs one write and no call to the bucket.
@@ -45,6 +47,16 @@ impl<O: Objects> View for OverflowView<O> {
         let row = Row { table: &self.table, objects };
         let put = if item.moved.is_empty() { row.put_whole(item).await } else { Box::pin(row.put_moved(item)).await };
         put.unwrap_or_else(|not_confirmed| not_confirmed)
+    }
+
+    async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
+        let Some(objects) = &self.objects else { return Ok(()) };
+        for MovedColumn { object, .. } in &superseded.moved {
+            if !objects.is_retired(object).await.map_err(|error| error.to_string())? {
+                objects.retire(object).await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,8 @@
 //! | [`runtime_api`] | Lambda's Runtime API around the real binary |
 //! | [`events`] | the sample events, and what they are made of |
 //! | [`kinesis`] | Lambda events as Kinesis mappings deliver them |
+//! | [`mapping`] | Lambda's event source mapping: what is delivered, when, how often |
+//! | [`random`] | random numbers that a seed repeats |
 //! | [`cdc`] | change records as Aurora DSQL writes them, with the attribute values that they shall become |
 //! | [`model`] | the reference model: what a view must hold after a history |
 //! | [`table`](mod@table) | a view as a table for people |
@@ -21,10 +23,12 @@ pub mod cdc;
 pub mod dynamodb;
 pub mod events;
 pub mod kinesis;
+pub mod mapping;
 pub mod model;
 pub mod objects;
 pub mod proxy;
 pub mod queues;
+pub mod random;
 pub mod runtime_api;
 mod server;
 pub mod shards;

@@ -1,0 +1,257 @@
+//! Whatever Lambda, Kinesis, DynamoDB and S3 do on the way, the view ends right and every record is accounted for.
+//!
+//! Random histories go through the event source mapping of the test kit to two functions at once, over services with faults; functions
+//! die at random moments; what the mapping gives up goes through the redrive function. A seed repeats a run, but for the moments at which
+//! what runs at once takes place.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use dsql_view::apply::Deadline;
+use dsql_view::config::Config;
+use dsql_view::handler::Handler;
+use dsql_view::objects::s3::S3Objects;
+use dsql_view::redrive::{Answer, Invocation, Redrive};
+use dsql_view::view::overflow::OverflowView;
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
+use dsql_view_support::kinesis::KinesisRecord;
+use dsql_view_support::mapping::{AfterSplit, Delivery, Mapping, Outcome, Settings, UnknownNumber};
+use dsql_view_support::model::Model;
+use dsql_view_support::objects::{LocalS3, left_behind, resolved};
+use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
+use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::random::Random;
+use dsql_view_support::shards::{LocalShards, Trimmed};
+use serde_json::{Value as Json, json};
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const VIEW: &str = "view";
+const BUCKET: &str = "objects";
+const LONG: Duration = Duration::from_secs(120);
+
+/// What a run is made of.
+struct History {
+    changes: Vec<Change>,
+    records: Vec<String>,
+    poison: usize,
+}
+
+impl History {
+    fn random(random: &mut Random) -> Self {
+        let mut history = Self { changes: Vec::new(), records: Vec::new(), poison: 0 };
+        for number in 0..60 {
+            let id = Value::number(i64::try_from(random.below(8)).unwrap());
+            let commit = COMMIT + number;
+            let text = if random.percent(8) { "x".repeat(410_000) } else { format!("value {number}") };
+            let change = if random.percent(25) {
+                Change::delete("users", id, commit)
+            } else {
+                Change::upsert("users", id, commit, vec![("text", Value::text(text))])
+            };
+            if random.percent(5) {
+                history.records.push(format!("poison {number}"));
+                history.poison += 1;
+            }
+            if random.percent(5) {
+                let elsewhere = Change { table: "elsewhere".to_owned(), ..change.clone() };
+                history.records.push(elsewhere.record());
+            }
+            if random.percent(10) {
+                history.records.extend(change.split(&format!("chunk {number}"), 2));
+            } else {
+                history.records.push(change.record());
+            }
+            history.changes.push(change);
+        }
+        history
+    }
+}
+
+struct World {
+    db: LocalDynamoDb,
+    s3: LocalS3,
+    shards: LocalShards,
+    queues: LocalQueues,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+        db.create_view(VIEW).await;
+        s3.create_bucket(BUCKET);
+        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
+        Self { db, s3, shards: LocalShards::start(5, Trimmed::Oldest), queues }
+    }
+
+    /// One endpoint for all services, on which so many of a hundred calls go wrong.
+    fn endpoint(&self, seed: u64, faults: u64) -> FaultProxy {
+        let upstreams = [
+            (Service::DynamoDb, self.db.endpoint()),
+            (Service::S3, self.s3.endpoint()),
+            (Service::Kinesis, self.shards.endpoint()),
+            (Service::Sqs, self.queues.endpoint()),
+        ];
+        let random = Mutex::new(Random::new(seed));
+        FaultProxy::before_services(&upstreams, move |call: &Call| {
+            let mut random = random.lock().unwrap();
+            if call.operation == "DescribeTable" || !random.percent(faults) {
+                return Fault::None;
+            }
+            let slow = Duration::from_millis(random.number() % 40);
+            let faults = [
+                if call.service == Service::DynamoDb {
+                    Fault::THROTTLED
+                } else {
+                    Fault::Error { status: 503, code: "SlowDown" }
+                },
+                Fault::ERROR_BEFORE_THE_WRITE,
+                Fault::ErrorAfterTheWrite,
+                Fault::Cut,
+                Fault::CutAfterTheWrite,
+                Fault::Delay(slow),
+                Fault::DelayAfterTheWrite(slow),
+            ];
+            faults[random.below(faults.len())].clone()
+        })
+    }
+}
+
+fn config() -> Config {
+    let variable = |name: &str| match name {
+        "VIEW_TABLE" => Some(VIEW.to_owned()),
+        "SOURCE_TABLES" => Some("users(id)".to_owned()),
+        "OBJECTS_BUCKET" => Some(BUCKET.to_owned()),
+        _ => None,
+    };
+    Config::from_variables(variable).unwrap()
+}
+
+type Function = Handler<OverflowView<S3Objects>, S3Objects>;
+
+/// Invokes a function, which may die meanwhile.
+async fn invoke(function: &Function, delivery: &Delivery, dies_after: Option<Duration>) -> Outcome {
+    let event = serde_json::from_value(delivery.event()).unwrap();
+    let answer = function.handle(&event, "request", Deadline::after(LONG));
+    match tokio::time::timeout(dies_after.unwrap_or(LONG), answer).await {
+        Ok(answer) => Outcome::Response(serde_json::to_value(answer).unwrap()),
+        Err(_) => Outcome::Failed,
+    }
+}
+
+/// Whether the redrive function is done with a message.
+async fn redrive(function: &Redrive, body: &Json, dies_after: Option<Duration>) -> bool {
+    let event = queues::event("failed", "m", &body.to_string(), 1);
+    let invocation: Invocation = serde_json::from_value(event).unwrap();
+    let answer = function.handle(invocation, "request", Deadline::after(LONG));
+    match tokio::time::timeout(dies_after.unwrap_or(LONG), answer).await {
+        Ok(Ok(Answer::Sqs(answer))) => serde_json::to_value(answer).unwrap() == json!({ "batchItemFailures": [] }),
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => false,
+    }
+}
+
+async fn run(seed: u64) {
+    let mut random = Random::new(seed);
+    let history = History::random(&mut random);
+    let settings = Settings {
+        batch_size: 1 + random.below(12),
+        parallelization: 1 + u32::try_from(random.below(4)).unwrap(),
+        // Few, so that the redrive function has its part.
+        maximum_retries: Some(u32::try_from(random.below(4)).unwrap()),
+        bisect: random.percent(50),
+        after_split: if random.percent(50) { AfterSplit::GoOn } else { AfterSplit::StartAnew },
+        unknown_number: if random.percent(50) { UnknownNumber::FailsAll } else { UnknownNumber::Ignored },
+        ..Settings::default()
+    };
+    let world = World::new().await;
+    let mut mapping = Mapping::new(settings, random.number());
+
+    // In any order, on any shard, some of them twice.
+    let mut order: Vec<usize> = (0..history.records.len()).collect();
+    random.shuffle(&mut order);
+    let again: Vec<usize> = order.iter().copied().filter(|_| random.percent(15)).collect();
+    let mut poison = BTreeSet::new();
+    for (place, number) in (0..).zip(order.into_iter().chain(again)) {
+        let shard = u32::try_from(random.below(3)).unwrap();
+        let record = KinesisRecord { shard, ..KinesisRecord::at(place, history.records[number].as_str()) };
+        if history.records[number].starts_with("poison") {
+            poison.insert(place);
+        }
+        mapping.put(record.clone());
+        world.shards.put([record]);
+    }
+    assert!(poison.len() >= history.poison);
+
+    let endpoint = world.endpoint(random.number(), 6);
+    let sdk_config = sdk_config(&endpoint.endpoint());
+    let functions =
+        [Handler::start(config(), &sdk_config).await.unwrap(), Handler::start(config(), &sdk_config).await.unwrap()];
+    let redriver = Redrive::start(config(), &sdk_config).await.unwrap();
+    let mut messages = Vec::new();
+    let dies = |random: &mut Random| random.percent(10).then(|| Duration::from_millis(random.number() % 60));
+    loop {
+        let mut at_once = Vec::new();
+        while at_once.len() < 2 {
+            let Some(delivery) = mapping.next_delivery() else { break };
+            at_once.push(delivery);
+        }
+        messages.extend(mapping.on_failure());
+        let outcomes: Vec<Outcome> = match at_once.as_slice() {
+            [] if mapping.is_through() => break,
+            [] => continue,
+            [one] => vec![invoke(&functions[0], one, dies(&mut random)).await],
+            [one, two, ..] => {
+                let (first, second) = (dies(&mut random), dies(&mut random));
+                let (first, second) =
+                    tokio::join!(invoke(&functions[0], one, first), invoke(&functions[1], two, second));
+                vec![first, second]
+            }
+        };
+        for (delivery, outcome) in at_once.iter().zip(outcomes) {
+            let throttled = random.percent(3);
+            mapping.settle(delivery, if throttled { &Outcome::Throttled } else { &outcome });
+        }
+    }
+    messages.extend(mapping.on_failure());
+    // SQS delivers each until it is done.
+    for message in &messages {
+        let mut tries = 0;
+        while !redrive(&redriver, message, dies(&mut random)).await {
+            tries += 1;
+            assert!(tries < 50, "seed {seed}: a message is never done: {message}");
+        }
+    }
+
+    assert!(world.queues.queue("dead").sent.is_empty(), "seed {seed}: nothing has expired");
+    let items = world.db.items(VIEW).await;
+    let left = left_behind(&items, &world.s3, BUCKET);
+    assert!(left.is_empty(), "seed {seed}: left behind: {left:?}");
+    let view = resolved(items, &world.s3, BUCKET).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+    let differences = Model::of(&history.changes).differences(&view);
+    assert!(differences.is_empty(), "seed {seed}:\n{}", differences.join("\n"));
+    let quarantined = world.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with("quarantine/")).count();
+    assert_eq!(quarantined, poison.len(), "seed {seed}: each poison record is in the quarantine, once");
+}
+
+#[tokio::test]
+async fn every_history_ends_in_the_newest_commits_and_nothing_is_unaccounted_for() {
+    for seed in 0..12 {
+        Box::pin(run(seed)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_nobody_has_chosen_ends_right_too() {
+    let seed = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
+    println!("seed {seed}");
+    Box::pin(run(seed.into())).await;
+}
+
+#[test]
+fn a_seed_repeats_its_history() {
+    let history = |seed| History::random(&mut Random::new(seed)).records;
+    assert_eq!(history(3), history(3));
+    assert_ne!(history(3), history(4));
+}

@@ -1,0 +1,494 @@
+//! A Kinesis event source mapping as Lambda's is, as far as that is known; deterministic from a seed.
+//!
+//! Each rule stands with the sentence of Lambda's documentation, or of a test recorded against it, that it follows. Where no source
+//! settles a question, a setting has both answers ([`AfterSplit`], [`UnknownNumber`]).
+//!
+//! It is driven from outside, so that it needs no clock and no threads: [`Mapping::next_delivery`] is the next invocation that Lambda would make,
+//! [`Mapping::settle`] what came of it. Between the two other invocations may be made and settled, as of other shards.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kinesis::{self, KinesisRecord, STREAM, shard_id};
+use crate::random::Random;
+
+/// A mapping's settings, as `template.yaml` and Lambda's API name them.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// `BatchSize`, 1 to 10,000.
+    pub batch_size: usize,
+    /// `ParallelizationFactor`, 1 to 10: so many batches of a shard at a time, each of its own partition keys.
+    pub parallelization: u32,
+    /// `MaximumRetryAttempts`; none is endless, Lambda's default.
+    pub maximum_retries: Option<u32>,
+    /// `MaximumRecordAgeInSeconds`; none is endless, Lambda's default.
+    pub maximum_age: Option<Duration>,
+    /// `BisectBatchOnFunctionError`.
+    pub bisect: bool,
+    /// `FunctionResponseTypes: [ReportBatchItemFailures]`.
+    pub report_failures: bool,
+    /// Whether the halves of a batch that was split count their retries anew. No source settles it.
+    pub after_split: AfterSplit,
+    /// What becomes of an answer that reports a number which is not in its batch. No source settles it.
+    pub unknown_number: UnknownNumber,
+}
+
+/// How retries are counted after a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSplit {
+    GoOn,
+    StartAnew,
+}
+
+/// What a number means that is not in the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownNumber {
+    /// All of the batch failed.
+    FailsAll,
+    /// It is ignored.
+    Ignored,
+}
+
+impl Default for Settings {
+    /// As `template.yaml` has them, with few records a batch.
+    fn default() -> Self {
+        Self {
+            batch_size: 10,
+            parallelization: 2,
+            maximum_retries: Some(100),
+            maximum_age: None,
+            bisect: true,
+            report_failures: true,
+            after_split: AfterSplit::GoOn,
+            unknown_number: UnknownNumber::FailsAll,
+        }
+    }
+}
+
+/// An invocation that Lambda makes.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its records.
+    pub records: Vec<KinesisRecord>,
+    /// How often they were delivered before, as it counts for the retries.
+    pub attempts: u32,
+    lane: Lane,
+}
+
+impl Delivery {
+    /// The event.
+    pub fn event(&self) -> Value {
+        kinesis::event(&self.records)
+    }
+}
+
+/// What came of an invocation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The function answered.
+    Response(Value),
+    /// It answered with an error, died, or ran out of time.
+    Failed,
+    /// Lambda or the function's concurrency had no room for it.
+    Throttled,
+}
+
+/// Records of one shard whose partition keys go the same way: they are delivered one batch after the other.
+type Lane = (u32, u32);
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// What is still in the stream.
+    records: VecDeque<(Duration, KinesisRecord)>,
+    /// What was delivered and has to come again, before anything else.
+    again: VecDeque<Batch>,
+    in_flight: bool,
+}
+
+impl Queue {
+    fn has_records(&self) -> bool {
+        !self.records.is_empty() || !self.again.is_empty()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Batch {
+    records: Vec<(Duration, KinesisRecord)>,
+    attempts: u32,
+}
+
+/// The mapping.
+#[derive(Debug)]
+pub struct Mapping {
+    settings: Settings,
+    random: Random,
+    now: Duration,
+    lanes: Vec<(Lane, Queue)>,
+    place_of_lane: HashMap<Lane, usize>,
+    in_flight: HashMap<Lane, Batch>,
+    on_failure: Vec<Value>,
+}
+
+/// "The payload limit is 6 MiB INCLUDING Base64 and metadata."
+const LARGEST_PAYLOAD: usize = 6 * 1024 * 1024;
+
+impl Mapping {
+    /// A mapping that has read nothing yet.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            random: Random::new(seed),
+            now: Duration::ZERO,
+            lanes: Vec::new(),
+            place_of_lane: HashMap::new(),
+            in_flight: HashMap::new(),
+            on_failure: Vec::new(),
+        }
+    }
+
+    /// Puts a record into its shard, behind those that are there.
+    ///
+    /// "`ParallelizationFactor` 1 to 10 (order is kept per partition key only …)": the key decides which batches of its shard it is in.
+    pub fn put(&mut self, record: KinesisRecord) {
+        let way =
+            record.partition_key.bytes().fold(0_u32, |hash, next| hash.wrapping_mul(31).wrapping_add(next.into()));
+        let lane = (record.shard, way % self.settings.parallelization);
+        let lanes = &mut self.lanes;
+        let place = *self.place_of_lane.entry(lane).or_insert_with(|| {
+            lanes.push((lane, Queue::default()));
+            lanes.len() - 1
+        });
+        self.lanes[place].1.records.push_back((self.now, record));
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// The messages that the on-failure queue has got since the last call.
+    pub fn on_failure(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.on_failure)
+    }
+
+    /// Whether all records have been delivered for good, or told to the on-failure queue.
+    pub fn is_through(&self) -> bool {
+        self.lanes.iter().all(|(_, queue)| !queue.in_flight && !queue.has_records())
+    }
+
+    /// The next invocation, of any lane that waits for none.
+    pub fn next_delivery(&mut self) -> Option<Delivery> {
+        loop {
+            let is_waiting = |(_, queue): &&(Lane, Queue)| !queue.in_flight && queue.has_records();
+            let waiting: Vec<Lane> = self.lanes.iter().filter(is_waiting).map(|(lane, _)| *lane).collect();
+            let lane = *waiting.get(self.random.below(waiting.len().max(1)))?;
+            let Some(batch) = self.take(lane) else { continue };
+            self.lanes[self.place_of_lane[&lane]].1.in_flight = true;
+            let records = batch.records.iter().map(|(_, record)| record.clone()).collect();
+            let delivery = Delivery { records, attempts: batch.attempts, lane };
+            self.in_flight.insert(lane, batch);
+            return Some(delivery);
+        }
+    }
+
+    /// The next batch of a lane; none, where what came first went to the on-failure queue.
+    fn take(&mut self, lane: Lane) -> Option<Batch> {
+        let settings = &self.settings;
+        let queue = &mut self.lanes[self.place_of_lane[&lane]].1;
+        let batch = queue.again.pop_front().unwrap_or_else(|| {
+            // "invoked at 6 MB, count or window"
+            let mut records: Vec<(Duration, KinesisRecord)> = Vec::new();
+            let mut payload = kinesis::event(&[]).to_string().len();
+            while let Some((_, next)) = queue.records.front() {
+                let size = kinesis::event(std::slice::from_ref(next)).to_string().len();
+                let is_full = records.len() >= settings.batch_size || payload + size > LARGEST_PAYLOAD;
+                if is_full && !records.is_empty() {
+                    break;
+                }
+                payload += size;
+                records.extend(queue.records.pop_front());
+            }
+            Batch { records, attempts: 0 }
+        });
+        // "a Kinesis record over about 4.5 MB never reaches the function. It goes only to the on-failure destination"
+        if let [(_, record)] = batch.records.as_slice()
+            && kinesis::event(std::slice::from_ref(record)).to_string().len() > LARGEST_PAYLOAD
+        {
+            self.give_up(&batch, "PayloadLimitExceeded");
+            return None;
+        }
+        let now = self.now;
+        if let Some(maximum) = self.settings.maximum_age
+            && batch.records.iter().any(|(arrived, _)| now.saturating_sub(*arrived) > maximum)
+        {
+            self.give_up(&batch, "RecordAgeExceeded");
+            return None;
+        }
+        Some(batch)
+    }
+
+    /// Takes in what came of an invocation.
+    pub fn settle(&mut self, delivery: &Delivery, outcome: &Outcome) {
+        let lane = delivery.lane;
+        self.lanes[self.place_of_lane[&lane]].1.in_flight = false;
+        let Some(batch) = self.in_flight.remove(&lane) else { panic!("a delivery is settled twice") };
+        match self.verdict(&batch, outcome) {
+            Verdict::Done => {}
+            // "Throttles and service errors are not counted as retries."
+            Verdict::Again => self.again(lane, [batch]),
+            Verdict::FailedFrom(place) => {
+                // "the LOWEST reported sequence number becomes the checkpoint; that record and everything after it in the batch is
+                // delivered again, also what had succeeded."; "Partial failures use up MaximumRetryAttempts"
+                let rest = Batch { records: batch.records[place..].to_vec(), attempts: batch.attempts + 1 };
+                self.retry(lane, rest);
+            }
+            Verdict::FailedAsAWhole if self.settings.bisect && batch.records.len() > 1 => {
+                // "Bisecting does not [use up retries]."
+                let attempts = match self.settings.after_split {
+                    AfterSplit::GoOn => batch.attempts,
+                    AfterSplit::StartAnew => 0,
+                };
+                let (first, second) = batch.records.split_at(batch.records.len() / 2);
+                self.again(lane, [first, second].map(|half| Batch { records: half.to_vec(), attempts }));
+            }
+            Verdict::FailedAsAWhole => {
+                let attempts = batch.attempts + 1;
+                self.retry(lane, Batch { attempts, ..batch });
+            }
+        }
+    }
+
+    fn verdict(&self, batch: &Batch, outcome: &Outcome) -> Verdict {
+        let answer = match outcome {
+            Outcome::Throttled => return Verdict::Again,
+            Outcome::Failed => return Verdict::FailedAsAWhole,
+            // "Not enabled on the mapping: ignored."
+            Outcome::Response(_) if !self.settings.report_failures => return Verdict::Done,
+            Outcome::Response(answer) => answer,
+        };
+        // "Empty or null list, empty response: success."
+        let failures = match answer {
+            Value::Null => return Verdict::Done,
+            Value::String(text) if text.is_empty() => return Verdict::Done,
+            Value::Object(members) => match members.get("batchItemFailures") {
+                None | Some(Value::Null) => return Verdict::Done,
+                Some(Value::Array(failures)) => failures,
+                Some(_) => return Verdict::FailedAsAWhole,
+            },
+            _ => return Verdict::FailedAsAWhole,
+        };
+        // "An empty or null itemIdentifier, or a malformed response: the whole batch failed."
+        let mut places = Vec::new();
+        for failure in failures {
+            let Some(number) = failure["itemIdentifier"].as_str().filter(|number| !number.is_empty()) else {
+                return Verdict::FailedAsAWhole;
+            };
+            match batch.records.iter().position(|(_, record)| record.sequence_number == number) {
+                Some(place) => places.push(place),
+                None if self.settings.unknown_number == UnknownNumber::Ignored => {}
+                None => return Verdict::FailedAsAWhole,
+            }
+        }
+        // A batch is in the order of its shard, so the lowest number is the first place.
+        places.into_iter().min().map_or(Verdict::Done, Verdict::FailedFrom)
+    }
+
+    /// "By default retries are endless"
+    fn retry(&mut self, lane: Lane, batch: Batch) {
+        if self.settings.maximum_retries.is_some_and(|most| batch.attempts > most) {
+            self.give_up(&batch, "RetryAttemptsExhausted");
+        } else {
+            self.again(lane, [batch]);
+        }
+    }
+
+    fn again<const N: usize>(&mut self, lane: Lane, batches: [Batch; N]) {
+        let queue = &mut self.lanes[self.place_of_lane[&lane]].1;
+        for batch in batches.into_iter().rev() {
+            queue.again.push_front(batch);
+        }
+    }
+
+    /// "On-failure to SQS: metadata only, read the records again before retention ends"
+    fn give_up(&mut self, batch: &Batch, condition: &str) {
+        let (Some((_, first)), Some((_, last))) = (batch.records.first(), batch.records.last()) else { return };
+        self.on_failure.push(json!({
+            "requestContext": {
+                "requestId": "c9b8fa9f-5a7f-xmpl-af9c-0c604cde93a5",
+                "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:dsql-view",
+                "condition": condition,
+                "approximateInvokeCount": batch.attempts,
+            },
+            "version": "1.0",
+            "KinesisBatchInfo": {
+                "shardId": shard_id(first.shard),
+                "startSequenceNumber": first.sequence_number,
+                "endSequenceNumber": last.sequence_number,
+                "approximateArrivalOfFirstRecord": "2026-03-18T14:24:01.500Z",
+                "approximateArrivalOfLastRecord": "2026-03-18T14:24:01.500Z",
+                "batchSize": batch.records.len(),
+                "streamArn": STREAM,
+            },
+        }));
+    }
+}
+
+enum Verdict {
+    Done,
+    Again,
+    FailedFrom(usize),
+    FailedAsAWhole,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(settings: Settings, records: u64) -> Mapping {
+        let mut mapping = Mapping::new(Settings { parallelization: 1, ..settings }, 1);
+        for place in 0..records {
+            mapping.put(KinesisRecord::at(place, format!("record {place}")));
+        }
+        mapping
+    }
+
+    fn places(delivery: &Delivery) -> Vec<u64> {
+        delivery.records.iter().filter_map(|record| kinesis::place(&record.sequence_number)).collect()
+    }
+
+    fn reported(places: &[u64]) -> Outcome {
+        let failure = |place: &u64| json!({ "itemIdentifier": kinesis::sequence_number(*place) });
+        Outcome::Response(json!({ "batchItemFailures": places.iter().map(failure).collect::<Vec<_>>() }))
+    }
+
+    /// The batches that are delivered while these are their ends; then all goes well.
+    fn batches(mapping: &mut Mapping, ends: impl IntoIterator<Item = Outcome>) -> Vec<Vec<u64>> {
+        let mut ends = ends.into_iter();
+        let mut batches = Vec::new();
+        while let Some(delivery) = mapping.next_delivery() {
+            batches.push(places(&delivery));
+            mapping.settle(&delivery, &ends.next().unwrap_or(reported(&[])));
+        }
+        assert!(mapping.is_through());
+        batches
+    }
+
+    #[test]
+    fn the_lowest_reported_number_is_the_checkpoint_and_all_behind_it_comes_again() {
+        let mut mapping = mapping(Settings::default(), 5);
+        assert_eq!(batches(&mut mapping, [reported(&[3, 1])]), [vec![0, 1, 2, 3, 4], vec![1, 2, 3, 4]]);
+    }
+
+    #[test]
+    fn an_empty_answer_is_success_and_a_malformed_one_fails_all() {
+        let settings = Settings { bisect: false, ..Settings::default() };
+        for (answer, again) in [
+            (json!(null), false),
+            (json!(""), false),
+            (json!({}), false),
+            (json!({ "batchItemFailures": null }), false),
+            (json!({ "batchItemFailures": [] }), false),
+            (json!({ "batchItemFailures": [{ "itemIdentifier": "" }] }), true),
+            (json!({ "batchItemFailures": [{ "itemIdentifier": null }] }), true),
+            (json!({ "batchItemFailures": [{}] }), true),
+            (json!({ "batchItemFailures": "x" }), true),
+            (json!([]), true),
+            (json!("x"), true),
+        ] {
+            let mut mapping = mapping(settings, 2);
+            let delivered = batches(&mut mapping, [Outcome::Response(answer.clone())]).len();
+            assert_eq!(delivered == 2, again, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_in_the_batch_fails_all_or_is_ignored() {
+        for (unknown_number, expected) in [(UnknownNumber::FailsAll, 2), (UnknownNumber::Ignored, 1)] {
+            let settings = Settings { bisect: false, unknown_number, ..Settings::default() };
+            assert_eq!(batches(&mut mapping(settings, 2), [reported(&[77])]).len(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_reported_is_ignored_where_the_mapping_does_not_ask_for_it() {
+        let settings = Settings { report_failures: false, ..Settings::default() };
+        assert_eq!(batches(&mut mapping(settings, 3), [reported(&[0])]), [vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_batch_that_fails_is_split_and_its_halves_come_in_their_order() {
+        let ends = [Outcome::Failed, reported(&[]), Outcome::Failed];
+        let expected = [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3], vec![2], vec![3]];
+        assert_eq!(batches(&mut mapping(Settings::default(), 4), ends), expected);
+        let settings = Settings { bisect: false, ..Settings::default() };
+        assert_eq!(batches(&mut mapping(settings, 4), [Outcome::Failed]), [vec![0, 1, 2, 3], vec![0, 1, 2, 3]]);
+    }
+
+    #[test]
+    fn retries_are_used_up_by_failures_but_not_by_throttles_and_then_the_shard_goes_on() {
+        let settings = Settings { batch_size: 1, maximum_retries: Some(2), ..Settings::default() };
+        let failed = || reported(&[0]);
+        let mut mapping = mapping(settings, 2);
+        let ends = [failed(), Outcome::Throttled, Outcome::Throttled, failed(), Outcome::Failed];
+        assert_eq!(batches(&mut mapping, ends), [vec![0], vec![0], vec![0], vec![0], vec![0], vec![1]]);
+        let told = mapping.on_failure();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["requestContext"]["condition"], "RetryAttemptsExhausted");
+        assert_eq!(told[0]["KinesisBatchInfo"]["endSequenceNumber"], kinesis::sequence_number(0));
+        assert!(mapping.on_failure().is_empty());
+    }
+
+    #[test]
+    fn a_split_goes_on_counting_or_starts_anew() {
+        // A batch that was reported once and then fails as a whole: its halves have one retry behind them, or none.
+        for (after_split, deliveries) in [(AfterSplit::GoOn, 5), (AfterSplit::StartAnew, 6)] {
+            let settings = Settings { maximum_retries: Some(1), after_split, ..Settings::default() };
+            let mut mapping = mapping(settings, 2);
+            let ends = [reported(&[0]), Outcome::Failed, reported(&[0]), reported(&[0]), Outcome::Failed];
+            let delivered = batches(&mut mapping, ends).len();
+            assert!(delivered <= deliveries && !mapping.on_failure().is_empty(), "{after_split:?}: {delivered}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_too_old_or_too_large_is_only_told_of() {
+        let mut old = mapping(Settings { maximum_age: Some(Duration::from_secs(60)), ..Settings::default() }, 1);
+        old.pass(Duration::from_secs(61));
+        assert!(old.next_delivery().is_none());
+        assert_eq!(old.on_failure()[0]["requestContext"]["condition"], "RecordAgeExceeded");
+
+        let mut large = mapping(Settings::default(), 1);
+        large.put(KinesisRecord::at(1, vec![b'x'; 4_800_000]));
+        large.put(KinesisRecord::at(2, vec![b'x'; 3_000_000]));
+        large.put(KinesisRecord::at(3, vec![b'x'; 3_000_000]));
+        assert_eq!(batches(&mut large, []), [vec![0], vec![2], vec![3]]);
+        assert_eq!(large.on_failure()[0]["KinesisBatchInfo"]["startSequenceNumber"], kinesis::sequence_number(1));
+    }
+
+    #[test]
+    fn a_shard_has_as_many_batches_at_a_time_as_its_parallelization_and_a_seed_repeats_itself() {
+        let run = |seed: u64| {
+            let mut mapping =
+                Mapping::new(Settings { parallelization: 10, batch_size: 3, ..Settings::default() }, seed);
+            for place in 0..200 {
+                mapping
+                    .put(KinesisRecord { shard: u32::try_from(place % 2).unwrap(), ..KinesisRecord::at(place, "x") });
+            }
+            let mut at_a_time = Vec::new();
+            while let Some(delivery) = mapping.next_delivery() {
+                at_a_time.push(delivery);
+            }
+            assert_eq!(at_a_time.len(), 20);
+            let order: Vec<Vec<u64>> = at_a_time.iter().map(places).collect();
+            for delivery in &at_a_time {
+                mapping.settle(delivery, &reported(&[]));
+            }
+            assert!(!mapping.is_through());
+            order
+        };
+        assert_eq!(run(7), run(7));
+        assert_ne!(run(7), run(8));
+    }
+}

@@ -1,0 +1,36 @@
+//! Random numbers that a seed repeats: `SplitMix64`, which is enough to choose by.
+
+/// A source of numbers.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, which is at least 1.
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.number() % end as u64).expect("it is below a usize")
+    }
+
+    /// Whether something happens that does so `of` times out of a hundred.
+    pub fn percent(&mut self, of: u64) -> bool {
+        self.number() % 100 < of
+    }
+
+    /// The things in another order.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for place in (1..things.len()).rev() {
+            things.swap(place, self.below(place + 1));
+        }
+    }
+}
