@@ -282,13 +282,16 @@ pub async fn quarantine_set<O: Objects>(
 ) -> Result<(), ObjectsError> {
     for key in set {
         let record = record(objects, key).await?;
-        let object = quarantine::object(&record, table, failure).map_err(|_| unreadable(key))?;
-        objects.put(&object.key, object.body).await?;
+        quarantine::put(objects, &record, table, failure).await?;
     }
     Ok(())
 }
 
-async fn record<O: Objects>(objects: &O, key: &str) -> Result<RecordObject<'static>, ObjectsError> {
+/// A record that the bucket keeps.
+///
+/// # Errors
+/// The bucket did not give it, or it is none.
+pub async fn record<O: Objects>(objects: &O, key: &str) -> Result<RecordObject<'static>, ObjectsError> {
     let body = objects.get(key).await?.ok_or_else(|| unreadable(key))?;
     serde_json::from_slice(&body).map_err(|_| unreadable(key))
 }

@@ -16,8 +16,8 @@ use crate::apply::{Deadline, apply};
 use crate::assembly::{Assembler, Settled, quarantine_set};
 use crate::config::{Config, SourceTable};
 use crate::disposition::{Disposition, Failure};
+use crate::objects::Objects;
 use crate::objects::s3::S3Objects;
-use crate::objects::{Objects, ObjectsError};
 use crate::overflow::OVERFLOW;
 use crate::plan::{Part, Plan, PlannedRecord, Planner, Role};
 use crate::projection::Projector;
@@ -187,10 +187,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         let mut quarantined = Vec::new();
         let Some(objects) = &self.objects else { return quarantined };
         let writes = stream::iter(poison).map(async |Poison { place, record, table, failure }: Poison<'_>| {
-            let object = quarantine::object(&RecordObject::from(record), table, &failure);
-            let not_json = |_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() };
-            let object = object.map_err(not_json)?;
-            objects.put(&object.key, object.body).await.map(|()| place)
+            quarantine::put(objects, &RecordObject::from(record), table, &failure).await.map(|()| place)
         });
         let writes = writes.buffer_unordered(self.write_concurrency.get().min(MOST_OBJECTS_IN_FLIGHT));
         tokio::pin!(writes);

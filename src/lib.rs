@@ -18,7 +18,7 @@
 //! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is the second
 //! function, which brings back what did not come this way; [`lambda`] is what the two binaries share.
 //!
-//! Invariants: only [`apply`](mod@apply), [`assembly`], [`view`]'s adapters, [`objects::s3`], [`handler`] and [`redrive`] do I/O or read a
+//! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`], [`handler`] and [`redrive`] do I/O or read a
 //! clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 

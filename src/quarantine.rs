@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::SourceTable;
 use crate::disposition::{Disposition, Failure};
-use crate::objects::{segment, table_folder};
+use crate::objects::{Objects, ObjectsError, segment, table_folder};
 use crate::plan::PlannedRecord;
 use crate::record_object::RecordObject;
 
@@ -57,6 +57,21 @@ pub fn object(
 ) -> serde_json::Result<QuarantineObject> {
     let quarantined = Quarantined { reason: failure.to_string(), stage: failure.stage().to_string(), record };
     Ok(QuarantineObject { key: key(record, table), body: serde_json::to_vec_pretty(&quarantined)? })
+}
+
+/// Puts a record that failed in this way into the quarantine; `table` as far as it is known.
+///
+/// # Errors
+/// It is not confirmed to be there.
+pub async fn put<O: Objects>(
+    objects: &O,
+    record: &RecordObject<'_>,
+    table: Option<&SourceTable>,
+    failure: &Failure,
+) -> Result<(), ObjectsError> {
+    let not_json = |_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() };
+    let QuarantineObject { key, body } = object(record, table, failure).map_err(not_json)?;
+    objects.put(&key, body).await
 }
 
 /// The places of the records that are poison before anything is written.

@@ -15,13 +15,15 @@
 //! Invariants: a message is done only when each record of its range is applied, superseded, filtered, kept or quarantined, or told to be
 //! lost; memory is bounded by a page of the stream, not by the range.
 
+use std::time::Duration;
+
 use aws_config::SdkConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 
 use crate::apply::Deadline;
 use crate::config::Config;
-use crate::disposition::{Counts, Disposition};
+use crate::disposition::{Counts, Disposition, Failure};
 use crate::handler::{Handler, StartError};
 use crate::metrics::{self, Lost};
 use crate::objects::s3::S3Objects;
@@ -175,7 +177,7 @@ impl Redrive {
             Err(error) => {
                 tracing::error!(request_id, message_id, %error, "no message of an on-failure queue");
                 // Waiting changes nothing: it goes to the dead-letter queue as fast as SQS delivers it.
-                self.postpone(message, std::time::Duration::ZERO).await;
+                self.postpone(message, Duration::ZERO).await;
                 return false;
             }
         };
@@ -237,7 +239,7 @@ impl Redrive {
         Ok(total)
     }
 
-    async fn postpone(&self, message: &Message, wait: std::time::Duration) {
+    async fn postpone(&self, message: &Message, wait: Duration) {
         if let Err(error) = self.queues.postpone(message, wait).await {
             let message_id = &message.message_id;
             tracing::warn!(message_id, %error, "a message comes again when its queue's visibility time-out is over");
@@ -249,6 +251,5 @@ const OUT_OF_TIME: &str = "the invocation's time was running out; a longer time-
 
 /// Whether the pages that follow would fare no better.
 fn is_hopeless(disposition: &Disposition) -> bool {
-    use crate::disposition::Failure;
     matches!(disposition, Disposition::Reported(Failure::Unavailable(_) | Failure::OutOfTime))
 }

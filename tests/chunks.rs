@@ -294,13 +294,7 @@ async fn whatever_a_set_is_called_it_stays_in_its_folder() {
 
 #[tokio::test]
 async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are_not() {
-    let faults = [
-        Fault::Error { status: 403, code: "AccessDenied" },
-        Fault::Error { status: 503, code: "SlowDown" },
-        Fault::Cut,
-        Fault::Delay(PLENTY),
-    ];
-    for fault in faults {
+    for fault in harness::faults_of_a_bucket() {
         for broken_method in ["PUT", "GET"] {
             let world = World::new().await;
             let of_s3 = fault.clone();

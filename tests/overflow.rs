@@ -262,13 +262,7 @@ async fn a_batch_of_ordinary_rows_makes_no_call_to_the_bucket() {
 
 #[tokio::test]
 async fn a_large_row_waits_for_a_bucket_that_is_down_denied_or_slow_and_the_others_do_not() {
-    let faults = [
-        Fault::Error { status: 403, code: "AccessDenied" },
-        Fault::Error { status: 503, code: "SlowDown" },
-        Fault::Cut,
-        Fault::Delay(PLENTY),
-    ];
-    for fault in faults {
+    for fault in harness::faults_of_a_bucket() {
         let world = World::new().await;
         let (large, small) = (user(1, 0, LARGE), user(2, 0, SMALL));
         let of_s3 = fault.clone();

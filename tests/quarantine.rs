@@ -101,12 +101,7 @@ async fn a_quarantine_that_cannot_be_written_reports_the_record() {
     let batch = [user(1).record(), "broken".to_owned()];
     let s3 = bucket();
     let in_front = |fault: Fault| FaultProxy::before_everything(&s3.endpoint(), move |_| fault.clone());
-    let proxies = [
-        in_front(Fault::Error { status: 403, code: "AccessDenied" }),
-        in_front(Fault::Error { status: 503, code: "SlowDown" }),
-        in_front(Fault::Cut),
-        in_front(Fault::Delay(LONG)),
-    ];
+    let proxies = harness::faults_of_a_bucket().map(in_front);
     for proxy in &proxies {
         let db = view().await;
         let mut function = start(&db.endpoint(), &proxy.endpoint());

@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 
-use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
+use aws_lambda_events::event::kinesis::KinesisEvent;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::apply::Deadline;
-use crate::disposition::Disposition;
+use crate::assembly::record;
+use crate::disposition::{self, Disposition};
 use crate::handler::Handler;
 use crate::objects::{Objects, ObjectsError, StoredObject};
 use crate::quarantine::{self, QUARANTINE};
@@ -88,15 +89,14 @@ impl Replay {
         if !self.prefix.starts_with(QUARANTINE) {
             return Err(ReplayError::NotInQuarantine);
         }
-        let mut pass =
-            Pass { handler, objects, request_id, deadline, counts: Counts::default(), moved: HashSet::new() };
+        let ends = disposition::Counts::default();
+        let mut pass = Pass { handler, objects, request_id, deadline, ends, unread: 0, moved: HashSet::new() };
         let mut after = self.after;
         loop {
             let page = objects.list(&self.prefix, after.as_deref()).await?;
             for batch in batches(&page.objects) {
                 if Instant::now() >= deadline.stop_starting || !pass.replay(batch).await {
-                    pass.counts.after = after.or(Some(String::new()));
-                    return Ok(pass.counts);
+                    return Ok(pass.counts(after.or(Some(String::new()))));
                 }
                 after = batch.last().map(|object| object.key.clone());
             }
@@ -104,10 +104,11 @@ impl Replay {
                 break;
             }
         }
-        if pass.counts.replayed == 0 {
+        let counts = pass.counts(None);
+        if counts.replayed == 0 {
             tracing::warn!(request_id, prefix = self.prefix, "the quarantine has nothing under this prefix");
         }
-        Ok(pass.counts)
+        Ok(counts)
     }
 }
 
@@ -132,34 +133,43 @@ struct Pass<'h, V, O> {
     objects: &'h O,
     request_id: &'h str,
     deadline: Deadline,
-    counts: Counts,
+    ends: disposition::Counts,
+    /// Objects that hold no record, or that the bucket did not give.
+    unread: usize,
     /// Where this replay has put records again, so that it does not replay them twice.
     moved: HashSet<String>,
 }
 
 impl<V: View, O: Objects> Pass<'_, V, O> {
+    fn counts(&self, after: Option<String>) -> Counts {
+        let disposition::Counts { applied, superseded, filtered, kept, quarantined, reported } = self.ends;
+        let (replayed, failed) = (self.ends.received() + self.unread, reported + self.unread);
+        Counts { replayed, applied, superseded, filtered, quarantined, failed, kept, after }
+    }
+
     /// Replays a batch: whether there was time to.
     async fn replay(&mut self, batch: &[StoredObject]) -> bool {
         let keys: Vec<&String> =
             batch.iter().map(|object| &object.key).filter(|key| !self.moved.contains(*key)).collect();
-        let objects =
-            stream::iter(&keys).map(|key| self.record(key)).buffered(MOST_OBJECTS_IN_FLIGHT).collect::<Vec<_>>();
+        let objects = stream::iter(&keys)
+            .map(|key| record(self.objects, key))
+            .buffered(MOST_OBJECTS_IN_FLIGHT)
+            .collect::<Vec<_>>();
         let Ok(objects) = tokio::time::timeout_at(self.deadline.answer_by, objects).await else { return false };
         let mut replayed = Vec::new();
         let mut event = KinesisEvent::default();
         for (key, object) in keys.into_iter().zip(objects) {
-            self.counts.replayed += 1;
             match object {
                 Ok(record) => {
                     replayed.push(key);
-                    event.records.push(record);
+                    event.records.push(record.into());
                 }
-                Err(reason) => {
-                    self.counts.failed += 1;
+                Err(error) => {
+                    self.unread += 1;
                     tracing::warn!(
                         request_id = self.request_id,
                         key,
-                        reason,
+                        %error,
                         "an object of the quarantine is not replayed"
                     );
                 }
@@ -167,17 +177,9 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         }
         let records = self.handler.process(&event, self.deadline).await;
         telemetry::log_batch(self.request_id, &event.records, &records);
+        self.ends += disposition::Counts::of(records.iter().map(|record| &record.disposition));
         let mut done = Vec::new();
         for ((key, delivered), record) in replayed.into_iter().zip(&event.records).zip(&records) {
-            let count = match &record.disposition {
-                Disposition::Applied => &mut self.counts.applied,
-                Disposition::Superseded => &mut self.counts.superseded,
-                Disposition::Filtered => &mut self.counts.filtered,
-                Disposition::Kept => &mut self.counts.kept,
-                Disposition::Quarantined(_) => &mut self.counts.quarantined,
-                Disposition::Reported(_) => &mut self.counts.failed,
-            };
-            *count += 1;
             let stays = match &record.disposition {
                 Disposition::Applied | Disposition::Superseded | Disposition::Filtered => false,
                 // What waits for others may wait longer than the fragments are kept.
@@ -202,14 +204,6 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         });
         let _ = tokio::time::timeout_at(self.deadline.answer_by, removed).await;
         true
-    }
-
-    async fn record(&self, key: &str) -> Result<KinesisEventRecord, String> {
-        let body = self.objects.get(key).await.map_err(|error| error.to_string())?;
-        let body = body.ok_or("it is gone")?;
-        let object: RecordObject<'_> =
-            serde_json::from_slice(&body).map_err(|_| "it is no record as the quarantine keeps them".to_owned())?;
-        Ok(object.into())
     }
 }
 

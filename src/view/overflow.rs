@@ -51,12 +51,8 @@ impl<O: Objects> View for OverflowView<O> {
 
     async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
         let Some(objects) = &self.objects else { return Ok(()) };
-        for MovedColumn { object, .. } in &superseded.moved {
-            if !objects.is_retired(object).await.map_err(|error| error.to_string())? {
-                objects.retire(object).await.map_err(|error| error.to_string())?;
-            }
-        }
-        Ok(())
+        let left = superseded.moved.iter().map(|column| column.object.clone());
+        retire_left(objects, left).await.map_err(|error| error.to_string())
     }
 }
 
@@ -174,27 +170,35 @@ impl<O: Objects> Row<'_, O> {
         let here = format!("s3://{}/", self.objects.bucket());
         let older = |object: &&str| overflow::commit_of(&folder, object).is_some_and(|commit| by.supersedes(commit));
         let objects = addresses.iter().filter_map(|address| address.strip_prefix(&here)).filter(older);
-        self.retire(objects.map(str::to_owned).collect()).await
+        retire(self.objects, objects.map(str::to_owned).collect()).await.map_err(not_confirmed)
     }
 
     /// Retires whatever the row has of older commits and is not retired yet.
     async fn retire_older(&self, key: &str, than: CommitTimestamp) -> Result<(), Put> {
         let folder = overflow::folder(key);
         let objects = list_all(self.objects, &folder).await.map_err(not_confirmed)?;
-        let mut left = Vec::new();
-        for object in objects {
-            let older = overflow::commit_of(&folder, &object.key).is_some_and(|commit| than.supersedes(commit));
-            if older && !self.objects.is_retired(&object.key).await.map_err(not_confirmed)? {
-                left.push(object.key);
-            }
-        }
-        self.retire(left).await
+        let older = objects
+            .into_iter()
+            .map(|object| object.key)
+            .filter(|object| overflow::commit_of(&folder, object).is_some_and(|commit| than.supersedes(commit)));
+        retire_left(self.objects, older).await.map_err(not_confirmed)
     }
+}
 
-    async fn retire(&self, objects: Vec<String>) -> Result<(), Put> {
-        let retired = stream::iter(objects).map(|object| async move { self.objects.retire(&object).await });
-        retired.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect().await.map_err(not_confirmed)
+/// Retires those of these objects that are there and not retired yet, so that none is kept for longer by another look.
+async fn retire_left<O: Objects>(objects: &O, keys: impl IntoIterator<Item = String>) -> Result<(), ObjectsError> {
+    let mut left = Vec::new();
+    for key in keys {
+        if !objects.is_retired(&key).await? {
+            left.push(key);
+        }
     }
+    retire(objects, left).await
+}
+
+async fn retire<O: Objects>(objects: &O, keys: Vec<String>) -> Result<(), ObjectsError> {
+    let retired = stream::iter(keys).map(|key| async move { objects.retire(&key).await });
+    retired.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect().await
 }
 
 /// The record comes again, and goes on where this ended.

@@ -169,6 +169,16 @@ pub async fn dynamodb() -> LocalDynamoDb {
     db
 }
 
+/// A bucket that is denied, down, cut off or slow.
+pub fn faults_of_a_bucket() -> [Fault; 4] {
+    [
+        Fault::Error { status: 403, code: "AccessDenied" },
+        Fault::Error { status: 503, code: "SlowDown" },
+        Fault::Cut,
+        Fault::Delay(PLENTY),
+    ]
+}
+
 /// Everything in the view.
 pub async fn items(db: &LocalDynamoDb) -> Items {
     db.items(VIEW).await
