@@ -9,6 +9,7 @@
 //! | [`queues`] | what a function behind an SQS queue calls, in the process |
 //! | [`proxy`] | faults between the function and the services |
 //! | [`runtime_api`] | Lambda's Runtime API around the real binary |
+//! | [`lambda`] | a function of as many processes as are needed at a time |
 //! | [`events`] | the sample events, and what they are made of |
 //! | [`kinesis`] | Lambda events as Kinesis mappings deliver them |
 //! | [`mapping`] | Lambda's event source mapping: what is delivered, when, how often |
@@ -23,6 +24,7 @@ pub mod cdc;
 pub mod dynamodb;
 pub mod events;
 pub mod kinesis;
+pub mod lambda;
 pub mod mapping;
 pub mod model;
 pub mod objects;

@@ -19,6 +19,8 @@ use crate::random::Random;
 pub struct Settings {
     /// `BatchSize`, 1 to 10,000.
     pub batch_size: usize,
+    /// `MaximumBatchingWindowInSeconds`, 0 to 300: how long a batch that is not full waits for more.
+    pub window: Duration,
     /// `ParallelizationFactor`, 1 to 10: so many batches of a shard at a time, each of its own partition keys.
     pub parallelization: u32,
     /// `MaximumRetryAttempts`; none is endless, Lambda's default.
@@ -56,6 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch_size: 10,
+            window: Duration::ZERO,
             parallelization: 2,
             maximum_retries: Some(100),
             maximum_age: None,
@@ -110,6 +113,25 @@ struct Queue {
 impl Queue {
     fn has_records(&self) -> bool {
         !self.records.is_empty() || !self.again.is_empty()
+    }
+
+    /// "invoked at 6 MB, count or window"
+    fn is_due(&self, settings: &Settings, now: Duration) -> bool {
+        let Some((arrived, _)) = self.records.front() else { return false };
+        now.saturating_sub(*arrived) >= settings.window
+            || self.records.len() >= settings.batch_size
+            || self.full_batch(settings) < self.records.len()
+    }
+
+    /// How many of the records in the stream the next batch takes: one at least, if there is one.
+    fn full_batch(&self, settings: &Settings) -> usize {
+        let mut payload = kinesis::event(&[]).to_string().len();
+        let fits = |(_, record): &&(Duration, KinesisRecord)| {
+            payload += record.size_in_event() + 1;
+            payload <= LARGEST_PAYLOAD
+        };
+        let fitting = self.records.iter().take(settings.batch_size).take_while(fits).count();
+        fitting.max(1).min(self.records.len())
     }
 }
 
@@ -178,10 +200,12 @@ impl Mapping {
         self.lanes.iter().all(|(_, queue)| !queue.in_flight && !queue.has_records())
     }
 
-    /// The next invocation, of any lane that waits for none.
+    /// The next invocation, of any lane that waits for none; none, where all that is left is in flight, or waits for its window.
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         loop {
-            let is_waiting = |(_, queue): &&(Lane, Queue)| !queue.in_flight && queue.has_records();
+            let is_waiting = |(_, queue): &&(Lane, Queue)| {
+                !queue.in_flight && (!queue.again.is_empty() || queue.is_due(&self.settings, self.now))
+            };
             let waiting: Vec<Lane> = self.lanes.iter().filter(is_waiting).map(|(lane, _)| *lane).collect();
             let lane = *waiting.get(self.random.below(waiting.len().max(1)))?;
             let Some(batch) = self.take(lane) else { continue };
@@ -198,23 +222,12 @@ impl Mapping {
         let settings = &self.settings;
         let queue = &mut self.lanes[self.place_of_lane[&lane]].1;
         let batch = queue.again.pop_front().unwrap_or_else(|| {
-            // "invoked at 6 MB, count or window"
-            let mut records: Vec<(Duration, KinesisRecord)> = Vec::new();
-            let mut payload = kinesis::event(&[]).to_string().len();
-            while let Some((_, next)) = queue.records.front() {
-                let size = kinesis::event(std::slice::from_ref(next)).to_string().len();
-                let is_full = records.len() >= settings.batch_size || payload + size > LARGEST_PAYLOAD;
-                if is_full && !records.is_empty() {
-                    break;
-                }
-                payload += size;
-                records.extend(queue.records.pop_front());
-            }
+            let records = queue.records.drain(..queue.full_batch(settings)).collect();
             Batch { records, attempts: 0 }
         });
         // "a Kinesis record over about 4.5 MB never reaches the function. It goes only to the on-failure destination"
         if let [(_, record)] = batch.records.as_slice()
-            && kinesis::event(std::slice::from_ref(record)).to_string().len() > LARGEST_PAYLOAD
+            && kinesis::event(&[]).to_string().len() + record.size_in_event() > LARGEST_PAYLOAD
         {
             self.give_up(&batch, "PayloadLimitExceeded");
             return None;
@@ -229,12 +242,19 @@ impl Mapping {
         Some(batch)
     }
 
-    /// Takes in what came of an invocation.
-    pub fn settle(&mut self, delivery: &Delivery, outcome: &Outcome) {
+    /// Takes in what came of an invocation: how many of its records, from the first on, are done with.
+    pub fn settle(&mut self, delivery: &Delivery, outcome: &Outcome) -> usize {
         let lane = delivery.lane;
         self.lanes[self.place_of_lane[&lane]].1.in_flight = false;
         let Some(batch) = self.in_flight.remove(&lane) else { panic!("a delivery is settled twice") };
-        match self.verdict(&batch, outcome) {
+        let count = batch.records.len();
+        let verdict = self.verdict(&batch, outcome);
+        let done = match verdict {
+            Verdict::Done => count,
+            Verdict::FailedFrom(place) => place,
+            Verdict::Again | Verdict::FailedAsAWhole => 0,
+        };
+        match verdict {
             Verdict::Done => {}
             // "Throttles and service errors are not counted as retries."
             Verdict::Again => self.again(lane, [batch]),
@@ -258,6 +278,7 @@ impl Mapping {
                 self.retry(lane, Batch { attempts, ..batch });
             }
         }
+        done
     }
 
     fn verdict(&self, batch: &Batch, outcome: &Outcome) -> Verdict {
@@ -382,6 +403,52 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_the_lowest_reported_number_is_done_with() {
+        for (outcome, done) in [
+            (reported(&[]), 5),
+            (reported(&[3, 1]), 1),
+            (reported(&[0]), 0),
+            (Outcome::Failed, 0),
+            (Outcome::Throttled, 0),
+        ] {
+            let mut mapping = mapping(Settings::default(), 5);
+            let delivery = mapping.next_delivery().unwrap();
+            assert_eq!(mapping.settle(&delivery, &outcome), done, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_waits_for_its_window_or_until_it_is_full() {
+        let window = Duration::from_secs(5);
+        let settings = Settings { batch_size: 3, window, ..Settings::default() };
+        let mut mapping = mapping(settings, 4);
+        let delivery = mapping.next_delivery().unwrap();
+        assert_eq!(places(&delivery), [0, 1, 2]);
+        mapping.settle(&delivery, &Outcome::Failed);
+        assert_eq!(places(&mapping.next_delivery().unwrap()), [0], "what comes again waits for nothing");
+
+        let mut mapping = Mapping::new(Settings { parallelization: 1, ..settings }, 1);
+        mapping.put(KinesisRecord::at(0, "x"));
+        assert!(mapping.next_delivery().is_none() && !mapping.is_through());
+        mapping.pass(window);
+        assert_eq!(places(&mapping.next_delivery().unwrap()), [0]);
+
+        let mut large = Mapping::new(Settings { parallelization: 1, ..settings }, 1);
+        large.put(KinesisRecord::at(0, vec![b'x'; 3_000_000]));
+        large.put(KinesisRecord::at(1, vec![b'x'; 3_000_000]));
+        assert_eq!(places(&large.next_delivery().unwrap()), [0]);
+    }
+
+    #[test]
+    fn a_record_is_as_large_in_an_event_as_it_says() {
+        for data in ["", "x", "xy", "xyz", "wxyz"] {
+            let record = KinesisRecord::at(0, data);
+            let event = |count| kinesis::event(&vec![record.clone(); count]).to_string().len();
+            assert_eq!(event(2) - event(1), record.size_in_event() + 1);
+        }
+    }
+
+    #[test]
     fn an_empty_answer_is_success_and_a_malformed_one_fails_all() {
         let settings = Settings { bisect: false, ..Settings::default() };
         for (answer, again) in [
@@ -443,12 +510,12 @@ mod tests {
     #[test]
     fn a_split_goes_on_counting_or_starts_anew() {
         // A batch that was reported once and then fails as a whole: its halves have one retry behind them, or none.
-        for (after_split, deliveries) in [(AfterSplit::GoOn, 5), (AfterSplit::StartAnew, 6)] {
+        for (after_split, deliveries) in [(AfterSplit::GoOn, 4), (AfterSplit::StartAnew, 6)] {
             let settings = Settings { maximum_retries: Some(1), after_split, ..Settings::default() };
             let mut mapping = mapping(settings, 2);
             let ends = [reported(&[0]), Outcome::Failed, reported(&[0]), reported(&[0]), Outcome::Failed];
-            let delivered = batches(&mut mapping, ends).len();
-            assert!(delivered <= deliveries && !mapping.on_failure().is_empty(), "{after_split:?}: {delivered}");
+            assert_eq!(batches(&mut mapping, ends).len(), deliveries, "{after_split:?}");
+            assert!(!mapping.on_failure().is_empty());
         }
     }
 

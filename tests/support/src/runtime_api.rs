@@ -145,6 +145,11 @@ impl Function {
         self.api.lines.lock().expect("no holder panics").clone()
     }
 
+    /// What it has written since this was last asked.
+    pub fn take_lines(&self) -> Vec<String> {
+        std::mem::take(&mut self.api.lines.lock().expect("no holder panics"))
+    }
+
     /// The n-th line (from 1) that it logged with this message, where it logs JSON; waits for it, since what it writes is read from
     /// a pipe of its own.
     pub async fn log_line(&self, message: &str, number: usize) -> Option<Value> {

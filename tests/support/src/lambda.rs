@@ -1,0 +1,129 @@
+//! A Lambda function of the test kit: as many processes of its real binary as are needed at a time, each with one invocation at a time.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::{Id, JoinSet};
+
+use crate::mapping;
+use crate::runtime_api::{Function, Outcome};
+
+/// A function.
+pub struct Lambda<T> {
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
+    concurrency: usize,
+    idle: Vec<Function>,
+    running: JoinSet<(Option<Function>, End)>,
+    /// What each that runs was invoked for.
+    tags: HashMap<Id, T>,
+    started: u64,
+}
+
+/// An invocation to make.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    pub event: Bytes,
+    /// Lambda's time-out.
+    pub timeout: Duration,
+    /// When its process is killed, if it still runs.
+    pub killed_after: Option<Duration>,
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub struct End {
+    /// What it answered; none, where it was killed before.
+    pub outcome: Option<Outcome>,
+    /// What its process has logged since its last invocation.
+    pub lines: Vec<String>,
+}
+
+impl From<&End> for mapping::Outcome {
+    /// As Lambda tells the mapping.
+    fn from(end: &End) -> Self {
+        match &end.outcome {
+            Some(Outcome::Response(answer)) => Self::Response(answer.clone()),
+            Some(Outcome::Error(_) | Outcome::Ended(_) | Outcome::TimedOut) | None => Self::Failed,
+        }
+    }
+}
+
+impl<T> Lambda<T> {
+    /// A function without a process yet, of which so many run at a time at most.
+    pub fn new<K: Into<String>, V: Into<String>>(
+        binary: impl Into<PathBuf>,
+        environment: impl IntoIterator<Item = (K, V)>,
+        concurrency: usize,
+    ) -> Self {
+        let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self {
+            binary: binary.into(),
+            environment,
+            concurrency,
+            idle: Vec::new(),
+            running: JoinSet::new(),
+            tags: HashMap::new(),
+            started: 0,
+        }
+    }
+
+    /// Whether another invocation can start.
+    pub fn has_room(&self) -> bool {
+        self.running.len() < self.concurrency
+    }
+
+    /// Whether none runs.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// How many processes have been started.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Starts an invocation for `tag`, in a process that waits for one or in a new one.
+    pub fn invoke(&mut self, tag: T, invocation: Invocation) -> io::Result<()> {
+        let function = match self.idle.pop() {
+            Some(function) => function,
+            None => {
+                self.started += 1;
+                Function::start(&self.binary, self.environment.iter().map(|(name, value)| (name, value)))?
+            }
+        };
+        let task = self.running.spawn(run(function, invocation));
+        self.tags.insert(task.id(), tag);
+        Ok(())
+    }
+
+    /// Waits for the next end of one that runs; none, where none runs.
+    pub async fn next_end(&mut self) -> Option<(T, End)> {
+        let (task, (function, end)) = self.running.join_next_with_id().await?.expect("an invocation does not panic");
+        self.idle.extend(function);
+        let tag = self.tags.remove(&task).expect("each has a tag");
+        Some((tag, end))
+    }
+
+    /// The processes that wait for an invocation, such as to look at what they use.
+    pub fn idle(&self) -> &[Function] {
+        &self.idle
+    }
+}
+
+/// Runs an invocation; the process comes back where it can take another.
+async fn run(mut function: Function, invocation: Invocation) -> (Option<Function>, End) {
+    let Invocation { event, timeout, killed_after } = invocation;
+    let answered = function.invoke(event, timeout);
+    let outcome = match killed_after {
+        Some(time) => tokio::time::timeout(time, answered).await.ok(),
+        None => Some(answered.await),
+    };
+    let lives = matches!(outcome, Some(Outcome::Response(_) | Outcome::Error(_)));
+    // A process that is not kept ends here, at once.
+    let lines = function.take_lines();
+    (lives.then_some(function), End { outcome, lines })
+}
