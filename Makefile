@@ -43,6 +43,14 @@ test: ## Run all tests
 	$(call say,Building the function and its tests. The first time takes some minutes; cargo names what it compiles.)
 	cargo test --locked --workspace --no-fail-fast
 
+# The release binaries; give FUNCTION and REDRIVE to take others.
+.PHONY: torture
+torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds
+	$(call say,Building the functions in the release profile. The first time takes some minutes.)
+	$(if $(FUNCTION),,cargo build --locked --release --bins)
+	cargo build --locked --example torture
+	@SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) cargo run --quiet --locked --example torture
+
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
 	$(call say,Building in the release profile. The first time takes some minutes.)
@@ -105,7 +113,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-invoke check-build ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-invoke check-build check-torture ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -168,6 +176,12 @@ check-build: $(VENV)/cargo-lambda $(VENV)/sam
 	mkdir -p target/deploy && cp .aws-sam/build/ViewFunction/bootstrap target/deploy/bootstrap
 	cargo lambda deploy dsql-view --dry --binary-path target/deploy/bootstrap --region us-east-1 \
 	--memory 512 --timeout 60 --env-file function.env.example --log-retention 30 --output-format json
+
+# With the binaries of check-build.
+.PHONY: check-torture
+check-torture: check-build
+	$(call say,Kills storms and disorder)
+	.ci/check-torture
 
 $(VENV)/bin/python3:
 	python3 -m venv $(VENV)

@@ -78,14 +78,14 @@ impl KinesisRecord {
 
     /// How many bytes of an event it takes: more than its data, which stand in it in Base64.
     pub fn size_in_event(&self) -> usize {
-        self.json_with(String::new()).to_string().len() + self.data.len().div_ceil(3) * 4
+        self.json_with("").to_string().len() + self.data.len().div_ceil(3) * 4
     }
 
     fn to_json(&self) -> Value {
-        self.json_with(BASE64_STANDARD.encode(&self.data))
+        self.json_with(&BASE64_STANDARD.encode(&self.data))
     }
 
-    fn json_with(&self, data: String) -> Value {
+    fn json_with(&self, data: &str) -> Value {
         let shard = shard_id(self.shard);
         json!({
             "kinesis": {

@@ -88,12 +88,11 @@ impl<T> Lambda<T> {
 
     /// Starts an invocation for `tag`, in a process that waits for one or in a new one.
     pub fn invoke(&mut self, tag: T, invocation: Invocation) -> io::Result<()> {
-        let function = match self.idle.pop() {
-            Some(function) => function,
-            None => {
-                self.started += 1;
-                Function::start(&self.binary, self.environment.iter().map(|(name, value)| (name, value)))?
-            }
+        let function = if let Some(function) = self.idle.pop() {
+            function
+        } else {
+            self.started += 1;
+            Function::start(&self.binary, self.environment.iter().map(|(name, value)| (name, value)))?
         };
         let task = self.running.spawn(run(function, invocation));
         self.tags.insert(task.id(), tag);
@@ -122,8 +121,8 @@ async fn run(mut function: Function, invocation: Invocation) -> (Option<Function
         Some(time) => tokio::time::timeout(time, answered).await.ok(),
         None => Some(answered.await),
     };
-    let lives = matches!(outcome, Some(Outcome::Response(_) | Outcome::Error(_)));
+    let is_kept = matches!(outcome, Some(Outcome::Response(_) | Outcome::Error(_)));
     // A process that is not kept ends here, at once.
     let lines = function.take_lines();
-    (lives.then_some(function), End { outcome, lines })
+    (is_kept.then_some(function), End { outcome, lines })
 }

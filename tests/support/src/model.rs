@@ -31,6 +31,13 @@ impl Model {
         }
     }
 
+    /// Forgets a row whose tombstone of this commit DynamoDB has removed.
+    pub fn expire(&mut self, key: &str, committed: u64) {
+        if self.rows.get(key).is_some_and(|newest| newest.row.is_none() && newest.committed == committed) {
+            self.rows.remove(key);
+        }
+    }
+
     /// How many rows there are, and how many deleted ones.
     pub fn rows_and_tombstones(&self) -> (usize, usize) {
         let tombstones = self.rows.values().filter(|change| change.row.is_none()).count();

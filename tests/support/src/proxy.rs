@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
 use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -32,6 +33,8 @@ pub enum Fault {
     Delay(Duration),
     /// DynamoDB does what was asked, and the answer takes its time.
     DelayAfterTheWrite(Duration),
+    /// A DynamoDB that is broken: it puts the item whatever its condition says.
+    WithoutCondition,
 }
 
 impl Fault {
@@ -178,38 +181,50 @@ async fn answer(
     let fault = plan(&call);
     let _in_flight = is_put.then(|| Passage::enter(gauge));
 
-    let forward = async || {
+    let forward = async |body: &Bytes| {
         let uri = format!("{}{path}", upstreams.get(&service)?);
         let mut forwarded = Request::builder().method(head.method.clone()).uri(uri);
         for (name, value) in &head.headers {
-            forwarded = forwarded.header(name, value);
+            if name != CONTENT_LENGTH {
+                forwarded = forwarded.header(name, value);
+            }
         }
         let response = client.request(forwarded.body(Full::new(body.clone())).ok()?).await.ok()?;
         let (head, body) = response.into_parts();
         Some(Response::from_parts(head, Full::new(body.collect().await.ok()?.to_bytes())))
     };
     match fault {
-        Fault::None => forward().await,
+        Fault::None => forward(&body).await,
         Fault::Error { status, code } => Some(error(status, code)),
         Fault::ErrorAfterTheWrite => {
-            forward().await?;
+            forward(&body).await?;
             Some(error(500, "InternalServerError"))
         }
         Fault::Cut => None,
         Fault::CutAfterTheWrite => {
-            forward().await?;
+            forward(&body).await?;
             None
         }
         Fault::Delay(time) => {
             tokio::time::sleep(time).await;
-            forward().await
+            forward(&body).await
         }
         Fault::DelayAfterTheWrite(time) => {
-            let answer = forward().await;
+            let answer = forward(&body).await;
             tokio::time::sleep(time).await;
             answer
         }
+        Fault::WithoutCondition => forward(&without_condition(&body)?).await,
     }
+}
+
+/// The body of a PutItem that is done in any case.
+fn without_condition(body: &[u8]) -> Option<Bytes> {
+    let mut put: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
+    for name in ["ConditionExpression", "ExpressionAttributeNames", "ExpressionAttributeValues"] {
+        put.remove(name);
+    }
+    serde_json::to_vec(&put).ok().map(Bytes::from)
 }
 
 fn error(status: u16, code: &str) -> Response<Full<Bytes>> {

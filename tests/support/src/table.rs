@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
 use crate::dynamodb::{Item, Items, KEY};
 
@@ -29,6 +29,24 @@ pub fn render(items: &Items) -> String {
         return "(empty)".to_owned();
     }
     table.to_string()
+}
+
+/// Named counts, one a row; a name that begins with two spaces is a part of what stands above it.
+pub fn figures(rows: &[(&str, u64)]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    for (name, count) in rows {
+        table.add_row([Cell::new(name), Cell::new(grouped(*count)).set_alignment(CellAlignment::Right)]);
+    }
+    table.to_string()
+}
+
+/// A number with a comma after every three digits.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
 }
 
 fn row(item: &Item) -> String {

@@ -1,0 +1,121 @@
+//! What must hold whenever everything that came has been settled; and what time does then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use dsql_view_support::dynamodb::{Item, Items, KEY};
+use dsql_view_support::model::Model;
+use dsql_view_support::objects::{left_behind, resolved};
+use serde_json::Value;
+
+use crate::figures::Figures;
+use crate::world::{BUCKET, DEAD, TOMBSTONE_TTL, VIEW, World};
+
+/// A poison record: what it holds, by its sequence number.
+pub type Poison = BTreeMap<String, Vec<u8>>;
+
+/// Compares the view with the model item by item, and the quarantine with the poison records.
+pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mut Figures) {
+    let items = world.db.items(VIEW).await;
+    let left = left_behind(&items, &world.s3, BUCKET);
+    figures.problems.extend(left.into_iter().map(|object| format!("nothing names the object {object}")));
+    figures.items = items.len();
+    match resolved(items, &world.s3, BUCKET) {
+        Ok(view) => {
+            let differences = model.differences(&view);
+            figures.divergent += differences.len() as u64;
+            figures.problems.extend(differences);
+        }
+        Err(problem) => {
+            figures.divergent += 1;
+            figures.problems.push(problem);
+        }
+    }
+
+    let mut missing: BTreeSet<&str> = poison.keys().map(String::as_str).collect();
+    for (key, object) in world.s3.objects(BUCKET) {
+        let Some(key) = key.strip_prefix("quarantine/") else { continue };
+        let number = key.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&object.body).unwrap_or_default();
+        let data = body["data"].as_str().and_then(|data| BASE64_STANDARD.decode(data).ok());
+        match poison.get(number) {
+            Some(expected) if data.as_ref() == Some(expected) => {
+                missing.remove(number);
+            }
+            Some(_) => figures.problems.push(format!("the quarantine holds {key} otherwise than it came")),
+            None => figures.problems.push(format!("the quarantine holds {key}, which is no poison")),
+        }
+    }
+    figures.unaccounted += missing.len() as u64;
+    figures.problems.extend(missing.into_iter().map(|number| format!("poison record {number} is in no quarantine")));
+
+    let dead = world.queues.queue(DEAD).sent;
+    figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));
+}
+
+/// Lets DynamoDB remove expired tombstones that nothing older than `horizon` can be delivered behind any more.
+pub async fn expire_tombstones(world: &World, horizon: u64, model: &mut Model, figures: &mut Figures) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    for (key, item) in world.db.items(VIEW).await {
+        let Some(expiry) = number(&item, "_expires_at") else { continue };
+        // The model has checked that it is a tombstone.
+        if expiry > now + TOMBSTONE_TTL {
+            figures.problems.push(format!("the tombstone {key} expires too late"));
+        }
+        let committed = commit(&item);
+        if expiry <= now && committed < horizon {
+            let removal = world.db.client().delete_item().table_name(VIEW).key(KEY, AttributeValue::S(key.clone()));
+            if let Err(error) = removal.send().await {
+                figures.problems.push(format!("the tombstone {key} could not be removed: {error}"));
+                continue;
+            }
+            model.expire(&key, committed);
+            figures.expired_tombstones += 1;
+        }
+    }
+}
+
+/// Does what the bucket's lifecycle does, to what was written before `since`.
+pub fn expire_objects(world: &World, since: SystemTime) {
+    for (key, object) in world.s3.objects(BUCKET) {
+        let old_part = key.starts_with("fragments/") && object.written_at < since;
+        if old_part || object.tags == "dsql-view=unneeded" {
+            world.s3.remove(BUCKET, &key);
+        }
+    }
+}
+
+/// Looks at the view from time to time: no row may step back in commit time, or go.
+#[derive(Debug, Default)]
+pub struct Watch {
+    seen: BTreeMap<String, u64>,
+}
+
+impl Watch {
+    pub fn look(&mut self, items: &Items, figures: &mut Figures) {
+        let mut now: BTreeMap<String, u64> = items.iter().map(|(key, item)| (key.clone(), commit(item))).collect();
+        for (key, before) in &self.seen {
+            match now.get(key) {
+                Some(committed) if committed >= before => {}
+                found => figures.problems.push(format!("{key} stepped back from {before} to {found:?}")),
+            }
+        }
+        std::mem::swap(&mut self.seen, &mut now);
+    }
+
+    /// Begins anew, after tombstones were removed.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+}
+
+fn commit(item: &Item) -> u64 {
+    number(item, "_ts_ns").unwrap_or_default()
+}
+
+fn number(item: &Item, attribute: &str) -> Option<u64> {
+    item.get(attribute)?.as_n().ok()?.parse().ok()
+}

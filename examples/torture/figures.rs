@@ -1,0 +1,119 @@
+//! What happened in a run, and its table.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use dsql_view_support::lambda::End;
+use dsql_view_support::runtime_api::Outcome;
+use dsql_view_support::table;
+use serde_json::Value;
+
+use crate::workload::SECRET;
+
+/// Counts, and what went wrong.
+#[derive(Debug, Default)]
+pub struct Figures {
+    pub rounds: u64,
+    pub changes: u64,
+    pub records: u64,
+    pub duplicates: u64,
+    pub poison: u64,
+    pub invocations: u64,
+    pub throttled: u64,
+    pub garbled: u64,
+    pub killed: u64,
+    pub timed_out: u64,
+    pub failed_starts: u64,
+    pub errors: u64,
+    pub ranges: u64,
+    /// As the functions have logged them of the batches that they answered.
+    pub ends: BTreeMap<&'static str, u64>,
+    pub expired_tombstones: u64,
+    /// Of the last comparison, or of the first that found any.
+    pub items: usize,
+    pub divergent: u64,
+    pub unaccounted: u64,
+    /// All that must not be, in words.
+    pub problems: Vec<String>,
+}
+
+const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quarantined", "reported"];
+
+impl Figures {
+    /// Takes in how an invocation ended.
+    pub fn note(&mut self, end: &End) {
+        self.invocations += 1;
+        match &end.outcome {
+            None => self.killed += 1,
+            Some(Outcome::Response(_)) => {}
+            Some(Outcome::Error(_)) => self.errors += 1,
+            Some(Outcome::TimedOut) => self.timed_out += 1,
+            Some(Outcome::Ended(status)) => {
+                self.failed_starts += 1;
+                if status.signal().is_some() {
+                    self.problems.push(format!("a function ended by itself: {status}"));
+                }
+            }
+        }
+        for line in &end.lines {
+            self.read(line);
+        }
+    }
+
+    fn read(&mut self, line: &str) {
+        if line.contains(SECRET) {
+            self.problems.push("a line of the log holds a value of a row".to_owned());
+        }
+        if line.contains("panicked") {
+            self.problems.push(format!("a function panicked: {line}"));
+        }
+        let Ok(log) = serde_json::from_str::<Value>(line) else { return };
+        if log["message"] != "batch" {
+            return;
+        }
+        let mut sum = 0;
+        for end in ENDS {
+            let count = log[end].as_u64().unwrap_or_default();
+            sum += count;
+            *self.ends.entry(end).or_default() += count;
+        }
+        if log["received"] != sum {
+            self.problems.push(format!("the counts of a batch do not add up: {line}"));
+        }
+    }
+
+    /// The table of a run.
+    pub fn table(&self, faults: &BTreeMap<&'static str, u64>, took: Duration) -> String {
+        let mut rows = vec![
+            ("changes committed", self.changes),
+            ("records", self.records),
+            ("  that came before", self.duplicates),
+            ("  that no repetition can apply", self.poison),
+            ("deliveries", self.invocations + self.throttled),
+            ("  that Lambda throttled", self.throttled),
+            ("  killed (SIGKILL)", self.killed),
+            ("  out of time", self.timed_out),
+            ("  whose process did not start in a storm", self.failed_starts),
+            ("  that ended in an error", self.errors),
+            ("  whose answer was garbled", self.garbled),
+            ("ranges that Lambda gave up, redriven", self.ranges),
+            ("faults of the services", faults.values().sum()),
+        ];
+        let faults: Vec<(String, u64)> = faults.iter().map(|(kind, count)| (format!("  {kind}"), *count)).collect();
+        rows.extend(faults.iter().map(|(kind, count)| (kind.as_str(), *count)));
+        rows.push(("ends of records, as logged", self.ends.values().sum()));
+        let ends: Vec<(String, u64)> =
+            ENDS.iter().filter_map(|end| Some((format!("  {end}"), *self.ends.get(end)?))).collect();
+        rows.extend(ends.iter().map(|(end, count)| (end.as_str(), *count)));
+        rows.extend([
+            ("tombstones that expired", self.expired_tombstones),
+            ("items compared at the end", self.items as u64),
+            ("comparisons of the whole view", self.rounds),
+            ("seconds", took.as_secs()),
+            ("divergent items", self.divergent),
+            ("unaccounted records", self.unaccounted),
+        ]);
+        table::figures(&rows)
+    }
+}

@@ -1,0 +1,257 @@
+//! What a database writes into its change stream: random transactions, and the order in which their records arrive.
+//!
+//! A seed repeats it. All texts of rows begin with [`SECRET`], so that a log that holds one is noticed.
+
+use std::sync::Arc;
+
+use dsql_view_support::cdc::{Change, Layout, Value};
+use dsql_view_support::random::Random;
+
+/// What no log may hold.
+pub const SECRET: &str = "secret-";
+
+/// `SOURCE_TABLES` for what is written here.
+pub const SOURCE_TABLES: &str =
+    r#"users(id), order_items(order_id, item_id), "Sales"."Order Lines"("Order Id"), documents(id)"#;
+
+const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
+/// Nanoseconds: a round of 2,000 changes spans half a day.
+const LONGEST_BETWEEN_TRANSACTIONS: u64 = 80_000_000_000;
+/// DynamoDB's, in bytes: rows are made around it.
+const LARGEST_ITEM: usize = 409_600;
+
+/// A record of the stream.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub data: Arc<[u8]>,
+    pub is: Kind,
+}
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A change of a row, or a part of one that was split.
+    Change,
+    /// What no repetition can apply.
+    Poison,
+    /// A change of a table that is not configured.
+    Elsewhere,
+}
+
+/// The changes of some hours, and their records as they arrive.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// No transaction of it was committed before this time.
+    pub begins: u64,
+    /// In the order of their commits.
+    pub changes: Vec<Change>,
+    /// In the order of their arrival, with duplicates.
+    pub records: Vec<Record>,
+    /// How many of the records came before, in this round or in the one before.
+    pub duplicates: usize,
+}
+
+/// The source of rounds.
+pub struct Workload {
+    random: Random,
+    commit: u64,
+    /// So many changes were made, each with values of its own.
+    number: u64,
+    /// Records that come once more in the next round.
+    late: Vec<Record>,
+}
+
+impl Workload {
+    pub fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), commit: FIRST_COMMIT, number: 0, late: Vec::new() }
+    }
+
+    /// The next round, of at least so many changes.
+    pub fn round(&mut self, changes: usize) -> Round {
+        let mut round = Round { begins: self.commit, ..Round::default() };
+        let late = std::mem::take(&mut self.late);
+        // Each with its place in the order of arrival.
+        let mut arrivals: Vec<(usize, Record)> = Vec::new();
+        while round.changes.len() < changes {
+            self.commit += 1 + self.random.number() % LONGEST_BETWEEN_TRANSACTIONS;
+            let first = round.changes.len();
+            for _ in 0..=self.random.below(4) {
+                let change = self.change();
+                // A transaction has one record a row.
+                if round.changes[first..].iter().all(|other| other.view_key() != change.view_key()) {
+                    round.changes.push(change);
+                }
+            }
+            let records: Vec<Record> = round.changes[first..].iter().flat_map(|change| self.records(change)).collect();
+            for record in records {
+                if self.random.percent(2) {
+                    self.late.push(record.clone());
+                }
+                while self.random.percent(10) {
+                    round.duplicates += 1;
+                    arrivals.push((self.place(arrivals.len(), changes), record.clone()));
+                }
+                arrivals.push((self.place(arrivals.len(), changes), record));
+            }
+        }
+        round.duplicates += late.len();
+        let last = arrivals.len();
+        arrivals.extend(late.into_iter().map(|record| (self.random.below(last), record)));
+        arrivals.sort_by_key(|(place, _)| *place);
+        round.records = arrivals.into_iter().map(|(_, record)| record).collect();
+        round
+    }
+
+    /// Where a record arrives that was written at this place: most within an hour or so of it, some anywhere in the round.
+    fn place(&mut self, written: usize, changes: usize) -> usize {
+        if self.random.percent(10) { self.random.below(changes) } else { written + self.random.below(changes / 10 + 1) }
+    }
+
+    fn change(&mut self) -> Change {
+        self.number += 1;
+        let deleted = self.random.percent(25);
+        let (schema, table, key) = self.row();
+        let row = if table == "documents" { self.document(deleted) } else { self.columns() };
+        Change {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            key: key.into_iter().map(|(column, value)| (column.to_owned(), value)).collect(),
+            row: (!deleted).then_some(row),
+            committed: self.commit,
+            transaction: format!("tx{}", self.commit),
+            lag: self.random.number() % 10_000_000_000,
+            layout: if self.random.percent(50) { Layout::Documented } else { Layout::Preview },
+        }
+    }
+
+    /// The table and the key of a row: four of ten times one of a few hot ones.
+    fn row(&mut self) -> (&'static str, &'static str, Vec<(&'static str, Value)>) {
+        let rows = if self.random.percent(40) { 6 } else { 700 };
+        let mut number = |below| Value::number(i64::try_from(self.random.below(below)).unwrap_or_default());
+        let id = number(rows);
+        let item = number(3);
+        match self.random.number() % 200 {
+            0..3 => ("public", "documents", vec![("id", Value::number(self.random.number() % 10))]),
+            3..120 => ("public", "users", vec![("id", id)]),
+            120..170 => ("public", "order_items", vec![("order_id", id), ("item_id", item)]),
+            _ => ("Sales", "Order Lines", vec![("Order Id", Value::text(format!("#{}%", id.json())))]),
+        }
+    }
+
+    fn columns(&mut self) -> Vec<(String, Value)> {
+        let number = self.number;
+        let columns = [
+            ("name", Value::text(format!("{SECRET}{number}"))),
+            ("größe", Value::text(format!("{SECRET}\u{1}\"\\ {number} 🦀"))),
+            ("count", Value::number(self.random.number())),
+            ("rate", Value::Number(format!("-{number}.5e-100"))),
+            ("exact", Value::Number(format!("12345678901234567890123456789012345{:03}", number % 1000))),
+            ("flag", Value::Bool(number.is_multiple_of(2))),
+            ("nothing", Value::Null),
+            ("list", Value::List(vec![Value::number(number), Value::Null, Value::text(SECRET)])),
+            ("map", Value::Map(vec![("inner".to_owned(), Value::text(format!("{SECRET}{number}")))])),
+        ];
+        let kept = columns.into_iter().filter(|_| self.random.percent(80));
+        kept.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Columns of a row that is about as large as an item can be, or much smaller or larger.
+    fn document(&mut self, deleted: bool) -> Vec<(String, Value)> {
+        if deleted {
+            return Vec::new();
+        }
+        let text = |size: usize, number: u64| Value::text(format!("{SECRET}{number}-{}", "x".repeat(size)));
+        let body = match self.random.number() % 10 {
+            0..3 => self.random.below(1000),
+            3..7 => LARGEST_ITEM - 3000 + self.random.below(4000),
+            _ => LARGEST_ITEM + self.random.below(LARGEST_ITEM),
+        };
+        let appendix = if self.random.percent(20) { 300_000 } else { 10 };
+        // One whose record is too large for any invocation.
+        let body = if self.random.percent(3) { 4_800_000 } else { body };
+        vec![("body".to_owned(), text(body, self.number)), ("appendix".to_owned(), text(appendix, self.number))]
+    }
+
+    /// The records of a change, and what else the stream has then.
+    fn records(&mut self, change: &Change) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut push = |data: String, is| records.push(Record { data: data.into_bytes().into(), is });
+        if self.random.percent(1) {
+            push(self.poison(change), Kind::Poison);
+        }
+        if self.random.percent(5) {
+            let elsewhere = Change { table: "elsewhere".to_owned(), ..change.clone() };
+            push(elsewhere.record(), Kind::Elsewhere);
+        }
+        if self.random.percent(3) {
+            let pieces = 1 + self.random.below(4);
+            for part in change.split(&format!("chunk {} {}", self.number, change.view_key()), pieces) {
+                push(part, Kind::Change);
+            }
+        } else {
+            push(change.record(), Kind::Change);
+        }
+        records
+    }
+
+    /// A record that holds nothing that a view could show.
+    fn poison(&mut self, change: &Change) -> String {
+        let mut change = change.clone();
+        let number = self.number;
+        let mut row = vec![("text".to_owned(), Value::text(format!("{SECRET}{number}")))];
+        match self.random.below(8) {
+            0 => return format!("no JSON {SECRET}{number} {}", change.committed),
+            1 => return change.record().replace("\"ts_ns\":", "\"ts\":"),
+            2 => return format!(r#"{{"type":"sideways",{}"#, Self::untyped(&change)),
+            3 => change.key[0].1 = Value::Null,
+            4 => "another".clone_into(&mut change.key[0].0),
+            5 => change.key[0].1 = Value::text(format!("{SECRET}{number}{}", "k".repeat(2100))),
+            6 => row.push(("_ts_ns".to_owned(), Value::number(number))),
+            _ => {
+                let deep = (0..40).fold(Value::text(SECRET), |value, _| Value::List(vec![value]));
+                row.push(("deep".to_owned(), deep));
+            }
+        }
+        change.row = Some(row);
+        change.record()
+    }
+
+    /// A record's text behind its brace, without a type.
+    fn untyped(change: &Change) -> String {
+        let change = Change { layout: Layout::Preview, ..change.clone() };
+        change.record().split_off(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_its_rounds() {
+        let rounds = |seed| {
+            let mut workload = Workload::new(seed);
+            let records = |round: Round| round.records.into_iter().map(|record| record.data).collect::<Vec<_>>();
+            [records(workload.round(300)), records(workload.round(300))]
+        };
+        assert_eq!(rounds(1), rounds(1));
+        assert_ne!(rounds(1), rounds(2));
+    }
+
+    #[test]
+    fn every_change_arrives_and_none_before_it_is_committed_in_an_earlier_round() {
+        let mut workload = Workload::new(5);
+        let (first, second) = (workload.round(500), workload.round(500));
+        let arrived = |round: &Round| round.records.iter().map(|record| record.data.to_vec()).collect::<HashSet<_>>();
+        let (in_first, in_second) = (arrived(&first), arrived(&second));
+        let whole = first.changes.iter().filter(|change| in_first.contains(change.record().as_bytes())).count();
+        assert!(whole * 100 > first.changes.len() * 90, "but for those that were split");
+        for change in &second.changes {
+            assert!(change.committed > second.begins && !in_first.contains(change.record().as_bytes()));
+        }
+        assert!(!in_first.is_disjoint(&in_second), "some come late");
+        assert!(first.duplicates > 20 && second.duplicates > first.duplicates);
+    }
+}

@@ -1,0 +1,65 @@
+//! What the functions run on: the services, with storms before them.
+
+use std::sync::Arc;
+
+use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::objects::LocalS3;
+use dsql_view_support::proxy::{FaultProxy, Service};
+use dsql_view_support::queues::LocalQueues;
+use dsql_view_support::shards::{LocalShards, Trimmed};
+
+use crate::storms::Storms;
+use crate::workload::SOURCE_TABLES;
+
+pub const VIEW: &str = "view";
+pub const BUCKET: &str = "objects";
+pub const ON_FAILURE: &str = "on-failure";
+pub const DEAD: &str = "dead";
+/// Seconds; a round lasts longer, and what is older than a round is delivered no more.
+pub const TOMBSTONE_TTL: u64 = 2;
+
+pub struct World {
+    pub db: LocalDynamoDb,
+    pub s3: LocalS3,
+    pub shards: LocalShards,
+    pub queues: LocalQueues,
+    pub storms: Arc<Storms>,
+    proxy: FaultProxy,
+}
+
+impl World {
+    pub async fn new(storms: Storms) -> Self {
+        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+        db.create_view(VIEW).await;
+        s3.create_bucket(BUCKET);
+        let shards = LocalShards::start(200, Trimmed::Oldest);
+        let queues = LocalQueues::start(&[(ON_FAILURE, Some(DEAD)), (DEAD, None)]);
+        let storms = Arc::new(storms);
+        let upstreams = [
+            (Service::DynamoDb, db.endpoint()),
+            (Service::S3, s3.endpoint()),
+            (Service::Kinesis, shards.endpoint()),
+            (Service::Sqs, queues.endpoint()),
+        ];
+        let faults = Arc::clone(&storms);
+        let proxy = FaultProxy::before_services(&upstreams, move |call| faults.fault(call));
+        Self { db, s3, shards, queues, storms, proxy }
+    }
+
+    /// The functions' variables.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let endpoint = self.proxy.endpoint();
+        let mut variables = environment(&endpoint);
+        for service in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KINESIS", "AWS_ENDPOINT_URL_SQS"] {
+            variables.push((service, endpoint.clone()));
+        }
+        variables.extend([
+            ("VIEW_TABLE", VIEW.to_owned()),
+            ("SOURCE_TABLES", SOURCE_TABLES.to_owned()),
+            ("OBJECTS_BUCKET", BUCKET.to_owned()),
+            ("TOMBSTONE_TTL", format!("{TOMBSTONE_TTL}s")),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
+        ]);
+        variables
+    }
+}
