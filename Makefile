@@ -51,6 +51,13 @@ torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGE
 	cargo build --locked --example torture
 	@SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) cargo run --quiet --locked --example torture
 
+.PHONY: soak
+soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses
+	$(call say,Building the function in the release profile. The first time takes some minutes.)
+	$(if $(FUNCTION),,cargo build --locked --release --bin dsql-view)
+	cargo build --locked --example soak
+	@INVOCATIONS=$(INVOCATIONS) cargo run --quiet --locked --example soak
+
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
 	$(call say,Building in the release profile. The first time takes some minutes.)

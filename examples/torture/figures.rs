@@ -83,6 +83,12 @@ impl Figures {
         }
     }
 
+    /// A run in a few words.
+    pub fn line(&self) -> String {
+        let Self { records, invocations, killed, problems, .. } = self;
+        format!("{records} records, {invocations} deliveries, {killed} kills, {} problems", problems.len())
+    }
+
     /// The table of a run.
     pub fn table(&self, faults: &BTreeMap<&'static str, u64>, took: Duration) -> String {
         let mut rows = vec![

@@ -12,14 +12,13 @@ mod workload;
 mod world;
 
 use std::error::Error;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsql_view_support::model::Model;
+use dsql_view_support::progress::Progress;
 use dsql_view_support::random::Random;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::delivery::Deliveries;
 use crate::figures::Figures;
@@ -30,7 +29,8 @@ use crate::world::World;
 const CHANGES_A_ROUND: u64 = 2000;
 /// What is shown of a failed run.
 const MOST_PROBLEMS: usize = 20;
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// The steps of the whole run.
+const STEPS: u64 = 1000;
 
 struct Settings {
     seed: u64,
@@ -54,6 +54,14 @@ impl Settings {
             function: binary("FUNCTION", "dsql-view")?,
             redrive: binary("REDRIVE", "redrive")?,
         })
+    }
+
+    /// How far a run is, by its changes or by its time.
+    fn step(&self, figures: &Figures, elapsed: Duration) -> u64 {
+        let of = |part: u128, whole: u128| part * u128::from(STEPS) / whole.max(1);
+        let changes = of(figures.changes.saturating_sub(CHANGES_A_ROUND).into(), self.changes.into());
+        let time = of(elapsed.as_millis(), self.duration.as_millis());
+        u64::try_from(changes.max(time)).unwrap_or(STEPS).min(STEPS)
     }
 }
 
@@ -91,17 +99,18 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let world = World::new(Storms::new(random.number(), settings.conditions_get_lost)).await;
     let mut deliveries = Deliveries::new(&world, &settings.function, &settings.redrive, random);
     let (mut model, mut figures) = (Model::default(), Figures::default());
-    let mut progress = Progress::start(&settings);
+    let mut progress = Progress::start(STEPS);
     let mut last_round_began = SystemTime::now();
 
-    while figures.changes < settings.changes && progress.started.elapsed() < settings.duration {
+    while figures.changes < settings.changes && progress.elapsed() < settings.duration {
         let began = SystemTime::now();
         let round = workload.round(usize::try_from(CHANGES_A_ROUND.min(settings.changes - figures.changes))?);
         round.changes.iter().for_each(|change| model.commit(change));
         figures.changes += round.changes.len() as u64;
         figures.records += round.records.len() as u64;
         figures.duplicates += round.duplicates as u64;
-        deliveries.deliver(&world, &round, &mut figures, |figures| progress.show(figures)).await?;
+        let show = |figures: &Figures| progress.show(settings.step(figures, progress.elapsed()), || figures.line());
+        deliveries.deliver(&world, &round, &mut figures, show).await?;
 
         checks::compare(&world, &model, &deliveries.poison, &mut figures).await;
         figures.rounds += 1;
@@ -116,8 +125,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         last_round_began = began;
     }
 
-    progress.bar.finish_and_clear();
-    println!("{}", figures.table(&world.storms.faults(), progress.started.elapsed()));
+    println!("{}", figures.table(&world.storms.faults(), progress.elapsed()));
+    progress.finish();
     if figures.problems.is_empty() {
         println!("The view is the newest commit of every row, and every record is accounted for.");
         return Ok(true);
@@ -132,44 +141,4 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         figures.changes
     );
     Ok(false)
-}
-
-/// A bar where somebody looks on, a line now and then where not.
-struct Progress {
-    bar: ProgressBar,
-    started: Instant,
-    last_line: Instant,
-    changes: u64,
-    duration: Duration,
-}
-
-impl Progress {
-    const STEPS: u64 = 1000;
-
-    fn step(part: u128, whole: u128) -> u64 {
-        u64::try_from(part * u128::from(Self::STEPS) / whole.max(1)).unwrap_or(Self::STEPS).min(Self::STEPS)
-    }
-
-    fn start(settings: &Settings) -> Self {
-        let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3}%  {msg}");
-        let bar = ProgressBar::new(Self::STEPS).with_style(style.expect("a template of this file's own"));
-        let now = Instant::now();
-        Self { bar, started: now, last_line: now, changes: settings.changes, duration: settings.duration }
-    }
-
-    fn show(&mut self, figures: &Figures) {
-        let done = figures.changes.saturating_sub(CHANGES_A_ROUND);
-        let step = Self::step(done.into(), self.changes.into())
-            .max(Self::step(self.started.elapsed().as_millis(), self.duration.as_millis()));
-        self.bar.set_position(step);
-        let message = || {
-            let Figures { records, invocations, killed, problems, .. } = figures;
-            format!("{records} records, {invocations} deliveries, {killed} kills, {} problems", problems.len())
-        };
-        self.bar.set_message(message());
-        if !std::io::stderr().is_terminal() && self.last_line.elapsed() >= BETWEEN_LINES {
-            self.last_line = Instant::now();
-            eprintln!("{:>4} s  {}", self.started.elapsed().as_secs(), message());
-        }
-    }
 }

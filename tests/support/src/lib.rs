@@ -16,6 +16,7 @@
 //! | [`random`] | random numbers that a seed repeats |
 //! | [`cdc`] | change records as Aurora DSQL writes them, with the attribute values that they shall become |
 //! | [`model`] | the reference model: what a view must hold after a history |
+//! | [`progress`] | a sign of life of what runs long |
 //! | [`table`](mod@table) | a view as a table for people |
 //!
 //! Every server listens on a free port of the loopback interface and ends when it is dropped.
@@ -28,6 +29,7 @@ pub mod lambda;
 pub mod mapping;
 pub mod model;
 pub mod objects;
+pub mod progress;
 pub mod proxy;
 pub mod queues;
 pub mod random;

@@ -200,6 +200,13 @@ impl Mapping {
         self.lanes.iter().all(|(_, queue)| !queue.in_flight && !queue.has_records())
     }
 
+    /// How many records have not been delivered for good, what is in flight left out.
+    pub fn backlog(&self) -> usize {
+        let waiting =
+            |queue: &Queue| queue.records.len() + queue.again.iter().map(|batch| batch.records.len()).sum::<usize>();
+        self.lanes.iter().map(|(_, queue)| waiting(queue)).sum()
+    }
+
     /// The next invocation, of any lane that waits for none; none, where all that is left is in flight, or waits for its window.
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         loop {

@@ -1,0 +1,54 @@
+//! What arrives: changes of some thousand rows, with a large one, a split one and a poison record now and then.
+
+use std::time::Duration;
+
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::kinesis::KinesisRecord;
+use dsql_view_support::random::Random;
+
+pub const SOURCE_TABLES: &str = "users(id)";
+
+const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
+const ROWS: u64 = 3000;
+/// Records of the stream.
+const PER_SECOND: u128 = 150;
+
+/// How many records have arrived after this time.
+pub fn arrived_by(time: Duration) -> u64 {
+    u64::try_from(time.as_millis() * PER_SECOND / 1000).unwrap_or(u64::MAX)
+}
+
+/// The source of records.
+pub struct Load {
+    random: Random,
+    poison: usize,
+}
+
+impl Load {
+    pub fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), poison: 0 }
+    }
+
+    /// How many poison records there were.
+    pub fn poison(&self) -> usize {
+        self.poison
+    }
+
+    /// The record at this place of the shard, with the change that it holds, if any.
+    pub fn record(&mut self, place: u64) -> (KinesisRecord, Option<Change>) {
+        if self.random.number().is_multiple_of(500) {
+            self.poison += 1;
+            return (KinesisRecord::at(place, "no JSON"), None);
+        }
+        let id = Value::number(self.random.number() % ROWS);
+        // Up to a minute of disorder.
+        let commit = FIRST_COMMIT + place * 1_000_000 + self.random.number() % 60_000_000_000;
+        let text = if self.random.number().is_multiple_of(2000) { 420_000 } else { 200 };
+        let change = if self.random.percent(10) {
+            Change::delete("users", id, commit)
+        } else {
+            Change::upsert("users", id, commit, vec![("text", Value::text("x".repeat(text)))])
+        };
+        (KinesisRecord::at(place, change.record()), Some(change))
+    }
+}
