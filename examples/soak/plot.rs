@@ -12,6 +12,9 @@ use crate::samples::{Sample, Samples};
 const SIZE: (u32, u32) = (1000, 840);
 const BLUE: RGBColor = RGBColor(31, 119, 180);
 
+/// What a curve shows of a sample.
+type Measure = fn(&Sample) -> f64;
+
 /// Writes the picture.
 pub fn draw(file: &Path, samples: &Samples) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
@@ -19,7 +22,7 @@ pub fn draw(file: &Path, samples: &Samples) -> Result<(), Box<dyn Error>> {
     let title = format!("{} invocations of one process", samples.invocations);
     let area = area.titled(&title, ("sans-serif", 22).into_font().color(&BLACK))?;
     let panels = area.split_evenly((4, 1));
-    let curves: [(&str, fn(&Sample) -> f64); 4] = [
+    let curves: [(&str, Measure); 4] = [
         ("resident memory, MiB", |sample| number(sample.memory) / 1024.0),
         ("open sockets", |sample| number(sample.connections as u64)),
         ("time of an invocation, ms", |sample| sample.latency.as_secs_f64() * 1000.0),
