@@ -28,6 +28,9 @@ export SAM_CLI_TELEMETRY := 0
 
 say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
 
+# What runs the release binaries builds them first, if it is given no others.
+release = printf '\n\033[1m%s\033[0m\n' 'Building in the release profile. The first time takes some minutes.' && cargo build --locked --release $(1)
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,17 +49,15 @@ test: ## Run all tests
 # The release binaries; give FUNCTION and REDRIVE to take others.
 .PHONY: torture
 torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds
-	$(call say,Building the functions in the release profile. The first time takes some minutes.)
-	$(if $(FUNCTION),,cargo build --locked --release --bins)
+	@$(if $(FUNCTION),,$(call release,--bins))
 	cargo build --locked --example torture
-	@SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) cargo run --quiet --locked --example torture
+	@FUNCTION=$(FUNCTION) REDRIVE=$(REDRIVE) SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) cargo run --quiet --locked --example torture
 
 .PHONY: soak
 soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses
-	$(call say,Building the function in the release profile. The first time takes some minutes.)
-	$(if $(FUNCTION),,cargo build --locked --release --bin dsql-view)
+	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
 	cargo build --locked --example soak
-	@INVOCATIONS=$(INVOCATIONS) cargo run --quiet --locked --example soak
+	@FUNCTION=$(FUNCTION) INVOCATIONS=$(INVOCATIONS) cargo run --quiet --locked --example soak
 
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
@@ -120,7 +121,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-invoke check-build check-torture ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -189,6 +190,11 @@ check-build: $(VENV)/cargo-lambda $(VENV)/sam
 check-torture: check-build
 	$(call say,Kills storms and disorder)
 	.ci/check-torture
+
+.PHONY: check-soak
+check-soak: check-build
+	$(call say,Ten thousand invocations of one process)
+	@$(MAKE) --no-print-directory soak FUNCTION=$(CURDIR)/.aws-sam/build/ViewFunction/bootstrap
 
 $(VENV)/bin/python3:
 	python3 -m venv $(VENV)

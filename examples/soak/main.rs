@@ -30,8 +30,9 @@ use crate::samples::{Sample, Samples};
 const VIEW: &str = "view";
 const BUCKET: &str = "objects";
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Invocations between two samples.
-const BETWEEN_SAMPLES: usize = 10;
+/// A sample is taken after so many invocations or so long, whichever comes first.
+const INVOCATIONS_A_SAMPLE: usize = 10;
+const TIME_A_SAMPLE: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -49,7 +50,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         number if number.is_empty() => 10_000,
         number => number.parse().map_err(|_| format!("INVOCATIONS is {number:?}: expected a whole number"))?,
     };
-    let binary = std::env::var_os("FUNCTION").map_or(PathBuf::from("target/release/dsql-view"), PathBuf::from);
+    let given = std::env::var_os("FUNCTION").filter(|path| !path.is_empty());
+    let binary = given.map_or(PathBuf::from("target/release/dsql-view"), PathBuf::from);
     let plot = PathBuf::from("target/soak.svg");
 
     let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
@@ -77,6 +79,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut samples = Samples::default();
     let mut progress = Progress::start(invocations.try_into()?);
     let mut arrived = 0;
+    let mut last_sample = Instant::now();
     while samples.invocations < invocations || !mapping.is_through() {
         // The stream does not wait for the function, but for its first batch.
         while arrived < load::arrived_by(progress.elapsed()).max(1) && samples.invocations < invocations {
@@ -101,7 +104,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
         samples.invocations += 1;
         done.store(samples.invocations, Ordering::Relaxed);
         function.take_lines();
-        if samples.invocations.is_multiple_of(BETWEEN_SAMPLES) {
+        let is_time = last_sample.elapsed() >= TIME_A_SAMPLE;
+        if is_time || samples.invocations.is_multiple_of(INVOCATIONS_A_SAMPLE) {
+            last_sample = Instant::now();
             samples.push(Sample::of(process, progress.elapsed(), latency, mapping.backlog())?);
         }
         progress.show(samples.invocations.try_into()?, || format!("{} invocations", samples.invocations));

@@ -37,6 +37,7 @@ pub fn draw(file: &Path, samples: &Samples) -> Result<(), Box<dyn Error>> {
         let mut chart = ChartBuilder::on(panel)
             .caption(name, ("sans-serif", 16))
             .margin(8)
+            .margin_right(28)
             .x_label_area_size(24)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..width, 0.0..height)?;
@@ -46,6 +47,7 @@ pub fn draw(file: &Path, samples: &Samples) -> Result<(), Box<dyn Error>> {
             .x_label_formatter(&|seconds| format!("{seconds:.0} s"))
             .y_label_formatter(&|value| format!("{value:.0}"))
             .y_labels(5)
+            .max_light_lines(1)
             .draw()?;
         chart.draw_series(LineSeries::new(points, ShapeStyle::from(&BLUE).stroke_width(1)))?;
     }

@@ -73,7 +73,8 @@ fn number(name: &str) -> Result<Option<u64>, String> {
 }
 
 fn binary(variable: &str, name: &str) -> Result<PathBuf, String> {
-    let path = std::env::var_os(variable).map_or(PathBuf::from("target/release").join(name), PathBuf::from);
+    let given = std::env::var_os(variable).filter(|path| !path.is_empty());
+    let path = given.map_or(PathBuf::from("target/release").join(name), PathBuf::from);
     let found = path.is_file().then(|| path.clone());
     found.ok_or(format!("{variable}: expected a function's binary at {}: run `make torture`", path.display()))
 }
