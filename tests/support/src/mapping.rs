@@ -267,7 +267,8 @@ impl Mapping {
             Verdict::Again => self.again(lane, [batch]),
             Verdict::FailedFrom(place) => {
                 // "the LOWEST reported sequence number becomes the checkpoint; that record and everything after it in the batch is
-                // delivered again, also what had succeeded."; "Partial failures use up MaximumRetryAttempts"
+                // delivered again, also what had succeeded."; "Partial failures use up MaximumRetryAttempts"; "With both on, a partial
+                // response splits at the reported number", which comes to the same.
                 let rest = Batch { records: batch.records[place..].to_vec(), attempts: batch.attempts + 1 };
                 self.retry(lane, rest);
             }
