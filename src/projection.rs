@@ -15,7 +15,7 @@ use crate::config::SourceTable;
 use crate::envelope::{self, Text};
 use crate::key::{self, LONGEST_KEY};
 use crate::overflow::{self, LARGEST_WHOLE_ITEM, MovedColumn, OVERFLOW};
-use crate::view::attributes::{self, DEEPEST_NESTING, LARGEST_ITEM, ValueError};
+use crate::view::attributes::{self, DEEPEST_NESTING, LARGEST_ITEM, LONGEST_NAME, ValueError};
 
 /// The commit timestamp in nanoseconds, an N.
 pub const TS_NS: &str = "_ts_ns";
@@ -63,10 +63,14 @@ pub enum ProjectionError {
          key that no column is named after"
     )]
     ColumnNamedAsKey { column: String },
+    #[error("the name of a column has {bytes} bytes: DynamoDB takes 1 to {LONGEST_NAME}")]
+    UnusableName { bytes: usize },
     #[error("the column {column} nests deeper than {DEEPEST_NESTING} levels: DynamoDB stores no more")]
     TooDeep { column: String },
     #[error("the column {column} holds text that is no JSON string, such as half a surrogate pair")]
     MalformedColumn { column: String },
+    #[error("the column {column} holds an object with a member without a name: DynamoDB stores none")]
+    EmptyName { column: String },
     #[error("the item has {bytes} bytes: DynamoDB takes at most {LARGEST_ITEM}")]
     ItemTooLarge { bytes: usize },
 }
@@ -137,6 +141,7 @@ impl Projector {
                 Err(ValueError::NotJson) => {
                     return Err(ProjectionError::MalformedColumn { column: column.into_owned() });
                 }
+                Err(ValueError::EmptyName) => return Err(ProjectionError::EmptyName { column: column.into_owned() }),
             };
             Ok(())
         })
@@ -145,6 +150,9 @@ impl Projector {
     }
 
     fn check_name(&self, column: &str) -> Result<(), ProjectionError> {
+        if column.is_empty() || column.len() > LONGEST_NAME {
+            return Err(ProjectionError::UnusableName { bytes: column.len() });
+        }
         if column == self.key_attribute {
             return Err(ProjectionError::ColumnNamedAsKey { column: column.to_owned() });
         }
@@ -368,6 +376,7 @@ mod tests {
             (r#"{"id":1,"_expires_at":null}"#, false, "the column _expires_at has the name of an attribute"),
             (r#"{"id":1,"pk":"secret"}"#, false, "the column pk has the name of the view table's partition key"),
             (r#"{"id":1,"a":"secret\ud800"}"#, false, "the column a holds text that is no JSON string"),
+            (r#"{"id":1,"a":{"":"secret"}}"#, false, "the column a holds an object with a member without a name"),
             (r#"{"id":1,"\ud800":"secret"}"#, false, "after is no row: it holds text that is no JSON string"),
             (r#"{"id":"\ud800"}"#, true, "the key column id is text that is no JSON string in before"),
         ] {
@@ -377,6 +386,18 @@ mod tests {
         }
         let deep = format!(r#"{{"id":1,"a":{}1{}}}"#, "[".repeat(33), "]".repeat(33));
         assert_eq!(project("users(id)", &deep, false), Err(ProjectionError::TooDeep { column: "a".to_owned() }));
+    }
+
+    #[test]
+    fn regression_a_column_s_name_is_one_that_dynamodb_takes() {
+        let image = |length: usize| format!(r#"{{"id":1,"{}":1}}"#, "n".repeat(length));
+        for length in [1, 65_535] {
+            assert!(project("users(id)", &image(length), false).is_ok(), "{length}");
+        }
+        for length in [0, 65_536] {
+            let error = project("users(id)", &image(length), false).unwrap_err();
+            assert_eq!(error, ProjectionError::UnusableName { bytes: length });
+        }
     }
 
     #[test]

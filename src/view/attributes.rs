@@ -23,6 +23,9 @@ use crate::envelope::Text;
 /// DynamoDB's limit for an item with the names of its attributes, in bytes.
 pub const LARGEST_ITEM: usize = 409_600;
 
+/// DynamoDB's limit for the name of an attribute that is no key, in bytes; it takes none without a name.
+pub const LONGEST_NAME: usize = 65_535;
+
 /// How many levels of lists and maps DynamoDB stores in one attribute, the innermost value included.
 pub const DEEPEST_NESTING: usize = 32;
 
@@ -38,6 +41,8 @@ pub enum ValueError {
     TooDeep,
     /// It is not JSON after all: a string with half a surrogate pair.
     NotJson,
+    /// An object in it has a member with an empty name.
+    EmptyName,
 }
 
 /// The attribute value of a column, or `None` for null.
@@ -67,6 +72,9 @@ fn attribute(value: &RawValue, level: usize) -> Result<AttributeValue, ValueErro
         Some(b'{') => {
             let mut members = HashMap::new();
             for_each_member(value, |name, member| {
+                if name.is_empty() {
+                    return Err(ValueError::EmptyName);
+                }
                 members.insert(name.into_owned(), attribute(member, level + 1)?);
                 Ok(())
             })
@@ -282,6 +290,13 @@ mod tests {
     fn half_a_surrogate_pair_is_no_text() {
         for json in [r#""\ud800""#, r#"["\ud800"]"#, r#"{"\ud800":1}"#, r#"{"a":"\udfff"}"#] {
             assert_eq!(of(json), Err(ValueError::NotJson), "{json}");
+        }
+    }
+
+    #[test]
+    fn regression_a_member_has_a_name() {
+        for json in [r#"{"":1}"#, r#"{"a":[{"b":1,"":null}]}"#] {
+            assert_eq!(of(json), Err(ValueError::EmptyName), "{json}");
         }
     }
 
