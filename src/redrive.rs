@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::apply::Deadline;
@@ -106,22 +107,20 @@ pub enum RedriveError {
 impl<'de> Deserialize<'de> for Invocation {
     /// Without a word about what does not fit, which the runtime would log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Wire {
-            #[serde(rename = "Records")]
-            records: Option<Vec<Message>>,
-            replay: Option<String>,
-            after: Option<String>,
-            check: Option<String>,
-        }
-        Ok(match Wire::deserialize(deserializer) {
-            Ok(Wire { records: Some(messages), replay: None, check: None, .. }) => Self::Messages(messages),
-            Ok(Wire { replay: Some(prefix), after, records: None, check: None }) => {
-                Self::Replay(Replay { prefix, after })
+        // By the names of its fields: serde would read a struct from an array as well.
+        let Ok(Value::Object(mut fields)) = Value::deserialize(deserializer) else { return Ok(Self::Unknown) };
+        let mut field = |name: &str| fields.remove(name).unwrap_or_default();
+        Ok(match (field("Records"), field("replay"), field("after"), field("check")) {
+            (Value::Array(records), Value::Null, _, Value::Null) if records.iter().all(Value::is_object) => {
+                serde_json::from_value(records.into()).map_or(Self::Unknown, Self::Messages)
             }
-            Ok(Wire { check: Some(what), records: None, replay: None, .. }) if what == "fragments" => {
-                Self::CheckFragments
+            (Value::Null, Value::String(prefix), Value::String(after), Value::Null) => {
+                Self::Replay(Replay { prefix, after: Some(after) })
             }
+            (Value::Null, Value::String(prefix), Value::Null, Value::Null) => {
+                Self::Replay(Replay { prefix, after: None })
+            }
+            (Value::Null, Value::Null, _, Value::String(what)) if what == "fragments" => Self::CheckFragments,
             _ => Self::Unknown,
         })
     }
@@ -252,4 +251,49 @@ const OUT_OF_TIME: &str = "the invocation's time was running out; a longer time-
 /// Whether the pages that follow would fare no better.
 fn is_hopeless(disposition: &Disposition) -> bool {
     matches!(disposition, Disposition::Reported(Failure::Unavailable(_) | Failure::OutOfTime))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks_for(event: &str) -> String {
+        match serde_json::from_str(event).unwrap() {
+            Invocation::Messages(messages) => {
+                messages.iter().map(|message| format!("{}: {}", message.message_id, message.body)).collect()
+            }
+            Invocation::Replay(Replay { prefix, after }) => format!("{prefix} after {after:?}"),
+            Invocation::CheckFragments => "fragments".to_owned(),
+            Invocation::Unknown => "unknown".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_invocation_asks_for_one_thing() {
+        for (event, expected) in [
+            (r#"{"Records":[{"messageId":"m","body":"b","md5OfBody":"x"}]}"#, "m: b"),
+            (r#"{"Records":[{"messageId":"m"}],"replay":null}"#, "m: "),
+            (r#"{"Records":[]}"#, ""),
+            (r#"{"replay":"quarantine/"}"#, "quarantine/ after None"),
+            (r#"{"replay":"quarantine/","after":"quarantine/x"}"#, r#"quarantine/ after Some("quarantine/x")"#),
+            (r#"{"check":"fragments"}"#, "fragments"),
+            (r#"{"check":"everything"}"#, "unknown"),
+            (r#"{"check":"fragments","replay":"quarantine/"}"#, "unknown"),
+            (r#"{"Records":[],"replay":"quarantine/"}"#, "unknown"),
+            (r#"{"Records":[],"check":"fragments"}"#, "unknown"),
+            (r#"{"Records":[{"body":"no id"}]}"#, "unknown"),
+            (r#"{"replay":"quarantine/","after":7}"#, "unknown"),
+            ("{}", "unknown"),
+            ("7", "unknown"),
+        ] {
+            assert_eq!(asks_for(event), expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn regression_an_invocation_is_read_by_the_names_of_its_fields_alone() {
+        for event in [r#"[null,"quarantine/",null,null]"#, r#"{"Records":[["m","r","b","q",["1"]]]}"#] {
+            assert_eq!(asks_for(event), "unknown", "{event}");
+        }
+    }
 }

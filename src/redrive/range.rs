@@ -5,7 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::report::compare_sequence_numbers;
 
@@ -36,28 +37,26 @@ pub struct NoRange {
 
 /// What this function tells the dead-letter queue of records that are lost: as Lambda tells of those that failed, so that the message
 /// can be sent through again.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OnFailure {
-    request_context: Option<RequestContext>,
+struct RecordsLost<'a> {
+    request_context: RequestContext,
     #[serde(rename = "KinesisBatchInfo")]
-    batch: Option<BatchInfo>,
+    batch: BatchInfo<'a>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct RequestContext {
-    condition: Option<String>,
+    condition: &'static str,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct BatchInfo {
-    stream_arn: Option<String>,
-    shard_id: Option<String>,
-    start_sequence_number: Option<String>,
-    end_sequence_number: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    approximate_arrival_of_first_record: Option<String>,
+struct BatchInfo<'a> {
+    stream_arn: &'a str,
+    shard_id: &'a str,
+    start_sequence_number: &'a str,
+    end_sequence_number: &'a str,
 }
 
 impl ShardRange {
@@ -66,10 +65,12 @@ impl ShardRange {
     /// # Errors
     /// It names none.
     pub fn of_message(body: &str) -> Result<Self, NoRange> {
-        let message: OnFailure = serde_json::from_str(body).map_err(|_| NoRange { found: "no such JSON" })?;
-        let batch = message.batch.ok_or(NoRange { found: "no KinesisBatchInfo" })?;
+        // By the names of its fields: serde would read a struct from an array as well.
+        let message: Value = serde_json::from_str(body).map_err(|_| NoRange { found: "no JSON" })?;
+        let batch = message.get("KinesisBatchInfo").ok_or(NoRange { found: "no KinesisBatchInfo" })?;
+        let text = |name: &str| batch.get(name).and_then(Value::as_str).map(str::to_owned);
         let (Some(stream_arn), Some(shard_id), Some(first), Some(last)) =
-            (batch.stream_arn, batch.shard_id, batch.start_sequence_number, batch.end_sequence_number)
+            (text("streamArn"), text("shardId"), text("startSequenceNumber"), text("endSequenceNumber"))
         else {
             return Err(NoRange { found: "one without all of these" });
         };
@@ -80,7 +81,7 @@ impl ShardRange {
         if compare_sequence_numbers(&first, &last).is_gt() {
             return Err(NoRange { found: "an end before the start" });
         }
-        let arrived = batch.approximate_arrival_of_first_record.as_deref().and_then(time);
+        let arrived = text("approximateArrivalOfFirstRecord").as_deref().and_then(time);
         Ok(Self { stream_arn, shard_id, first, last, arrived })
     }
 
@@ -89,15 +90,14 @@ impl ShardRange {
     /// # Errors
     /// None that is known: it holds texts alone.
     pub fn lost_message(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&OnFailure {
-            request_context: Some(RequestContext { condition: Some("RecordsLost".to_owned()) }),
-            batch: Some(BatchInfo {
-                stream_arn: Some(self.stream_arn.clone()),
-                shard_id: Some(self.shard_id.clone()),
-                start_sequence_number: Some(self.first.clone()),
-                end_sequence_number: Some(self.last.clone()),
-                approximate_arrival_of_first_record: None,
-            }),
+        serde_json::to_string(&RecordsLost {
+            request_context: RequestContext { condition: "RecordsLost" },
+            batch: BatchInfo {
+                stream_arn: &self.stream_arn,
+                shard_id: &self.shard_id,
+                start_sequence_number: &self.first,
+                end_sequence_number: &self.last,
+            },
         })
     }
 
@@ -218,17 +218,29 @@ mod tests {
             )
         };
         for (body, found) in [
-            ("secret".to_owned(), "no such JSON"),
-            ("[]".to_owned(), "no such JSON"),
+            ("secret".to_owned(), "no JSON"),
+            ("[]".to_owned(), "no KinesisBatchInfo"),
             ("{}".to_owned(), "no KinesisBatchInfo"),
             (r#"{"DDBStreamBatchInfo":{}}"#.to_owned(), "no KinesisBatchInfo"),
             (batch("null", r#""1""#), "one without all of these"),
             (batch(r#""secret""#, r#""1""#), "no number"),
             (batch(r#""""#, r#""1""#), "no number"),
+            (batch("1", "2"), "one without all of these"),
             (batch(r#""10""#, r#""9""#), "an end before the start"),
         ] {
             let error = ShardRange::of_message(&body).expect_err(&body).to_string();
             assert!(error.contains(found) && !error.contains("secret"), "{body} gave: {error}");
+        }
+    }
+
+    #[test]
+    fn regression_a_range_is_read_by_the_names_of_its_fields_alone() {
+        for (body, found) in [
+            (r#"[null,["arn","shard","1","2",null]]"#, "no KinesisBatchInfo"),
+            (r#"{"KinesisBatchInfo":["arn","shard","1","2",null]}"#, "one without all of these"),
+        ] {
+            let error = ShardRange::of_message(body).expect_err(body).to_string();
+            assert!(error.contains(found), "{body} gave: {error}");
         }
     }
 
