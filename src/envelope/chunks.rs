@@ -151,11 +151,13 @@ impl<'a> ChunkedImage<'a> {
             Some(b'"') => text(crc32c, fields.crc32c)?,
             _ => Cow::Borrowed(crc32c.get()),
         };
-        let no_checksum = |_| DecodeError::NoEnvelope { field: fields.crc32c, expected: CHECKSUM, found: kind(crc32c) };
+        // Rust's integers take a plus sign, too.
+        let checksum = if digits.starts_with('+') { None } else { digits.parse().ok() };
+        let no_checksum = DecodeError::NoEnvelope { field: fields.crc32c, expected: CHECKSUM, found: kind(crc32c) };
         Ok(Self {
             chunk_id: chunk_id(image.chunk_id, fields.chunk_id)?,
             total_fragments: whole_number(image.total_fragments, fields.total_fragments, pieces, 1..=MOST_FRAGMENTS)?,
-            crc32c: digits.parse().map_err(no_checksum)?,
+            crc32c: checksum.ok_or(no_checksum)?,
         })
     }
 }
@@ -238,6 +240,15 @@ mod tests {
         ] {
             let error = chunks(&chunked("c", &json)).expect_err(&json).to_string();
             assert!(error.contains(expected) && !error.contains("secret"), "{json} gave: {error}");
+        }
+    }
+
+    #[test]
+    fn regression_a_checksum_has_no_sign() {
+        for sign in ["+", "-"] {
+            let json = format!(r#"{{"after":{}}}"#, image("x").replace("2073618257", &format!("{sign}2073618257")));
+            let error = chunks(&chunked("c", &json)).expect_err(&json).to_string();
+            assert!(error.contains("a CRC32C in decimal"), "{json} gave: {error}");
         }
     }
 
