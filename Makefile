@@ -11,6 +11,9 @@ VIEW_TABLE ?= dsql-view
 # Where `cargo lambda watch` listens for invocations.
 LAMBDA_PORT ?= 9000
 EVENT ?= events/01-insert.json
+# How long `make fuzz` works on each target, and which one alone; all of them, where it is empty.
+FUZZ_SECONDS ?= 60
+TARGET ?=
 
 # What `make watch` keeps; give your own tables to keep others than the sample events have.
 SOURCE_TABLES ?= $(shell cat events/source-tables.txt)
@@ -22,6 +25,8 @@ CARGO_LAMBDA_VERSION := 1.9.2
 SAM_VERSION := 1.170.0
 CFN_LINT_VERSION := 1.58.0
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_MUTANTS_VERSION := 27.1.0
 # cargo finds `cargo lambda` on the path; one that is installed already comes first.
 export PATH := $(PATH):$(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin
 export SAM_CLI_TELEMETRY := 0
@@ -58,6 +63,10 @@ soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses
 	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
 	cargo build --locked --example soak
 	@FUNCTION=$(FUNCTION) INVOCATIONS=$(INVOCATIONS) cargo run --quiet --locked --example soak
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads bytes from outside, FUZZ_SECONDS for each TARGET; takes a nightly toolchain
+	@scripts/fuzz $(FUZZ_SECONDS) $(TARGET)
 
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
@@ -121,12 +130,13 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
 	$(call say,Formatting)
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 .PHONY: lint
 lint:
@@ -150,6 +160,11 @@ template: $(VENV)/sam
 deny: .tools/bin/cargo-deny
 	$(call say,Licences and sources of the dependencies)
 	.ci/deny
+
+.PHONY: check-fuzz
+check-fuzz:
+	$(call say,Fuzzing for a moment)
+	scripts/fuzz 20
 
 .PHONY: check-demo
 check-demo:
@@ -210,6 +225,10 @@ $(VENV)/sam: | $(VENV)/bin/python3
 	@echo "Installing the SAM CLI and cfn-lint into $(VENV)"
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_VERSION) cfn-lint==$(CFN_LINT_VERSION)
 	@touch $@
+
+.tools/bin/cargo-fuzz:
+	@echo "Building cargo-fuzz, which takes a minute"
+	cargo install --quiet --locked --root .tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .tools/bin/cargo-deny:
 	@echo "Building cargo-deny, which takes some minutes"

@@ -260,7 +260,8 @@ mod tests {
     fn asks_for(event: &str) -> String {
         match serde_json::from_str(event).unwrap() {
             Invocation::Messages(messages) => {
-                messages.iter().map(|message| format!("{}: {}", message.message_id, message.body)).collect()
+                let told = messages.iter().map(|message| format!("{}: {}", message.message_id, message.body));
+                told.collect::<Vec<_>>().join(", ")
             }
             Invocation::Replay(Replay { prefix, after }) => format!("{prefix} after {after:?}"),
             Invocation::CheckFragments => "fragments".to_owned(),

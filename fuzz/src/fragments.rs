@@ -1,0 +1,249 @@
+//! Split changes: main records and pieces in any order, again, altered, of hostile names; through the real assembly, into a bucket and a
+//! view in memory.
+//!
+//! An input is a row of letters, each with digits behind it; what is none is skipped. Digits count from `0` and wrap.
+//!
+//! | letters | |
+//! |---|---|
+//! | `N` set, row, commit, kind, pieces | a change: its set's name is of [`SETS`], its kind of [`Kind`] |
+//! | `M` change | its main record comes |
+//! | `P` change, piece | a piece of it comes |
+//! | `A` change, piece, way | the piece comes altered |
+//! | `W` change, way | its main record comes altered |
+//! | `/` | what has come is a batch |
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use dsql_view::envelope::ChunkedImage;
+use dsql_view::fragments::{self, AssemblyError, FragmentSet};
+
+use super::contract::Expected;
+use super::world::{CONTRACT, World};
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+/// So many ways of joining a set are tried.
+const MOST_WAYS: usize = 64;
+const MOST_STEPS: usize = 200;
+const LONGEST_SET_NAME: usize = 600;
+
+/// Names of sets.
+const SETS: [&str; 8] = ["a", "b", "../../quarantine/public.users", "", "grün/\u{0}\"\\😀", "%2E%2E", ".", "LONG"];
+
+/// What a change does, and which of its images are in pieces.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Upsert,
+    Delete,
+    /// An upsert whose `before` is in pieces too.
+    Both,
+    /// An upsert of which only the image is in pieces that nobody needs.
+    OnlyUnneeded,
+    /// An upsert of a table that is not configured.
+    NotConfigured,
+    /// A row without its key.
+    NoRow,
+}
+
+const KINDS: [Kind; 6] = [Kind::Upsert, Kind::Delete, Kind::Both, Kind::OnlyUnneeded, Kind::NotConfigured, Kind::NoRow];
+
+/// A change that was split.
+struct Change {
+    set: String,
+    kind: Kind,
+    commit: usize,
+    image: String,
+    pieces: Vec<String>,
+    main_has_come: bool,
+}
+
+/// Checks what becomes of a row of deliveries.
+pub fn check(data: &[u8]) {
+    let mut steps = Steps { digits: data.iter() };
+    let mut changes: Vec<Change> = Vec::new();
+    let mut come = Deliveries::default();
+    let mut batch: Vec<String> = Vec::new();
+    for _ in 0..MOST_STEPS {
+        match steps.digits.next() {
+            Some(b'N') => changes.push(Change::of(&mut steps)),
+            Some(b'/') => come.world.deliver(&std::mem::take(&mut batch)),
+            Some(letter) if !changes.is_empty() => {
+                let change = steps.below(changes.len());
+                batch.extend(changes[change].record(*letter, &mut steps, &mut come));
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    come.world.deliver(&batch);
+    // Once more, all of it at once: nothing may change.
+    let shown = come.world.view.borrow().clone();
+    come.world.deliver(&come.world.delivered.clone());
+    assert_eq!(*come.world.view.borrow(), shown, "a second delivery changes the view");
+    come.assert_complete(&changes);
+    come.assert_nothing_else(&changes);
+    come.world.assert_folders();
+}
+
+struct Steps<'d> {
+    digits: std::slice::Iter<'d, u8>,
+}
+
+impl Steps<'_> {
+    fn below(&mut self, end: usize) -> usize {
+        usize::from(self.digits.next().copied().unwrap_or(b'0').wrapping_sub(b'0')) % end
+    }
+}
+
+impl Change {
+    fn of(steps: &mut Steps<'_>) -> Self {
+        let set = match SETS[steps.below(SETS.len())] {
+            "LONG" => "/".repeat(LONGEST_SET_NAME),
+            name => name.to_owned(),
+        };
+        let (row, commit, kind) = (steps.below(4), steps.below(8), KINDS[steps.below(KINDS.len())]);
+        let image = match kind {
+            Kind::Delete => format!(r#"{{"id":{row}}}"#),
+            Kind::NoRow => r#"{"name":"x"}"#.to_owned(),
+            _ => format!(r#"{{"id":{row},"name":"grün \"\\ü😀 {commit}","list":[{commit},null]}}"#),
+        };
+        let count = 1 + steps.below(9);
+        let characters: Vec<char> = image.chars().collect();
+        let each = characters.len().div_ceil(count);
+        let pieces = (0..count).map(|piece| characters.iter().skip(piece * each).take(each).collect()).collect();
+        Self { set, kind, commit, image, pieces, main_has_come: false }
+    }
+
+    fn record(&mut self, letter: u8, steps: &mut Steps<'_>, come: &mut Deliveries) -> Option<String> {
+        Some(match letter {
+            b'M' => {
+                self.main_has_come = true;
+                self.main_record(self.pieces.len(), crc32c(self.image.as_bytes()))
+            }
+            b'W' => match steps.below(4) {
+                0 => self.main_record(self.pieces.len() + 1, crc32c(self.image.as_bytes())),
+                1 => self.main_record(self.pieces.len() - 1, crc32c(self.image.as_bytes())),
+                2 => self.main_record(self.pieces.len(), 7),
+                _ => self.main_record(1, crc32c(self.pieces[0].as_bytes())),
+            },
+            b'P' => {
+                let piece = steps.below(self.pieces.len());
+                come.piece(&self.set, piece, &self.pieces[piece])
+            }
+            b'A' => {
+                let piece = steps.below(self.pieces.len() + 2);
+                let text = match steps.below(4) {
+                    0 => String::new(),
+                    1 => self.pieces[0].clone(),
+                    2 => self.image.clone(),
+                    way => format!("{way}{}", steps.below(10)),
+                };
+                come.piece(&self.set, piece, &text)
+            }
+            _ => return None,
+        })
+    }
+
+    fn main_record(&self, total: usize, checksum: u32) -> String {
+        let entry = |set: &str| serde_json::json!({ "chunk_id": set, "total_fragments": total, "crc32c": checksum.to_string() });
+        let chunked = match self.kind {
+            Kind::Delete | Kind::OnlyUnneeded => serde_json::json!({ "before": entry(&self.set) }),
+            Kind::Both => serde_json::json!({ "before": entry("unneeded"), "after": entry(&self.set) }),
+            _ => serde_json::json!({ "after": entry(&self.set) }),
+        };
+        let inline = self.kind == Kind::OnlyUnneeded;
+        self.json("chunked", if inline { &self.image } else { "null" }, &format!(r#","chunked":{chunked}"#))
+    }
+
+    /// The record as it would be in one piece.
+    fn whole(&self) -> String {
+        self.json("full", &self.image, "")
+    }
+
+    fn json(&self, of_type: &str, image: &str, more: &str) -> String {
+        let (op, place) = if self.kind == Kind::Delete { ("d", "before") } else { ("u", "after") };
+        let table = if self.kind == Kind::NotConfigured { "other" } else { "users" };
+        let ts_ns = COMMIT + self.commit as u64;
+        format!(
+            r#"{{"type":"{of_type}","op":"{op}","{place}":{image},"source":{{"schema":"public","table":"{table}","txId":"t","ts_ns":{ts_ns}}},"ts_ns":{}{more}}}"#,
+            ts_ns + 1
+        )
+    }
+}
+
+/// What has come of the changes.
+#[derive(Default)]
+struct Deliveries {
+    world: World,
+    /// The texts that came of each place of each set.
+    pieces: HashMap<(String, usize), BTreeSet<String>>,
+}
+
+impl Deliveries {
+    fn piece(&mut self, set: &str, index: usize, text: &str) -> String {
+        self.pieces.entry((set.to_owned(), index)).or_default().insert(text.to_owned());
+        serde_json::json!({ "type": "fragment", "chunk_id": set, "index": index, "data": text }).to_string()
+    }
+
+    /// The texts that may stand in each place of a change.
+    fn variants(&self, change: &Change, total: usize) -> Vec<Vec<String>> {
+        let of_place = |place| self.pieces.get(&(change.set.clone(), place)).cloned().unwrap_or_default();
+        (0..total).map(|place| of_place(place).into_iter().collect()).collect()
+    }
+
+    /// A change that has come whole is shown, or a newer one of its row.
+    fn assert_complete(&self, changes: &[Change]) {
+        for change in changes.iter().filter(|change| change.main_has_come && !change.set.is_empty()) {
+            let variants = self.variants(change, change.pieces.len());
+            let ways: usize = variants.iter().map(Vec::len).product();
+            let has_come = change.pieces.iter().zip(&variants).all(|(piece, come)| come.contains(piece));
+            assert_joined(change, &variants, has_come && ways <= MOST_WAYS);
+            let Expected::Row(row) = CONTRACT.expects(change.whole().as_bytes()) else { continue };
+            let inline = change.kind == Kind::OnlyUnneeded;
+            if inline || (has_come && ways <= MOST_WAYS) {
+                let view = self.world.view.borrow();
+                let shown = view.get(&row.key()).unwrap_or_else(|| panic!("{} is not shown", row.key()));
+                assert!(shown.committed.to_string().parse::<u64>().unwrap() >= row.committed);
+            }
+            if has_come {
+                let folder = fragments::folder(&change.set);
+                let set = FragmentSet::of(&folder, self.world.stored(&folder));
+                let whole = set.whole().any(|(total, _)| total as usize == change.pieces.len());
+                assert!(inline || whole, "{change:?} is not whole", change = change.set);
+            }
+        }
+    }
+
+    /// The view shows what some change says, letter for letter.
+    fn assert_nothing_else(&self, changes: &[Change]) {
+        for shown in self.world.view.borrow().values() {
+            let says_so = changes.iter().any(|change| {
+                let Expected::Row(row) = CONTRACT.expects(change.whole().as_bytes()) else { return false };
+                let mut attributes = shown.attributes.clone();
+                let tombstone = matches!(attributes.remove("_expires_at"), Some(AttributeValue::N(_)));
+                shown.key == row.key() && tombstone == row.deleted && attributes == row.attributes
+            });
+            assert!(says_so, "no change says {shown:?}");
+        }
+    }
+}
+
+/// Joining these texts gives the image, or none; `must` it give one, it does.
+fn assert_joined(change: &Change, variants: &[Vec<String>], must: bool) {
+    let image = ChunkedImage {
+        chunk_id: change.set.as_str().into(),
+        total_fragments: u32::try_from(variants.len()).unwrap(),
+        crc32c: crc32c(change.image.as_bytes()),
+    };
+    match fragments::join(&image, variants) {
+        Ok(text) => assert_eq!(text, change.image),
+        Err(error) => assert!(!must && error == AssemblyError::Checksum, "{error}"),
+    }
+}
+
+/// CRC32C, bit by bit.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |checksum: u32, byte| {
+        (0..8).fold(checksum ^ u32::from(*byte), |bits, _| (bits >> 1) ^ if bits & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}

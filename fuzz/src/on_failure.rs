@@ -1,0 +1,211 @@
+//! What the redrive function is given: messages of the on-failure queue and the ranges that they name, replays, and records as the bucket
+//! keeps them.
+//!
+//! An input is taken for each of these texts; one that begins with a NUL is a range and what was read of it, by `arbitrary`.
+
+use arbitrary::{Arbitrary, Unstructured};
+use aws_lambda_events::event::kinesis::KinesisEventRecord;
+use dsql_view::record_object::RecordObject;
+use dsql_view::redrive::Invocation;
+use dsql_view::redrive::range::{Progress, ShardRange};
+
+use super::json::{Document, Is, Value};
+
+/// Checks what becomes of an input.
+pub fn check(data: &[u8]) {
+    if let [0, structured @ ..] = data {
+        let case = Case::arbitrary(&mut Unstructured::new(structured));
+        return case.iter().for_each(Case::check);
+    }
+    let Ok(text) = std::str::from_utf8(data) else {
+        // The runtime hands over bytes.
+        assert!(matches!(invocation(data), Invocation::Unknown), "what is no UTF-8 asks for nothing");
+        return;
+    };
+    let document = Document::read(text);
+    let root = document.as_ref().map(Document::root);
+    check_message(text, root);
+    check_invocation(text, root);
+    check_record(text);
+}
+
+/// A range is what the message says, and else the error is one of five that quote nothing.
+fn check_message(text: &str, root: Option<Value<'_>>) {
+    let batch = root.and_then(|root| root.member("KinesisBatchInfo"));
+    let field = |name| batch.and_then(|batch| batch.member(name)).and_then(Value::text);
+    match ShardRange::of_message(text) {
+        Ok(range) => {
+            assert_eq!(Some(range.stream_arn.as_str()), field("streamArn"));
+            assert_eq!(Some(range.shard_id.as_str()), field("shardId"));
+            assert_eq!(Some(range.first.as_str()), field("startSequenceNumber"));
+            assert_eq!(Some(range.last.as_str()), field("endSequenceNumber"));
+            assert!(is_number(&range.first) && is_number(&range.last) && !exceeds(&range.first, &range.last));
+            assert!(range.arrived.is_none() || field("approximateArrivalOfFirstRecord").is_some());
+            assert!(range.contains(&range.first) && range.contains(&range.last));
+            let lost = range.lost_message().expect("texts are JSON");
+            assert_eq!(ShardRange::of_message(&lost), Ok(ShardRange { arrived: None, ..range }));
+        }
+        Err(error) => {
+            let message = error.to_string();
+            let found = [
+                "no JSON",
+                "no KinesisBatchInfo",
+                "one without all of these",
+                "a sequence number that is no number",
+                "an end before the start",
+            ];
+            let told = found.map(|found| {
+                format!(
+                    "the message is not what Lambda sends to an on-failure queue: expected KinesisBatchInfo with streamArn, shardId, \
+                     startSequenceNumber and endSequenceNumber, found {found}; look at it in the dead-letter queue, and remove it there"
+                )
+            });
+            assert!(told.contains(&message), "{message}");
+        }
+    }
+}
+
+/// What is asked for is what the text says.
+fn check_invocation(text: &str, root: Option<Value<'_>>) {
+    let field = |name| root.and_then(|root| root.member(name));
+    match invocation(text.as_bytes()) {
+        Invocation::Messages(messages) => {
+            let Some(Is::Array(records)) = field("Records").map(Value::is) else { panic!("messages of no Records") };
+            assert_eq!(messages.len(), records.len());
+            for (message, record) in messages.iter().zip(records) {
+                let field = |name| record.member(name).and_then(Value::text);
+                assert_eq!(Some(message.message_id.as_str()), field("messageId"));
+                assert_eq!(message.body, field("body").unwrap_or_default());
+                assert_eq!(message.queue_arn, field("eventSourceARN").unwrap_or_default());
+                assert!((60..=7200).contains(&message.wait().as_secs()), "{:?}", message.wait());
+            }
+            assert!(field("replay").is_none() && field("check").is_none());
+        }
+        Invocation::Replay(replay) => {
+            assert_eq!(Some(replay.prefix.as_str()), field("replay").and_then(Value::text));
+            assert_eq!(replay.after.as_deref(), field("after").and_then(Value::text));
+            assert!(field("Records").is_none() && field("check").is_none());
+        }
+        Invocation::CheckFragments => {
+            assert_eq!(field("check").and_then(Value::text), Some("fragments"));
+            assert!(field("Records").is_none() && field("replay").is_none());
+        }
+        Invocation::Unknown => {}
+    }
+}
+
+/// As the runtime reads it.
+fn invocation(event: &[u8]) -> Invocation {
+    serde_json::from_slice(event).unwrap_or(Invocation::Unknown)
+}
+
+/// A record that the bucket kept is the record that it was.
+fn check_record(text: &str) {
+    let Ok(object) = serde_json::from_str::<RecordObject<'_>>(text) else { return };
+    let event = KinesisEventRecord::from(object.clone());
+    let again = RecordObject::from(&event);
+    // The shard is named together with the number, behind a colon.
+    if object.shard_id.as_ref().is_none_or(|shard| !shard.contains(':')) {
+        assert_eq!(again.shard_id, object.shard_id);
+    }
+    assert_eq!(again.stream_arn, object.stream_arn);
+    assert_eq!(again.sequence_number, object.sequence_number);
+    assert_eq!(again.partition_key, object.partition_key);
+    assert_eq!(again.data, object.data);
+    assert_eq!(KinesisEventRecord::from(again.clone()).kinesis, event.kinesis);
+}
+
+/// A range, and the numbers of the records that were read of it, in the order of the shard.
+#[derive(Debug, Arbitrary)]
+struct Case {
+    stream: String,
+    shard: String,
+    first: u64,
+    length: u16,
+    steps: Vec<u8>,
+    zeros: u8,
+    end_of_first_page: u8,
+    held: Option<u16>,
+}
+
+impl Case {
+    fn check(&self) {
+        let number = |number: u128| format!("{}{number}", "0".repeat(self.zeros.into()));
+        let (first, last) = (u128::from(self.first), u128::from(self.first) + u128::from(self.length));
+        let body = serde_json::json!({ "KinesisBatchInfo": {
+            "streamArn": self.stream, "shardId": self.shard,
+            "startSequenceNumber": number(first), "endSequenceNumber": number(last),
+        } });
+        let range = ShardRange::of_message(&body.to_string()).expect("a range");
+        assert_eq!((&range.stream_arn, &range.shard_id), (&self.stream, &self.shard));
+        assert_eq!((value(&range.first), value(&range.last)), (first, last));
+        if self.length > 0 {
+            let backwards = body
+                .to_string()
+                .replace("startSequenceNumber", "x")
+                .replace("end", "start")
+                .replace("\"x\"", "\"endSequenceNumber\"");
+            assert!(ShardRange::of_message(&backwards).is_err(), "{backwards}");
+        }
+
+        let mut read: Vec<u128> = Vec::new();
+        let mut progress = Progress::default();
+        for step in &self.steps {
+            let next = read.last().map_or(first, |last| last + 1) + u128::from(*step);
+            assert_eq!(range.contains(&next.to_string()), next <= last);
+            if next > last {
+                break;
+            }
+            read.push(next);
+            progress.read(&if next == last || next == first { number(next) } else { next.to_string() });
+        }
+        assert_eq!(progress.highest().map(value), read.last().copied());
+        self.check_lost(&range, &progress, &read);
+        self.check_lost_meanwhile(&range, &progress);
+    }
+
+    /// What is lost is all that lies before the first and behind the last record that was read, as far as Lambda has seen one there.
+    fn check_lost(&self, range: &ShardRange, progress: &Progress, read: &[u128]) {
+        let ends = (value(&range.first), value(&range.last));
+        let expected: Vec<(u128, u128)> = match (read.first(), read.last()) {
+            (Some(lowest), Some(highest)) => {
+                let before = (*lowest > ends.0).then(|| (ends.0, lowest - 1));
+                let behind = (*highest < ends.1).then(|| (highest + 1, ends.1));
+                before.into_iter().chain(behind).collect()
+            }
+            _ => vec![ends],
+        };
+        let lost = progress.lost(range);
+        assert_eq!(lost.iter().map(|part| (value(&part.first), value(&part.last))).collect::<Vec<_>>(), expected);
+        assert!(lost.iter().all(|part| part.stream_arn == self.stream && part.shard_id == self.shard));
+    }
+
+    /// What expired while it was read lies between the first page and what the shard still holds.
+    fn check_lost_meanwhile(&self, range: &ShardRange, progress: &Progress) {
+        let (first, last) = (value(&range.first), value(&range.last));
+        let end_of_page = (first + u128::from(self.end_of_first_page)).min(last);
+        let held = self.held.map(|held| (first + u128::from(held)).min(last));
+        let found = progress.lost_meanwhile(
+            range,
+            &end_of_page.to_string(),
+            held.map(|held| if held == first { range.first.clone() } else { held.to_string() }).as_deref(),
+        );
+        let until = held.map_or(last, |held| held.saturating_sub(1));
+        let expected = (until > end_of_page).then_some((end_of_page + 1, until));
+        assert_eq!(found.map(|part| (value(&part.first), value(&part.last))), expected);
+    }
+}
+
+fn value(number: &str) -> u128 {
+    number.parse().expect("a number that was made of one")
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|next| next.is_ascii_digit())
+}
+
+/// Whether a decimal number of any length is larger than another.
+fn exceeds(a: &str, b: &str) -> bool {
+    let width = a.len().max(b.len());
+    format!("{a:0>width$}") > format!("{b:0>width$}")
+}

@@ -1,0 +1,247 @@
+//! The bytes of records, to what a plan makes of them.
+//!
+//! The first byte of an input chooses the settings (see [`planner`]); the records follow, separated by 0x1E. Two bytes that no JSON
+//! text holds as they are stand for more than a fuzzer would write: 0x1D for a thousand letters, 0x1F for a hundred thousand.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use dsql_view::config::TimestampPlace;
+use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::plan::{Plan, Planner, Role};
+use dsql_view::projection::{Projector, ViewItem};
+
+use super::contract::{Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TABLES, name_in_key};
+use super::json::{Document, Is, Value};
+use super::storage::{LARGEST_ITEM, assert_storable, decimal};
+
+const SEPARATOR: u8 = 0x1e;
+const RUNS: [(u8, usize); 2] = [(0x1d, 1_000), (0x1f, 100_000)];
+const MOST_BYTES: usize = 2_000_000;
+const MOST_RECORDS: usize = 64;
+
+const WRITTEN_AT: Duration = Duration::from_secs(1_800_000_000);
+const TOMBSTONE_TTL: Duration = Duration::from_secs(3600);
+/// What `_overflow` takes, and what the address of a moved column does at most.
+const MARK: usize = 12;
+const ADDRESS: usize = 600;
+
+/// Checks what becomes of an input's records; the items that were accepted.
+pub fn check(data: &[u8]) -> Vec<ViewItem> {
+    let Some((settings, records)) = data.split_first() else { return Vec::new() };
+    let contract = contract(*settings);
+    let records = expanded(records);
+    let records: Vec<&[u8]> = records.split(|byte| *byte == SEPARATOR).take(MOST_RECORDS).collect();
+
+    let planner = planner(contract);
+    let plan = planner.plan(records.iter().copied(), SystemTime::UNIX_EPOCH + WRITTEN_AT);
+    assert_every_record_ends_once(&records, contract, &plan);
+    assert_rows_are_in_order(&plan);
+    let redacted: Vec<Vec<u8>> = records.iter().map(|record| redacted(record)).collect();
+    let again = planner.plan(redacted.iter().map(Vec::as_slice), SystemTime::UNIX_EPOCH + WRITTEN_AT);
+    for (record, redacted) in plan.records.iter().zip(&again.records) {
+        assert_eq!(message(&record.disposition), message(&redacted.disposition), "a message tells of a value");
+    }
+    plan.rows.into_iter().flatten().map(|candidate| candidate.item).collect()
+}
+
+/// The settings that a byte stands for: its two lowest bits are `COMMIT_TIMESTAMP`, the next one `OBJECTS_BUCKET`.
+fn contract(settings: u8) -> Contract {
+    let place = match settings & 3 {
+        1 => TimestampPlace::Source,
+        2 => TimestampPlace::Root,
+        _ => TimestampPlace::Earliest,
+    };
+    Contract { place, bucket: settings & 4 != 0 }
+}
+
+/// The function's planner with these settings.
+pub fn planner(contract: Contract) -> Planner {
+    Planner {
+        source_tables: SOURCE_TABLES.parse().expect("tables of our own"),
+        commit_timestamp: contract.place,
+        projector: Projector {
+            key_attribute: KEY_ATTRIBUTE.to_owned(),
+            tombstone_ttl: TOMBSTONE_TTL,
+            overflow_bucket: contract.bucket.then(|| "bucket".to_owned()),
+        },
+    }
+}
+
+fn expanded(records: &[u8]) -> Vec<u8> {
+    let mut expanded = Vec::with_capacity(records.len());
+    for byte in records {
+        match RUNS.iter().find(|(run, _)| run == byte) {
+            Some((_, letters)) if expanded.len() + letters <= MOST_BYTES => {
+                expanded.resize(expanded.len() + letters, b'x');
+            }
+            _ => expanded.push(*byte),
+        }
+    }
+    expanded
+}
+
+fn assert_every_record_ends_once(records: &[&[u8]], contract: Contract, plan: &Plan<'_>) {
+    assert_eq!(plan.records.len(), records.len(), "every record ends");
+    let mut items: HashMap<usize, &ViewItem> = HashMap::new();
+    for candidate in plan.rows.iter().flatten() {
+        assert!(items.insert(candidate.record, &candidate.item).is_none(), "a record is a candidate twice");
+    }
+    let mut parts = BTreeSet::new();
+    for part in &plan.parts {
+        let name = part.object.strip_prefix("fragments/").and_then(|rest| rest.split_once('/')).map(|(_, name)| name);
+        assert!(name.is_some_and(|name| !name.contains('/')), "a part leaves its folder: {}", part.object);
+        assert!(part.object.starts_with(&part.folder) && part.object.len() <= 1024, "{}", part.object);
+        assert!(part.role == Role::NotNeeded || parts.insert(part.record), "a record is a part twice");
+    }
+    for (place, (record, bytes)) in plan.records.iter().zip(records).enumerate() {
+        let item = items.remove(&place);
+        let is_part = parts.remove(&place);
+        match (contract.expects(bytes), &record.disposition) {
+            (Expected::Filtered, Disposition::Filtered) => assert!(item.is_none() && !is_part),
+            (Expected::Part, Disposition::Reported(Failure::Part)) => assert!(item.is_none() && is_part),
+            (Expected::Poison, Disposition::Reported(failure)) => {
+                assert!(failure.is_poison() && item.is_none() && !is_part, "expected poison, found {failure:?}");
+            }
+            (Expected::Row(row), Disposition::Reported(failure)) => {
+                assert!(!is_part);
+                match item {
+                    Some(item) => {
+                        assert_eq!(failure, &Failure::OutOfTime);
+                        assert_item(&row, item, contract);
+                    }
+                    None => assert_too_large(&row, failure, contract),
+                }
+            }
+            (_, found) => panic!("record {place} must not end as {found:?}"),
+        }
+    }
+    assert!(items.is_empty() && parts.is_empty(), "what is written belongs to a record");
+}
+
+/// A row that fits is not refused, however it may be stored.
+fn assert_too_large(row: &Row, failure: &Failure, contract: Contract) {
+    assert!(failure.is_poison(), "{failure:?}");
+    let (_, mut most) = row.size();
+    if contract.bucket && !row.deleted {
+        most += MARK;
+        for (name, json) in &row.movable {
+            most -= json.len().min(super::storage::size(&row.attributes[name]).0).saturating_sub(ADDRESS + name.len());
+        }
+    }
+    assert!(most > LARGEST_ITEM, "a row of at most {most} bytes is refused: {failure}");
+}
+
+fn assert_item(row: &Row, item: &ViewItem, contract: Contract) {
+    assert_eq!(item.key, row.key());
+    assert_eq!(name_in_key(&item.key), row.name, "a key tells its row");
+    assert_eq!(item.committed.to_string(), row.committed.to_string());
+    assert_storable(KEY_ATTRIBUTE, &item.key, &item.attributes);
+
+    let mut attributes = item.attributes.clone();
+    let expiry = attributes.remove("_expires_at");
+    let seconds = (WRITTEN_AT + TOMBSTONE_TTL).as_secs().to_string();
+    assert_eq!(expiry, row.deleted.then_some(AttributeValue::N(seconds)));
+    let (least, most) = row.size();
+    if item.moved.is_empty() {
+        assert!(!contract.bucket || least <= LARGEST_ITEM - MARK, "an item without room for its mark");
+    } else {
+        assert!(contract.bucket && most > LARGEST_ITEM - MARK, "columns of an item that fits were moved");
+        put_back(row, item, &mut attributes);
+    }
+    assert!(same(&row.attributes, &attributes), "expected {:?}, found {attributes:?}", row.attributes);
+}
+
+/// Puts what stands in objects back into the item.
+fn put_back(row: &Row, item: &ViewItem, attributes: &mut HashMap<String, AttributeValue>) {
+    let Some(AttributeValue::M(addresses)) = attributes.remove("_overflow") else { panic!("no addresses") };
+    assert_eq!(addresses.len(), item.moved.len());
+    let mut objects: HashMap<&str, &str> = HashMap::new();
+    for column in &item.moved {
+        assert!(objects.insert(&column.object, &column.json).is_none(), "two columns have one object");
+        assert!(column.object.len() <= 1024 && column.object.split('/').count() == 5, "{}", column.object);
+    }
+    for (column, address) in addresses {
+        let object = address.as_s().ok().and_then(|address| address.strip_prefix("s3://bucket/"));
+        let json = objects.remove(object.expect("an address")).expect("an address of an object");
+        assert_eq!(row.movable.get(&column).map(String::as_str), Some(json));
+        assert!(attributes.insert(column.clone(), row.attributes[&column].clone()).is_none(), "a column stands twice");
+    }
+}
+
+/// Whether two sets of attributes are the same; all zeros are one number.
+fn same(expected: &HashMap<String, AttributeValue>, found: &HashMap<String, AttributeValue>) -> bool {
+    let same_member = |(name, value): (&String, _)| found.get(name).is_some_and(|found| same_value(value, found));
+    expected.len() == found.len() && expected.iter().all(same_member)
+}
+
+fn same_value(expected: &AttributeValue, found: &AttributeValue) -> bool {
+    match (expected, found) {
+        (AttributeValue::N(a), AttributeValue::N(b)) => a == b || (decimal(a).0.is_empty() && decimal(b).0.is_empty()),
+        (AttributeValue::L(a), AttributeValue::L(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
+        }
+        (AttributeValue::M(a), AttributeValue::M(b)) => same(a, b),
+        _ => expected == found,
+    }
+}
+
+fn assert_rows_are_in_order(plan: &Plan<'_>) {
+    let mut keys = BTreeSet::new();
+    for row in &plan.rows {
+        assert!(keys.insert(&row[0].item.key), "two rows have one key");
+        for pair in row.windows(2) {
+            assert_eq!(pair[0].item.key, pair[1].item.key);
+            let order = pair[0].item.committed.cmp(&pair[1].item.committed);
+            assert!(
+                order.is_gt() || (order.is_eq() && pair[0].record < pair[1].record),
+                "a row's changes are in order"
+            );
+        }
+    }
+}
+
+fn message(disposition: &Disposition) -> String {
+    match disposition {
+        Disposition::Reported(failure) => failure.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The record with other values in its images, in its piece and for its transaction: each as long as before, so that what may be told
+/// of them (their places and their sizes) stays.
+fn redacted(record: &[u8]) -> Vec<u8> {
+    let mut redacted = record.to_vec();
+    let Some(document) = std::str::from_utf8(record).ok().and_then(Document::read) else { return redacted };
+    let root = document.root();
+    let values = ["before", "after", "data"].map(|name| root.member(name));
+    let transaction = root.member("source").and_then(|source| source.member("txId"));
+    let mut values: Vec<Value<'_>> = values.into_iter().flatten().chain(transaction).collect();
+    while let Some(value) = values.pop() {
+        match value.is() {
+            Is::Text(_) | Is::Number(_) => redact(&mut redacted[value.place()]),
+            Is::Array(elements) => values.extend(elements),
+            Is::Object(members) => values.extend(members.into_iter().map(|(_, value)| value)),
+            Is::Null | Is::Bool(_) => {}
+        }
+    }
+    redacted
+}
+
+/// Writes other letters and other digits, but zeros; escapes and exponents stay.
+fn redact(json: &mut [u8]) {
+    let is_text = json[0] == b'"';
+    let mut at = 0;
+    while at < json.len() {
+        match json[at] {
+            b'\\' if json[at + 1] == b'u' => at += 5,
+            b'\\' => at += 1,
+            b'e' | b'E' if !is_text => break,
+            b'1'..=b'9' => json[at] = if json[at] == b'7' { b'3' } else { b'7' },
+            letter if letter.is_ascii_alphabetic() => json[at] = if letter == b'q' { b'j' } else { b'q' },
+            _ => {}
+        }
+        at += 1;
+    }
+}

@@ -1,0 +1,102 @@
+//! What DynamoDB stores, as its documentation has it: sizes, numbers, nesting, names and keys.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+/// The most bytes of an item, the names of its attributes included.
+pub const LARGEST_ITEM: usize = 409_600;
+const KEY_BYTES: RangeInclusive<usize> = 1..=2048;
+/// The bytes of the name of an attribute that is no key.
+pub const NAME_BYTES: RangeInclusive<usize> = 1..=65_535;
+const MOST_LEVELS: usize = 32;
+const MOST_DIGITS: usize = 38;
+const POWERS: RangeInclusive<i64> = -130..=125;
+
+/// A number's significant digits, and the power of ten of the first one; of zero there are none.
+pub fn decimal(number: &str) -> (String, i64) {
+    let number = number.trim_start_matches('-');
+    let (coefficient, exponent) = number.split_at(number.find(['e', 'E']).unwrap_or(number.len()));
+    let point = coefficient.find('.').unwrap_or(coefficient.len());
+    let all = coefficient.replace('.', "");
+    let leading = all.len() - all.trim_start_matches('0').len();
+    let magnitude = exponent.trim_start_matches(['e', 'E', '+', '-', '0']);
+    let magnitude = if magnitude.len() > 12 { 1_000_000_000_000 } else { magnitude.parse().unwrap_or(0) };
+    let exponent: i64 = if exponent.contains('-') { -magnitude } else { magnitude };
+    let first = i64::try_from(point).unwrap() - 1 - i64::try_from(leading).unwrap();
+    (all.trim_matches('0').to_owned(), first + exponent)
+}
+
+/// Whether N holds a number's value.
+pub fn fits_n(number: &str) -> bool {
+    let (digits, power) = decimal(number);
+    digits.is_empty() || (digits.len() <= MOST_DIGITS && POWERS.contains(&power))
+}
+
+/// The bytes of a value: the least and the most that the documentation's "approximately" can mean.
+pub fn size(value: &AttributeValue) -> (usize, usize) {
+    let sum = |names: usize, values: &mut dyn Iterator<Item = &AttributeValue>| {
+        let own = 3 + names;
+        values.map(size).fold((own, own), |(least, most), size| (least + 1 + size.0, most + 1 + size.1))
+    };
+    match value {
+        AttributeValue::S(text) => (text.len(), text.len()),
+        AttributeValue::N(number) => {
+            let least = 1 + decimal(number).0.len().div_ceil(2);
+            (least, least + 2)
+        }
+        AttributeValue::Bool(_) | AttributeValue::Null(_) => (1, 1),
+        AttributeValue::L(elements) => sum(0, &mut elements.iter()),
+        AttributeValue::M(members) => sum(members.keys().map(String::len).sum(), &mut members.values()),
+        other => panic!("no JSON value becomes {other:?}"),
+    }
+}
+
+/// The bytes of an item with its key, the least and the most.
+pub fn item_size<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a AttributeValue)>) -> (usize, usize) {
+    attributes.into_iter().fold((0, 0), |(least, most), (name, value)| {
+        let of_value = size(value);
+        (least + name.len() + of_value.0, most + name.len() + of_value.1)
+    })
+}
+
+/// Fails where DynamoDB would not store an item with this partition key.
+pub fn assert_storable(key_attribute: &str, key: &str, attributes: &HashMap<String, AttributeValue>) {
+    assert!(KEY_BYTES.contains(&key.len()), "the key has {} bytes", key.len());
+    assert!(!attributes.contains_key(key_attribute), "an attribute takes the key's place");
+    let (least, _) = item_size(attributes);
+    assert!(least + key_attribute.len() + key.len() <= LARGEST_ITEM, "the item has {least} bytes and its key");
+    for (name, value) in attributes {
+        assert!(NAME_BYTES.contains(&name.len()), "an attribute's name has {} bytes", name.len());
+        assert_value(value, 1);
+    }
+}
+
+fn assert_value(value: &AttributeValue, level: usize) {
+    assert!(level <= MOST_LEVELS, "a value stands {level} levels deep");
+    match value {
+        AttributeValue::N(number) => {
+            assert!(fits_n(number), "N does not hold {number}");
+            // DynamoDB refuses even a zero for its exponent, or for how long it is written.
+            let zero = decimal(number).0.is_empty();
+            assert!(
+                !zero || (number.len() <= MOST_DIGITS && !number.contains(['e', 'E'])),
+                "a zero is written {number}"
+            );
+        }
+        AttributeValue::L(elements) => {
+            assert!(level < MOST_LEVELS, "a list stands {level} levels deep");
+            for element in elements {
+                assert_value(element, level + 1);
+            }
+        }
+        AttributeValue::M(members) => {
+            assert!(level < MOST_LEVELS, "a map stands {level} levels deep");
+            for member in members.values() {
+                assert_value(member, level + 1);
+            }
+        }
+        _ => {}
+    }
+}

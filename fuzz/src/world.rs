@@ -1,0 +1,171 @@
+//! What a function works on, in memory: a view and a bucket that do what they are asked.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
+
+use aws_lambda_events::event::kinesis::KinesisEventRecord;
+use dsql_view::apply::Deadline;
+use dsql_view::assembly::Assembler;
+use dsql_view::config::TimestampPlace;
+use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::objects::{Objects, ObjectsError, Page, StoredObject};
+use dsql_view::plan::Planner;
+use dsql_view::projection::ViewItem;
+use dsql_view::view::{Put, View};
+
+use super::contract::{Contract, Expected};
+use super::fragments::crc32c;
+use super::record::planner;
+
+/// The function's settings.
+pub const CONTRACT: Contract = Contract { place: TimestampPlace::Earliest, bucket: true };
+
+/// A view, a bucket, and the function between them.
+pub struct World {
+    planner: Planner,
+    objects: RefCell<BTreeMap<String, Vec<u8>>>,
+    /// What the view shows, by key.
+    pub view: RefCell<HashMap<String, ViewItem>>,
+    /// All records that were delivered.
+    pub delivered: Vec<String>,
+}
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            planner: planner(CONTRACT),
+            objects: RefCell::default(),
+            view: RefCell::default(),
+            delivered: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    /// Delivers a batch; checks that each of its records ends once, and how.
+    pub fn deliver(&mut self, batch: &[String]) {
+        let records: Vec<KinesisEventRecord> = batch.iter().enumerate().map(delivered).collect();
+        let plan = self.planner.plan(batch.iter().map(String::as_bytes), SystemTime::UNIX_EPOCH);
+        let mut ends: Vec<Disposition> = plan.records.into_iter().map(|record| record.disposition).collect();
+        for row in plan.rows {
+            for change in row {
+                ends[change.record] = self.write(change.item);
+            }
+        }
+        let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self };
+        let deadline = Deadline::after(Duration::from_secs(900));
+        let settled = RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.parts, &records, deadline)));
+        for end in settled {
+            assert_eq!(ends[end.record], Disposition::Reported(Failure::Part), "a record ends twice");
+            ends[end.record] = end.disposition;
+        }
+        for (end, record) in ends.iter().zip(batch) {
+            let poison = matches!(CONTRACT.expects(record.as_bytes()), Expected::Poison);
+            match end {
+                Disposition::Reported(failure) => assert!(poison && failure.is_poison(), "{failure} is why {record}"),
+                _ => assert!(!poison, "{end:?} is the end of {record}"),
+            }
+        }
+        self.delivered.extend_from_slice(batch);
+    }
+
+    fn write(&self, item: ViewItem) -> Disposition {
+        let mut view = self.view.borrow_mut();
+        if view.get(&item.key).is_some_and(|shown| shown.committed >= item.committed) {
+            return Disposition::Superseded;
+        }
+        view.insert(item.key.clone(), item);
+        Disposition::Applied
+    }
+
+    /// Checks that no object stands where none of its kind may.
+    pub fn assert_folders(&self) {
+        for key in self.objects.borrow().keys() {
+            let folders: Vec<&str> = key.split('/').collect();
+            let right = match folders[0] {
+                "fragments" => folders.len() == 3,
+                "quarantine" => folders.len() == 5,
+                _ => false,
+            };
+            let plain = folders.iter().all(|folder| !folder.is_empty() && !folder.chars().all(|next| next == '.'));
+            assert!(right && plain && key.len() <= 1024, "an object of the key {key}");
+        }
+    }
+
+    /// The objects whose keys begin so.
+    pub fn stored(&self, prefix: &str) -> Vec<StoredObject> {
+        let objects = self.objects.borrow();
+        let stored =
+            objects.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix)).map(|(key, body)| {
+                StoredObject { key: key.clone(), size: body.len() as u64, written_at: SystemTime::UNIX_EPOCH }
+            });
+        stored.collect()
+    }
+}
+
+fn delivered((place, data): (usize, &String)) -> KinesisEventRecord {
+    let mut record = KinesisEventRecord::default();
+    record.event_id = Some(format!("shardId-000000000001:{place}"));
+    record.kinesis.sequence_number = crc32c(data.as_bytes()).to_string();
+    record.kinesis.data.0 = data.clone().into_bytes();
+    record
+}
+
+impl View for World {
+    async fn put(&self, item: ViewItem) -> Put {
+        match self.write(item) {
+            Disposition::Applied => Put::Applied,
+            _ => Put::Superseded,
+        }
+    }
+
+    async fn clear(&self, _: &ViewItem) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Objects for World {
+    fn bucket(&self) -> &'static str {
+        "bucket"
+    }
+
+    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), ObjectsError> {
+        self.objects.borrow_mut().insert(key.to_owned(), body);
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+        Ok(self.objects.borrow().get(key).cloned())
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
+        const PAGE: usize = 3;
+        let mut objects: Vec<_> = self
+            .stored(prefix)
+            .into_iter()
+            .filter(|object| after.is_none_or(|after| object.key.as_str() > after))
+            .collect();
+        let more = objects.len() > PAGE;
+        objects.truncate(PAGE);
+        Ok(Page { objects, more })
+    }
+
+    async fn retire(&self, _: &str) -> Result<(), ObjectsError> {
+        Ok(())
+    }
+
+    async fn is_retired(&self, _: &str) -> Result<bool, ObjectsError> {
+        Ok(true)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+        self.objects.borrow_mut().remove(key);
+        Ok(())
+    }
+}
