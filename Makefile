@@ -68,6 +68,13 @@ soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses
 fuzz: ## Fuzz what reads bytes from outside, FUZZ_SECONDS for each TARGET; takes a nightly toolchain
 	@scripts/fuzz $(FUZZ_SECONDS) $(TARGET)
 
+# With the binaries of the dev profile; give FUNCTION and REDRIVE to take others.
+.PHONY: e2e
+e2e: ## Compare the view with a PostgreSQL after random transactions: SEED=…, CHANGES=…
+	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
+	cargo build --locked --bins --example e2e
+	@SEED=$(SEED) CHANGES=$(CHANGES) .ci/with-services .ci/with-postgres cargo run --quiet --locked --example e2e
+
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
 	$(call say,Building in the release profile. The first time takes some minutes.)
@@ -130,7 +137,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:

@@ -1,0 +1,228 @@
+//! What the view must hold, as PostgreSQL itself says: the rows by `SELECT` with the documented mapping in SQL, and by a history that
+//! triggers write which transaction changed a row last.
+//!
+//! Nothing of the records' way is used here: not the decoding, nor the mapping of values, nor the keys.
+
+use std::collections::BTreeMap;
+
+use dsql_view_support::cdc::Value;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::comparison::{Expectation, Expected};
+use crate::tables::{Table, quoted};
+use crate::{Failure, told};
+
+/// A value's JSON type by the documented mapping.
+#[derive(Debug, Clone, Copy)]
+enum JsonType {
+    Number,
+    /// A number, but for the texts `NaN`, `Infinity` and `-Infinity`.
+    NumberOrText,
+    Text,
+    Boolean,
+    EmptyList,
+}
+
+/// A column as the catalogue has it.
+#[derive(Debug)]
+struct Column {
+    name: String,
+    type_name: String,
+    /// Of a `char(n)`.
+    width: String,
+}
+
+impl Column {
+    /// The SQL of the JSON, without quotation marks, of this column of the row `of`; and its JSON type.
+    fn mapping(&self, of: &str) -> Result<(String, JsonType), String> {
+        let c = format!("{of}.{}", quoted(&self.name));
+        Ok(match self.type_name.as_str() {
+            "int2" | "int4" | "int8" | "oid" => (format!("{c}::text"), JsonType::Number),
+            "float4" | "float8" => (format!("{c}::text"), JsonType::NumberOrText),
+            "bool" => (format!("{c}::text"), JsonType::Boolean),
+            "numeric" | "text" | "varchar" | "name" | "uuid" | "json" => (format!("{c}::text"), JsonType::Text),
+            // A cast takes the padding away, which is a part of the value as it is shown.
+            "bpchar" => (format!("rpad({c}::text, {})", self.width), JsonType::Text),
+            "bytea" => (format!("replace(encode({c}, 'base64'), E'\\n', '')"), JsonType::Text),
+            "date" => (format!("({c} - date '1970-01-01')::text"), JsonType::Number),
+            "time" => (clock(&c), JsonType::Number),
+            "timetz" => (clock(&format!("({c} AT TIME ZONE 'UTC')::time")), JsonType::Number),
+            "timestamp" => (instant(&c), JsonType::Number),
+            "timestamptz" => (instant(&format!("({c} AT TIME ZONE 'UTC')")), JsonType::Number),
+            "interval" => (interval(&c), JsonType::Number),
+            "oidvector" => (format!("CASE WHEN {c} IS NOT NULL THEN '[]' END"), JsonType::EmptyList),
+            other => return Err(format!("the type {other} is not in the documented mapping")),
+        })
+    }
+}
+
+/// Microseconds since midnight.
+fn clock(c: &str) -> String {
+    format!("(extract(epoch FROM {c}) * 1000000)::bigint::text")
+}
+
+/// Microseconds since 1970; by days and the time of the day, since older servers count seconds in floating point.
+fn instant(c: &str) -> String {
+    format!(
+        "(CASE {c} WHEN 'infinity' THEN 9223372036825200000 WHEN '-infinity' THEN -9223372036832400000 \
+         ELSE ({c}::date - date '1970-01-01')::bigint * 86400000000 + (extract(epoch FROM {c}::time) * 1000000)::bigint END)::text"
+    )
+}
+
+/// Microseconds. "Approximate": a year is twelve months, a month 30 days (`extract(epoch …)` takes 365.25 days for a year).
+fn interval(c: &str) -> String {
+    let field = |name: &str| format!("extract({name} FROM {c})::numeric");
+    let days = format!("(({} * 12 + {}) * 30 + {})", field("year"), field("month"), field("day"));
+    let minutes = format!("(({days} * 24 + {}) * 60 + {})", field("hour"), field("minute"));
+    let micros = format!("({minutes} * 60000000 + {})", field("microseconds"));
+    format!("CASE WHEN {micros} BETWEEN -9223372036854775808 AND 9223372036854775807 THEN {micros}::bigint::text END")
+}
+
+impl JsonType {
+    fn value(self, text: &str) -> Result<Value, String> {
+        Ok(match self {
+            Self::NumberOrText if ["NaN", "Infinity", "-Infinity"].contains(&text) => Value::text(text),
+            Self::Number | Self::NumberOrText => Value::Number(text.to_owned()),
+            Self::Text => Value::text(text),
+            Self::Boolean => Value::Bool(text.parse().map_err(|_| format!("expected true or false, found {text}"))?),
+            Self::EmptyList => Value::List(Vec::new()),
+        })
+    }
+}
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
+    let messages = client.simple_query(sql).await.map_err(|error| told(&error, sql))?;
+    Ok(messages
+        .into_iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        })
+        .collect())
+}
+
+fn text(row: &SimpleQueryRow, place: usize) -> String {
+    row.get(place).unwrap_or_default().to_owned()
+}
+
+async fn columns(client: &Client, table: &Table) -> Result<Vec<Column>, Failure> {
+    let sql = format!(
+        "SELECT attname, typname, atttypmod - 4 FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid \
+         WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        table.sql().replace('\'', "''")
+    );
+    let column = |row: &SimpleQueryRow| Column { name: text(row, 0), type_name: text(row, 1), width: text(row, 2) };
+    Ok(rows(client, &sql).await?.iter().map(column).collect())
+}
+
+/// The SQL of the view's key, by the contract: `<schema>.<table>#<key 1>#<key 2>…` with its escapes.
+async fn key(client: &Client, table: &Table, of: &str) -> Result<String, Failure> {
+    let primary_key = format!(
+        "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey) \
+         WHERE indrelid = '{}'::regclass AND indisprimary ORDER BY array_position(indkey::int2[], attnum)",
+        table.sql().replace('\'', "''")
+    );
+    let columns = columns(client, table).await?;
+    let escaped = |text: String| format!("replace(replace({text}, '%', '%25'), '#', '%23')");
+    let name = |name: &str| format!("replace({}, '.', '%2E')", escaped(format!("'{name}'")));
+    let mut sql = format!("{} || '.' || {}", name(table.schema), name(table.name));
+    for row in rows(client, &primary_key).await? {
+        let column =
+            columns.iter().find(|column| Some(column.name.as_str()) == row.get(0)).ok_or("a key without a column")?;
+        sql = format!("{sql} || '#' || {}", escaped(column.mapping(of)?.0));
+    }
+    Ok(sql)
+}
+
+/// Has the database note which transaction changes which row of the table, whoever does it and however.
+///
+/// The notes are not logged, so that the slot does not see them.
+pub async fn note_changes(client: &Client, tables: &[Table]) -> Result<(), Failure> {
+    client
+        .batch_execute(
+            "CREATE SCHEMA noted; CREATE UNLOGGED TABLE noted.history \
+             (number bigserial, transaction xid8, view_key text, was_there boolean, is_there boolean)",
+        )
+        .await?;
+    for (number, table) in tables.iter().enumerate().filter(|(_, table)| table.in_view) {
+        let (old, new) = (key(client, table, "OLD").await?, key(client, table, "NEW").await?);
+        let note = |key: &str, was_there: bool, is_there: bool| {
+            format!(
+                "INSERT INTO noted.history (transaction, view_key, was_there, is_there) \
+                 VALUES (pg_current_xact_id(), {key}, {was_there}, {is_there});"
+            )
+        };
+        let sql = format!(
+            "CREATE FUNCTION noted.note_{number}() RETURNS trigger LANGUAGE plpgsql AS $function$ BEGIN \
+             IF TG_OP = 'UPDATE' AND {old} = {new} THEN {} ELSE \
+             IF TG_OP <> 'INSERT' THEN {} END IF; IF TG_OP <> 'DELETE' THEN {} END IF; END IF; RETURN NULL; END $function$; \
+             CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION noted.note_{number}()",
+            note(&new, true, true),
+            note(&old, true, false),
+            note(&new, false, true),
+            table.sql()
+        );
+        client.batch_execute(&sql).await.map_err(|error| told(&error, &sql))?;
+    }
+    Ok(())
+}
+
+/// What the view must hold now.
+pub async fn expectation(client: &Client, tables: &[Table]) -> Result<Expectation, Failure> {
+    // One snapshot; and timestamps and the like as the mapping takes them.
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL timezone = 'Asia/Kathmandu'")
+        .await?;
+    // What a transaction made of a row: nothing, where there was none before and none after it.
+    let history = rows(
+        client,
+        "SELECT DISTINCT ON (view_key) view_key, transaction, is_there, \
+                (extract(epoch FROM pg_xact_commit_timestamp(transaction::xid)) * 1000000)::bigint \
+         FROM (SELECT view_key, transaction, (array_agg(was_there ORDER BY number))[1] AS was_there, \
+                      (array_agg(is_there ORDER BY number DESC))[1] AS is_there, max(number) AS number \
+               FROM noted.history GROUP BY view_key, transaction) AS net \
+         WHERE was_there OR is_there ORDER BY view_key, number DESC",
+    )
+    .await?;
+    let mut expectation = Expectation::default();
+    let mut last: BTreeMap<String, (u32, i64, bool)> = BTreeMap::new();
+    for row in &history {
+        last.insert(text(row, 0), (text(row, 1).parse()?, text(row, 3).parse()?, text(row, 2) == "t"));
+    }
+    for table in tables.iter().filter(|table| table.in_view) {
+        let key = key(client, table, "r").await?;
+        let columns = columns(client, table).await?;
+        let mut select = vec![key];
+        let mut json_types = Vec::new();
+        for column in &columns {
+            let (sql, json_type) = column.mapping("r")?;
+            select.push(sql);
+            json_types.push(json_type);
+        }
+        let sql = format!("SELECT {} FROM {} AS r", select.join(", "), table.sql());
+        for row in rows(client, &sql).await? {
+            let key = text(&row, 0);
+            let (transaction, committed, exists) = last.remove(&key).ok_or_else(|| format!("no history of {key}"))?;
+            if !exists {
+                return Err(format!("the history says that {key} was deleted, and it is there").into());
+            }
+            let mut values = BTreeMap::new();
+            for (place, (column, json_type)) in columns.iter().zip(&json_types).enumerate() {
+                let Some(text) = row.get(place + 1) else { continue };
+                *expectation.values_by_type.entry(column.type_name.clone()).or_default() += 1;
+                if let Some(value) = json_type.value(text)?.attribute() {
+                    values.insert(column.name.clone(), value);
+                }
+            }
+            expectation.items.insert(key, Expected { transaction, committed, columns: Some(values) });
+        }
+    }
+    for (key, (transaction, committed, exists)) in last {
+        if exists {
+            return Err(format!("the history says that {key} is there, and it is not").into());
+        }
+        expectation.items.insert(key, Expected { transaction, committed, columns: None });
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(expectation)
+}

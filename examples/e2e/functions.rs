@@ -1,0 +1,202 @@
+//! Between the stream and the view: the event source mapping with several processes of the function behind it, and the redrive function for
+//! what the mapping gives up.
+//!
+//! Now and then a process is killed while it works, an answer is lost, and a message of the queue comes again.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dsql_view_support::kinesis::KinesisRecord;
+use dsql_view_support::lambda::{End, Invocation, Lambda};
+use dsql_view_support::mapping::{Delivery, Mapping, Outcome, Settings};
+use dsql_view_support::queues;
+use dsql_view_support::random::Random;
+use dsql_view_support::runtime_api;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::Failure;
+
+/// Processes of the function at a time.
+const CONCURRENCY: usize = 4;
+
+/// The functions' time-outs.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const REDRIVE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Of a hundred invocations, how many are killed, and how many answers are lost.
+const KILLED: u64 = 2;
+const LOST: u64 = 2;
+
+/// A message of the queue that is not done after so many deliveries never will be.
+const MOST_RECEIVES: u32 = 10;
+
+/// The two functions.
+pub struct Functions {
+    mapping: Mapping,
+    function: Lambda<Delivery>,
+    redrive: Lambda<Message>,
+    queue: VecDeque<Message>,
+    /// As the redrive function is to read it.
+    stream_arn: String,
+    random: Random,
+    counts: Counts,
+}
+
+/// What has happened.
+#[derive(Debug, Default, Clone)]
+pub struct Counts {
+    pub deliveries: u64,
+    pub killed: u64,
+    pub lost: u64,
+    pub processes: u64,
+    /// Messages of the on-failure queue, and their deliveries.
+    pub given_up: u64,
+    pub redrives: u64,
+    /// What became of the records of the deliveries that were logged: each name of the log's line with its sum.
+    pub ends: [u64; 6],
+}
+
+/// The ways in which a record's way ends, as the function logs them.
+pub const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quarantined", "reported"];
+
+/// A message of the on-failure queue.
+#[derive(Debug)]
+struct Message {
+    body: Value,
+    receives: u32,
+}
+
+impl Functions {
+    /// The functions, of which nothing runs yet.
+    pub fn new(
+        function: PathBuf,
+        redrive: PathBuf,
+        environment: &[(&'static str, String)],
+        stream_arn: &str,
+        mut random: Random,
+    ) -> Self {
+        let environment = || environment.iter().map(|(name, value)| (*name, value.clone()));
+        let settings = Settings {
+            batch_size: 100,
+            window: Duration::from_millis(200),
+            parallelization: 2,
+            // Few, so that some go through the queue.
+            maximum_retries: Some(4),
+            ..Settings::default()
+        };
+        Self {
+            mapping: Mapping::new(settings, random.number()),
+            function: Lambda::new(function, environment(), CONCURRENCY),
+            redrive: Lambda::new(redrive, environment(), 1),
+            queue: VecDeque::new(),
+            stream_arn: stream_arn.to_owned(),
+            random,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Delivers all records that come until each is done with; `watch` sees the counts after each step.
+    pub async fn run(
+        mut self,
+        mut records: mpsc::Receiver<KinesisRecord>,
+        watch: tokio::sync::watch::Sender<Counts>,
+    ) -> Result<(), Failure> {
+        let mut is_open = true;
+        let mut passed = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            self.mapping.pass(passed.elapsed());
+            passed = Instant::now();
+            self.start()?;
+            watch.send_replace(self.counts.clone());
+            let is_idle = self.function.is_idle() && self.redrive.is_idle();
+            if !is_open && is_idle && self.mapping.is_through() && self.queue.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                record = records.recv(), if is_open => match record {
+                    Some(record) => {
+                        self.mapping.put(record);
+                        while let Ok(record) = records.try_recv() {
+                            self.mapping.put(record);
+                        }
+                    }
+                    None => is_open = false,
+                },
+                Some((delivery, end)) = self.function.next_end(), if !self.function.is_idle() => {
+                    self.delivered(&delivery, &end)?;
+                }
+                Some((message, end)) = self.redrive.next_end(), if !self.redrive.is_idle() => self.redriven(message, &end)?,
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    /// Starts what can be started.
+    fn start(&mut self) -> Result<(), Failure> {
+        while self.function.has_room()
+            && let Some(delivery) = self.mapping.next_delivery()
+        {
+            self.counts.deliveries += 1;
+            let event = delivery.event().to_string().into();
+            let killed_after = self.random.percent(KILLED).then(|| Duration::from_millis(self.random.number() % 100));
+            self.function.invoke(delivery, Invocation { event, timeout: TIMEOUT, killed_after })?;
+        }
+        for mut body in self.mapping.on_failure() {
+            self.counts.given_up += 1;
+            body["KinesisBatchInfo"]["streamArn"] = self.stream_arn.as_str().into();
+            self.queue.push_back(Message { body, receives: 0 });
+        }
+        while self.redrive.has_room()
+            && let Some(mut message) = self.queue.pop_front()
+        {
+            self.counts.redrives += 1;
+            message.receives += 1;
+            let id = format!("message-{}", self.counts.redrives);
+            let event = queues::event("failed", &id, &message.body.to_string(), message.receives).to_string().into();
+            self.redrive.invoke(message, Invocation { event, timeout: REDRIVE_TIMEOUT, killed_after: None })?;
+        }
+        self.counts.processes = self.function.started() + self.redrive.started();
+        Ok(())
+    }
+
+    fn delivered(&mut self, delivery: &Delivery, end: &End) -> Result<(), Failure> {
+        match &end.outcome {
+            None => self.counts.killed += 1,
+            // Out of time is what a slow machine does; Lambda delivers the batch again.
+            Some(runtime_api::Outcome::Response(_) | runtime_api::Outcome::TimedOut) => {}
+            Some(other) => return Err(format!("the function failed: {other:?}\n{}", end.lines.join("\n")).into()),
+        }
+        self.count(end);
+        let is_lost = end.outcome.is_some() && self.random.percent(LOST);
+        self.counts.lost += u64::from(is_lost);
+        self.mapping.settle(delivery, &if is_lost { Outcome::Failed } else { Outcome::from(end) });
+        Ok(())
+    }
+
+    fn redriven(&mut self, message: Message, end: &End) -> Result<(), Failure> {
+        self.count(end);
+        let done = runtime_api::Outcome::Response(json!({ "batchItemFailures": [] }));
+        let is_done = end.outcome.as_ref() == Some(&done);
+        if !is_done && message.receives >= MOST_RECEIVES {
+            let (outcome, lines) = (&end.outcome, end.lines.join("\n"));
+            return Err(format!("a message was not done after {MOST_RECEIVES} deliveries: {outcome:?}\n{lines}").into());
+        }
+        // Queues deliver at least once.
+        if !is_done || (message.receives == 1 && self.random.percent(20)) {
+            self.queue.push_back(message);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, end: &End) {
+        let logged = end.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        for line in logged.filter(|line| line["message"] == "batch") {
+            for (sum, name) in self.counts.ends.iter_mut().zip(ENDS) {
+                *sum += line[name].as_u64().unwrap_or_default();
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The view, proved against a real database: random transactions on a PostgreSQL, and in the end every row of every table compared with
+//! the view, value by value.
+//!
+//! | step | file |
+//! |---|---|
+//! | random transactions, while a table's columns change | `workload.rs` with the statements of `statements.rs`, on the tables of `tables.rs` with the values of `literals.rs` |
+//! | what was committed, by logical decoding | `capture.rs`, `decoding.rs` |
+//! | one change a row and transaction, as Aurora DSQL's records | `changes.rs`, `records.rs`, `values.rs` |
+//! | through a Kinesis, in another order, some twice | `stream.rs` |
+//! | by the event source mapping to the real binaries | `functions.rs` |
+//! | what the view must hold, as PostgreSQL says | `expectation.rs` |
+//! | what differs | `comparison.rs` |
+//!
+//! PostgreSQL stands in for Aurora DSQL, which does not run elsewhere. `make e2e` starts what is needed and this; the exit code tells whether
+//! the view is right. `SEED` repeats a run, as far as sessions that run at once can be repeated; `SEED=random` is one that nobody has
+//! chosen. `CHANGES` says how many rows the workload changes, roughly.
+
+mod capture;
+mod changes;
+mod comparison;
+mod decoding;
+mod expectation;
+mod functions;
+mod literals;
+mod records;
+mod report;
+mod statements;
+mod stream;
+mod tables;
+mod values;
+mod workload;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use dsql_view_support::dynamodb::{Items, LocalDynamoDb, environment};
+use dsql_view_support::objects::{LocalS3, left_behind, resolved};
+use dsql_view_support::queues::LocalQueues;
+use dsql_view_support::random::Random;
+use futures_util::future::try_join_all;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_postgres::{Client, NoTls};
+
+use crate::functions::Functions;
+use crate::report::{Report, show_progress};
+use crate::stream::Stream;
+use crate::workload::{Progress, Workload};
+
+/// Why a run could not be made, or what it found.
+type Failure = Box<dyn Error + Send + Sync>;
+
+const VIEW: &str = "view";
+const BUCKET: &str = "objects";
+
+/// Sessions of random transactions at a time.
+const SESSIONS: usize = 6;
+
+/// Rows that the workload changes if nobody says how many.
+const CHANGES: u64 = 8_000;
+
+/// Differences that are shown.
+const SHOWN: usize = 20;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut terminated = signal(SignalKind::terminate()).expect("a signal that can be caught");
+    // What ends here is dropped, and with it the functions' processes.
+    let ended = tokio::select! {
+        ended = run() => ended,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        _ = terminated.recv() => Err("terminated".into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nThe end-to-end run failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Failure> {
+    let started = Instant::now();
+    let seed = match variable("SEED").as_deref() {
+        None | Some("") => 1,
+        Some("random") => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
+        Some(seed) => seed.parse().map_err(|_| format!("SEED: expected a number or \"random\", found {seed:?}"))?,
+    };
+    let changes = match variable("CHANGES").as_deref() {
+        None | Some("") => CHANGES,
+        Some(changes) => changes.parse().map_err(|_| format!("CHANGES: expected a number, found {changes:?}"))?,
+    };
+    let mut random = Random::new(seed);
+    let mut source = || Random::new(random.number());
+
+    let tables = tables::all();
+    let client = connect().await?;
+    let version = prepare(&client, &tables).await?;
+    println!("PostgreSQL {version}, SEED={seed}, CHANGES={changes}");
+
+    let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+    db.create_view(VIEW).await;
+    s3.create_bucket(BUCKET);
+    let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
+    let kinesis = required("AWS_ENDPOINT_URL_KINESIS")?;
+    let stream = Stream::create(&kinesis, "changes").await?;
+    let mut settings = environment(&db.endpoint());
+    settings.extend([
+        ("AWS_ENDPOINT_URL_S3", s3.endpoint()),
+        ("AWS_ENDPOINT_URL_SQS", queues.endpoint()),
+        ("AWS_ENDPOINT_URL_KINESIS", kinesis),
+        ("VIEW_TABLE", VIEW.to_owned()),
+        ("SOURCE_TABLES", tables::source_tables(&tables)),
+        ("OBJECTS_BUCKET", BUCKET.to_owned()),
+        ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
+    ]);
+    let (function, redrive) = (binary("FUNCTION", "dsql-view")?, binary("REDRIVE", "redrive")?);
+    let functions = Functions::new(function, redrive, &settings, &stream.arn, source());
+    let (capturing, putting) = (source(), source());
+
+    let workload = Workload { tables, progress: Progress::default(), changes };
+    let is_over = AtomicBool::new(false);
+    let (made, to_put) = mpsc::channel(1_000);
+    let (read, to_deliver) = mpsc::channel(1_000);
+    let (counts, watched) = watch::channel(functions::Counts::default());
+    let transactions = async {
+        let (evolution, large_rows) = (connect().await?, connect().await?);
+        let mut sessions = Vec::new();
+        for _ in 0..SESSIONS {
+            sessions.push(workload.session(connect().await?, source()));
+        }
+        let ddl = workload.evolution(evolution, source());
+        tokio::try_join!(try_join_all(sessions), ddl, workload.large_rows(large_rows))?;
+        is_over.store(true, Ordering::Release);
+        Ok::<(), Failure>(())
+    };
+    let capture = capture::run(&client, &workload.tables, &is_over, made, capturing);
+    let put = stream.put_all(to_put, putting);
+    let shards = try_join_all((0..stream.shards()).map(|shard| stream.read_shard(shard, read.clone())));
+    drop(read);
+    let everything = async { tokio::try_join!(transactions, capture, put, shards, functions.run(to_deliver, counts)) };
+    let ((), captured, ..) = tokio::select! {
+        ended = everything => ended?,
+        never = show_progress(&workload, &stream, &watched) => never,
+    };
+
+    let expectation = expectation::expectation(&client, &workload.tables).await?;
+    let items = db.items(VIEW).await;
+    let mut problems = problems(&items, &s3, &queues);
+    let moved = items.values().filter(|item| item.contains_key("_overflow")).count();
+    let view = resolved(items, &s3, BUCKET)?;
+    let (differences, compared) = comparison::differences(&expectation, &captured.transactions, &view);
+    let report = Report {
+        workload: &workload,
+        captured: &captured,
+        stream: &stream.counts,
+        functions: &watched.borrow(),
+        expectation: &expectation,
+        moved,
+        compared,
+        differences: differences.len(),
+        took: started.elapsed(),
+    };
+    print!("{report}");
+    problems.extend(differences.iter().take(SHOWN).map(ToString::to_string));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} differences; SEED={seed}\n{}", differences.len(), problems.join("\n")).into())
+}
+
+/// What must not be there after a run without poison, beside the view itself.
+fn problems(items: &Items, s3: &LocalS3, queues: &LocalQueues) -> Vec<String> {
+    let mut problems = Vec::new();
+    for object in left_behind(items, s3, BUCKET) {
+        problems.push(format!("{object} is named by no item and not marked as unneeded"));
+    }
+    for object in s3.objects(BUCKET).into_keys().filter(|object| object.starts_with("quarantine/")) {
+        problems.push(format!("a record of a row is in the quarantine: {object}"));
+    }
+    for message in queues.queue("dead").sent {
+        problems.push(format!("a range is said to be lost: {message}"));
+    }
+    problems
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn required(name: &str) -> Result<String, Failure> {
+    variable(name).ok_or_else(|| format!("{name} is not set: run `make e2e`, which starts what is needed").into())
+}
+
+/// The binary that this variable names, or that cargo has put above this example's.
+fn binary(name: &str, default: &str) -> Result<PathBuf, Failure> {
+    let path = if let Some(path) = variable(name).filter(|path| !path.is_empty()) {
+        PathBuf::from(path)
+    } else {
+        let example = std::env::current_exe()?;
+        let folder = example.parent().and_then(|folder| folder.parent()).ok_or("this example has no folder")?;
+        folder.join(default)
+    };
+    if !path.is_file() {
+        return Err(format!("{} is not there: build it, or set {name} to the binary's path", path.display()).into());
+    }
+    Ok(path)
+}
+
+/// A session of the database that libpq's variables name.
+async fn connect() -> Result<Client, Failure> {
+    let mut config = tokio_postgres::Config::new();
+    config.host(required("PGHOST")?).port(required("PGPORT")?.parse()?);
+    config.user(required("PGUSER")?).dbname(required("PGDATABASE")?);
+    let (client, connection) = config.connect(NoTls).await?;
+    // It ends with the client; what goes wrong on the way the client tells.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// What PostgreSQL says of a statement that it refuses.
+fn told(error: &tokio_postgres::Error, statement: &str) -> Failure {
+    const LONGEST: usize = 2_000;
+    let beginning: String = statement.chars().take(LONGEST).collect();
+    let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    format!("PostgreSQL: {cause}\nto: {beginning}").into()
+}
+
+/// Creates the tables, what notes their changes, and the slot: the server's version.
+async fn prepare(client: &Client, tables: &[tables::Table]) -> Result<String, Failure> {
+    client.batch_execute("CREATE SCHEMA \"Sales\"").await?;
+    for table in tables {
+        client.batch_execute(&table.create()).await?;
+    }
+    expectation::note_changes(client, tables).await?;
+    capture::start(client).await?;
+    Ok(client.query_one("SHOW server_version", &[]).await?.get(0))
+}

@@ -1,0 +1,244 @@
+//! The tables of the run, and the types of their columns.
+
+use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::literals;
+
+/// The column types that Aurora DSQL has, each of the documented mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    SmallInt,
+    Integer,
+    BigInt,
+    Oid,
+    Real,
+    Double,
+    Numeric,
+    Money,
+    Boolean,
+    Text,
+    Varchar,
+    Char,
+    Name,
+    Uuid,
+    Bytea,
+    Json,
+    Date,
+    Time,
+    TimeTz,
+    Timestamp,
+    TimestampTz,
+    Interval,
+    OidVector,
+}
+
+impl Type {
+    pub const ALL: [Self; 23] = [
+        Self::SmallInt,
+        Self::Integer,
+        Self::BigInt,
+        Self::Oid,
+        Self::Real,
+        Self::Double,
+        Self::Numeric,
+        Self::Money,
+        Self::Boolean,
+        Self::Text,
+        Self::Varchar,
+        Self::Char,
+        Self::Name,
+        Self::Uuid,
+        Self::Bytea,
+        Self::Json,
+        Self::Date,
+        Self::Time,
+        Self::TimeTz,
+        Self::Timestamp,
+        Self::TimestampTz,
+        Self::Interval,
+        Self::OidVector,
+    ];
+
+    /// As `CREATE TABLE` names it.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::SmallInt => "smallint",
+            Self::Integer => "integer",
+            Self::BigInt => "bigint",
+            Self::Oid => "oid",
+            Self::Real => "real",
+            Self::Double => "double precision",
+            Self::Numeric => "numeric",
+            Self::Money => "numeric(12, 2)",
+            Self::Boolean => "boolean",
+            Self::Text => "text",
+            Self::Varchar => "varchar(40)",
+            Self::Char => "char(8)",
+            Self::Name => "name",
+            Self::Uuid => "uuid",
+            Self::Bytea => "bytea",
+            Self::Json => "json",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::TimeTz => "timetz",
+            Self::Timestamp => "timestamp",
+            Self::TimestampTz => "timestamptz",
+            Self::Interval => "interval",
+            Self::OidVector => "oidvector",
+        }
+    }
+}
+
+/// A column.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub of_type: Type,
+}
+
+impl Column {
+    pub fn new(name: impl Into<String>, of_type: Type) -> Self {
+        Self { name: name.into(), of_type }
+    }
+}
+
+/// A table.
+#[derive(Debug)]
+pub struct Table {
+    pub schema: &'static str,
+    pub name: &'static str,
+    /// The primary key, in key order, with how many values each column takes in this run; none for a table without one.
+    pub key: Vec<(Column, usize)>,
+    /// Whether it stands in `SOURCE_TABLES`.
+    pub in_view: bool,
+    /// The other columns, as they are now: one table's come and go.
+    columns: Mutex<Vec<Column>>,
+}
+
+impl Table {
+    fn new(
+        schema: &'static str,
+        name: &'static str,
+        key: &[(&str, Type, usize)],
+        columns: &[(&str, Type)],
+        in_view: bool,
+    ) -> Self {
+        let key = key.iter().map(|(name, of_type, values)| (Column::new(*name, *of_type), *values)).collect();
+        let columns = columns.iter().map(|(name, of_type)| Column::new(*name, *of_type)).collect();
+        Self { schema, name, key, in_view, columns: Mutex::new(columns) }
+    }
+
+    /// The other columns, as they are now.
+    pub fn columns(&self) -> MutexGuard<'_, Vec<Column>> {
+        self.columns.lock().expect("no holder panics")
+    }
+
+    /// Its name in SQL.
+    pub fn sql(&self) -> String {
+        format!("{}.{}", quoted(self.schema), quoted(self.name))
+    }
+
+    /// How many rows it can have.
+    pub fn rows(&self) -> usize {
+        self.key.iter().map(|(_, values)| values).product()
+    }
+
+    /// The literals of the key of one of its rows.
+    pub fn key_of(&self, row: usize) -> Vec<String> {
+        let mut rest = row;
+        let mut literals = Vec::new();
+        for (column, values) in &self.key {
+            literals.push(literals::key(column.of_type, rest % values));
+            rest /= values;
+        }
+        literals
+    }
+
+    /// What creates it.
+    pub fn create(&self) -> String {
+        let columns = self.columns();
+        let all = self.key.iter().map(|(column, _)| column).chain(columns.iter());
+        let mut body: Vec<String> =
+            all.map(|column| format!("{} {}", quoted(&column.name), column.of_type.sql())).collect();
+        if !self.key.is_empty() {
+            let names: Vec<String> = self.key.iter().map(|(column, _)| quoted(&column.name)).collect();
+            body.push(format!("PRIMARY KEY ({})", names.join(", ")));
+        }
+        // A record of Aurora DSQL holds the whole row; only FULL shows what an update has left where it was (TOAST).
+        format!("CREATE TABLE {0} ({1}); ALTER TABLE {0} REPLICA IDENTITY FULL;", self.sql(), body.join(", "))
+    }
+}
+
+/// A name as SQL's quoted identifier.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `SOURCE_TABLES` of those that are in the view.
+pub fn source_tables(tables: &[Table]) -> String {
+    let mut list = String::new();
+    for table in tables.iter().filter(|table| table.in_view) {
+        let key: Vec<String> = table.key.iter().map(|(column, _)| quoted(&column.name)).collect();
+        writeln!(list, "{}({})", table.sql(), key.join(", ")).expect("writing to a string");
+    }
+    list
+}
+
+/// The table whose columns are added, dropped and renamed.
+pub const EVOLVING: &str = "evolving";
+
+/// The table of large rows.
+pub const DOCUMENTS: &str = "documents";
+
+/// All tables.
+pub fn all() -> Vec<Table> {
+    use Type::{
+        BigInt, Boolean, Bytea, Char, Date, Double, Integer, Json, Money, Numeric, Oid, Text, Timestamp, TimestampTz,
+        Uuid,
+    };
+    let names: Vec<String> = Type::ALL.iter().map(|of_type| format!("{of_type:?}").to_lowercase()).collect();
+    let every_type: Vec<(&str, Type)> = names.iter().map(String::as_str).zip(Type::ALL).collect();
+    let texts = literals::KEY_TEXTS.len();
+    vec![
+        Table::new("public", "every_type", &[("id", BigInt, 300)], &every_type, true),
+        Table::new(
+            "public",
+            "order_items",
+            &[("order_id", BigInt, 40), ("item_id", Integer, 6)],
+            &[("quantity", Integer), ("price", Money), ("note", Text)],
+            true,
+        ),
+        Table::new(
+            "Sales",
+            "Order Lines",
+            &[("Order Id", Uuid, 100)],
+            &[("Unit %", Numeric), ("#", Text), ("a.b \"c\"", Json), ("straße", Char)],
+            true,
+        ),
+        Table::new(
+            "public",
+            "labels",
+            &[("label", Text, texts), ("part", Text, texts)],
+            &[("seen", TimestampTz), ("weight", Double)],
+            true,
+        ),
+        Table::new(
+            "Sales",
+            "measures.v1#%",
+            &[("flag", Boolean, 2), ("day", Date, 10), ("at", Timestamp, 4), ("raw", Bytea, 3), ("amount", Money, 2)],
+            &[("value", Double)],
+            true,
+        ),
+        Table::new("public", EVOLVING, &[("id", Oid, 60)], &[("counter", Integer), ("first", Text)], true),
+        Table::new(
+            "public",
+            DOCUMENTS,
+            &[("id", Integer, 8)],
+            &[("title", Text), ("body", Text), ("scan", Bytea)],
+            true,
+        ),
+        Table::new("public", "audit_log", &[("id", BigInt, 50)], &[("entry", Json), ("at", TimestampTz)], false),
+        Table::new("Sales", "journal", &[], &[("line", Text), ("raw", Bytea)], false),
+    ]
+}
