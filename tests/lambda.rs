@@ -17,7 +17,9 @@ use dsql_view::view::overflow::OverflowView;
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis::KinesisRecord;
-use dsql_view_support::mapping::{AfterSplit, Delivery, Mapping, Outcome, Settings, UnknownNumber};
+use dsql_view_support::mapping::{
+    AfterSplit, Delivery, Mapping, Outcome, PartialWithBisect, Settings, TooOld, UnknownNumber,
+};
 use dsql_view_support::model::Model;
 use dsql_view_support::objects::{LocalS3, left_behind, resolved};
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
@@ -204,8 +206,14 @@ async fn run(seed: u64) {
         maximum_retries: Some(u32::try_from(random.below(4)).unwrap()),
         maximum_age: random.percent(30).then_some(Duration::from_secs(10)),
         bisect: random.percent(50),
-        // All four combinations of what no source settles, in every four seeds.
+        // Both answers to each question that no source settles, beside both of the others.
         after_split: if seed.is_multiple_of(2) { AfterSplit::GoOn } else { AfterSplit::StartAnew },
+        partial_with_bisect: if seed.is_multiple_of(3) {
+            PartialWithBisect::UsesARetry
+        } else {
+            PartialWithBisect::UsesNone
+        },
+        too_old: if seed % 5 < 2 { TooOld::Batch } else { TooOld::Records },
         unknown_number: if seed % 4 < 2 { UnknownNumber::FailsAll } else { UnknownNumber::Ignored },
         ..Settings::default()
     };

@@ -29,7 +29,7 @@ pub struct Invocation {
     pub event: Bytes,
     /// Lambda's time-out.
     pub timeout: Duration,
-    /// When its process is killed, if it still runs.
+    /// When its process is killed, if it still runs: since it was ready for the event.
     pub killed_after: Option<Duration>,
 }
 
@@ -116,6 +116,9 @@ impl<T> Lambda<T> {
 /// Runs an invocation; the process comes back where it can take another.
 async fn run(mut function: Function, invocation: Invocation) -> (Option<Function>, End) {
     let Invocation { event, timeout, killed_after } = invocation;
+    if killed_after.is_some() {
+        function.ready_or_ended().await;
+    }
     let answered = function.invoke(event, timeout);
     let outcome = match killed_after {
         Some(time) => tokio::time::timeout(time, answered).await.ok(),

@@ -1,7 +1,7 @@
 //! A Kinesis event source mapping as Lambda's is, as far as that is known; deterministic from a seed.
 //!
 //! Each rule stands with the sentence of Lambda's documentation, or of a test recorded against it, that it follows. Where no source
-//! settles a question, a setting has both answers ([`AfterSplit`], [`UnknownNumber`]).
+//! settles a question, a setting has both answers ([`AfterSplit`], [`PartialWithBisect`], [`UnknownNumber`], [`TooOld`]).
 //!
 //! It is driven from outside, so that it needs no clock and no threads: [`Mapping::next_delivery`] is the next invocation that Lambda would make,
 //! [`Mapping::settle`] what came of it. Between the two other invocations may be made and settled, as of other shards.
@@ -33,6 +33,10 @@ pub struct Settings {
     pub report_failures: bool,
     /// Whether the halves of a batch that was split count their retries anew. No source settles it.
     pub after_split: AfterSplit,
+    /// Whether an answer that reports failures uses up a retry where the mapping bisects, too. No source settles it.
+    pub partial_with_bisect: PartialWithBisect,
+    /// What `MaximumRecordAgeInSeconds` gives up of a batch. No source settles it.
+    pub too_old: TooOld,
     /// What becomes of an answer that reports a number which is not in its batch. No source settles it.
     pub unknown_number: UnknownNumber,
 }
@@ -42,6 +46,24 @@ pub struct Settings {
 pub enum AfterSplit {
     GoOn,
     StartAnew,
+}
+
+/// "Partial failures use up `MaximumRetryAttempts`"; "Bisecting does not"; "With both on, a partial response splits at the reported number".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialWithBisect {
+    /// It is a partial failure.
+    UsesARetry,
+    /// It is a split.
+    UsesNone,
+}
+
+/// What is given up when a record is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooOld {
+    /// All of its batch.
+    Batch,
+    /// It, and what came before it.
+    Records,
 }
 
 /// What a number means that is not in the batch.
@@ -65,6 +87,8 @@ impl Default for Settings {
             bisect: true,
             report_failures: true,
             after_split: AfterSplit::GoOn,
+            partial_with_bisect: PartialWithBisect::UsesARetry,
+            too_old: TooOld::Batch,
             unknown_number: UnknownNumber::FailsAll,
         }
     }
@@ -228,7 +252,7 @@ impl Mapping {
     fn take(&mut self, lane: Lane) -> Option<Batch> {
         let settings = &self.settings;
         let queue = &mut self.lanes[self.place_of_lane[&lane]].1;
-        let batch = queue.again.pop_front().unwrap_or_else(|| {
+        let mut batch = queue.again.pop_front().unwrap_or_else(|| {
             let records = queue.records.drain(..queue.full_batch(settings)).collect();
             Batch { records, attempts: 0 }
         });
@@ -241,10 +265,17 @@ impl Mapping {
         }
         let now = self.now;
         if let Some(maximum) = self.settings.maximum_age
-            && batch.records.iter().any(|(arrived, _)| now.saturating_sub(*arrived) > maximum)
+            && let Some(last) = batch.records.iter().rposition(|(arrived, _)| now.saturating_sub(*arrived) > maximum)
         {
+            let young = match self.settings.too_old {
+                TooOld::Batch => Vec::new(),
+                TooOld::Records => batch.records.split_off(last + 1),
+            };
             self.give_up(&batch, "RecordAgeExceeded");
-            return None;
+            if young.is_empty() {
+                return None;
+            }
+            batch.records = young;
         }
         Some(batch)
     }
@@ -267,9 +298,12 @@ impl Mapping {
             Verdict::Again => self.again(lane, [batch]),
             Verdict::FailedFrom(place) => {
                 // "the LOWEST reported sequence number becomes the checkpoint; that record and everything after it in the batch is
-                // delivered again, also what had succeeded."; "Partial failures use up MaximumRetryAttempts"; "With both on, a partial
-                // response splits at the reported number", which comes to the same.
-                let rest = Batch { records: batch.records[place..].to_vec(), attempts: batch.attempts + 1 };
+                // delivered again, also what had succeeded."
+                let is_split = self.settings.bisect
+                    && self.settings.partial_with_bisect == PartialWithBisect::UsesNone
+                    && place > 0;
+                let attempts = batch.attempts + u32::from(!is_split);
+                let rest = Batch { records: batch.records[place..].to_vec(), attempts };
                 self.retry(lane, rest);
             }
             Verdict::FailedAsAWhole if self.settings.bisect && batch.records.len() > 1 => {
@@ -524,6 +558,35 @@ mod tests {
             let ends = [reported(&[0]), Outcome::Failed, reported(&[0]), reported(&[0]), Outcome::Failed];
             assert_eq!(batches(&mut mapping, ends).len(), deliveries, "{after_split:?}");
             assert!(!mapping.on_failure().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_reported_uses_a_retry_or_none_where_the_mapping_bisects() {
+        for (partial_with_bisect, deliveries) in [(PartialWithBisect::UsesARetry, 2), (PartialWithBisect::UsesNone, 4)]
+        {
+            let settings = Settings { maximum_retries: Some(1), partial_with_bisect, ..Settings::default() };
+            let mut mapping = mapping(settings, 4);
+            let ends = [reported(&[1]), reported(&[2]), reported(&[2]), reported(&[2])];
+            assert_eq!(batches(&mut mapping, ends).len(), deliveries, "{partial_with_bisect:?}");
+            assert_eq!(mapping.on_failure().len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_goes_with_its_batch_or_without() {
+        for (too_old, delivered) in [(TooOld::Batch, None), (TooOld::Records, Some(vec![1]))] {
+            let settings = Settings { maximum_age: Some(Duration::from_secs(60)), too_old, ..Settings::default() };
+            let mut mapping = mapping(settings, 1);
+            mapping.pass(Duration::from_secs(50));
+            mapping.put(KinesisRecord::at(1, "x"));
+            mapping.pass(Duration::from_secs(20));
+            assert_eq!(mapping.next_delivery().map(|delivery| places(&delivery)), delivered);
+            let last = u64::from(too_old == TooOld::Batch);
+            assert_eq!(
+                mapping.on_failure()[0]["KinesisBatchInfo"]["endSequenceNumber"],
+                kinesis::sequence_number(last)
+            );
         }
     }
 

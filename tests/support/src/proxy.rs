@@ -97,6 +97,8 @@ pub struct FaultProxy {
     server: Server,
     puts: Arc<AtomicUsize>,
     in_flight: Arc<Mutex<InFlight>>,
+    /// The calls that are on their way, also those whose senders are gone.
+    under_way: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -130,22 +132,35 @@ impl FaultProxy {
         let puts = Arc::new(AtomicUsize::new(0));
         let in_flight = Arc::new(Mutex::new(InFlight::default()));
         let (counted, gauge) = (Arc::clone(&puts), Arc::clone(&in_flight));
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let on_their_way = Arc::clone(&under_way);
         let server = Server::start(0, move |listener| async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
             serve_http(listener, move |request| {
                 let (client, upstreams, plan) = (client.clone(), Arc::clone(&upstreams), Arc::clone(&plan));
                 let (puts, gauge) = (Arc::clone(&counted), Arc::clone(&gauge));
-                async move { answer(&client, &upstreams, &*plan, &puts, &gauge, request).await }
+                let under_way = Arc::clone(&on_their_way);
+                // On a task of its own: what has left its sender goes on its way, whether or not the sender still waits for it.
+                let answered = tokio::spawn(async move {
+                    let _under_way = UnderWay::begin(under_way);
+                    answer(&client, &upstreams, &*plan, &puts, &gauge, request).await
+                });
+                async move { answered.await.ok()? }
             })
             .await;
         })
         .expect("a free loopback port");
-        Self { server, puts, in_flight }
+        Self { server, puts, in_flight, under_way }
     }
 
     /// Where it listens, as a URL.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.server.address())
+    }
+
+    /// Whether no call is on its way, delayed ones included.
+    pub fn is_quiet(&self) -> bool {
+        self.under_way.load(Ordering::SeqCst) == 0
     }
 
     /// How many PutItem calls have come, retries included.
@@ -230,6 +245,22 @@ fn without_condition(body: &[u8]) -> Option<Bytes> {
 fn error(status: u16, code: &str) -> Response<Full<Bytes>> {
     let kind = format!("com.amazonaws.dynamodb.v20120810#{code}");
     json(status, serde_json::json!({ "__type": kind, "message": "made by the fault proxy" }).to_string())
+}
+
+/// Counts a call until it has come to its end.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(calls: Arc<AtomicUsize>) -> Self {
+        calls.fetch_add(1, Ordering::SeqCst);
+        Self(calls)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Counts a request while it is being served.

@@ -9,6 +9,11 @@ impl Random {
         Self(seed)
     }
 
+    /// A source of its own for each way to name what it is for.
+    pub fn of(names: &[u64]) -> Self {
+        names.iter().fold(Self(0), |source, name| Self(source.clone().number() ^ name))
+    }
+
     /// Any number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

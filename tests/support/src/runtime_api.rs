@@ -130,6 +130,15 @@ impl Function {
         at.unwrap_or_else(Instant::now).duration_since(self.started)
     }
 
+    /// Waits until it asks for an invocation, or has ended.
+    pub async fn ready_or_ended(&mut self) {
+        let mut ready = self.api.ready.subscribe();
+        tokio::select! {
+            _ = ready.wait_for(Option::is_some) => {}
+            _ = self.process.wait() => {}
+        }
+    }
+
     /// Waits for the process to end by itself.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.process.wait().await
