@@ -1,7 +1,7 @@
 //! One process of the function under load for many invocations: what it uses must stay what it was.
 //!
-//! `make soak` builds the release binary and starts this. Records arrive at a steady pace, from the event source mapping of the test kit;
-//! three times the database has a bad time, so that a backlog builds up and goes again. It writes a plot of the run, and fails where memory
+//! `make soak` builds the release binary and starts this. Some records arrive during each invocation, from the event source mapping of the
+//! test kit; three times the database has a bad time, so that a backlog builds up and goes again. It writes a plot of the run, and fails where memory
 //! or connections have grown, or the view is not the newest commit of every row.
 
 mod load;
@@ -30,6 +30,8 @@ use crate::samples::{Sample, Samples};
 const VIEW: &str = "view";
 const BUCKET: &str = "objects";
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Fewer tell nothing of what grows.
+const FEWEST_INVOCATIONS: usize = 1000;
 /// A sample is taken after so many invocations or so long, whichever comes first.
 const INVOCATIONS_A_SAMPLE: usize = 10;
 const TIME_A_SAMPLE: Duration = Duration::from_millis(200);
@@ -48,7 +50,10 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let invocations = match std::env::var("INVOCATIONS").unwrap_or_default() {
         number if number.is_empty() => 10_000,
-        number => number.parse().map_err(|_| format!("INVOCATIONS is {number:?}: expected a whole number"))?,
+        number => match number.parse() {
+            Ok(invocations) if invocations >= FEWEST_INVOCATIONS => invocations,
+            _ => return Err(format!("INVOCATIONS is {number:?}: expected at least {FEWEST_INVOCATIONS}").into()),
+        },
     };
     let given = std::env::var_os("FUNCTION").filter(|path| !path.is_empty());
     let binary = given.map_or(PathBuf::from("target/release/dsql-view"), PathBuf::from);
@@ -70,7 +75,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     ] {
         variables.push((name, value));
     }
-    let mut function = Function::start(&binary, variables).map_err(|error| format!("{}: {error}", binary.display()))?;
+    let mut function = Function::start(&binary, variables).map_err(|error| {
+        format!("FUNCTION: expected a function's binary at {}: {error}; run `make soak`", binary.display())
+    })?;
     let process = function.id().ok_or("the function has no process")?;
 
     let mut load = Load::new(1);
@@ -78,21 +85,20 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut mapping = Mapping::new(Settings { batch_size: 100, parallelization: 1, ..Settings::default() }, 1);
     let mut samples = Samples::default();
     let mut progress = Progress::start(invocations.try_into()?);
-    let mut arrived = 0;
+    let (mut arrived, mut due) = (0, 1);
     let mut last_sample = Instant::now();
     while samples.invocations < invocations || !mapping.is_through() {
-        // The stream does not wait for the function, but for its first batch.
-        while arrived < load::arrived_by(progress.elapsed()).max(1) && samples.invocations < invocations {
+        while due > 0 && samples.invocations < invocations {
             let (record, change) = load.record(arrived);
             if let Some(change) = &change {
                 model.commit(change);
             }
             mapping.put(record);
             arrived += 1;
+            due -= 1;
         }
         let Some(delivery) = mapping.next_delivery() else {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            continue;
+            return Err("the mapping holds records that it does not deliver".into());
         };
         let began = Instant::now();
         let outcome = match function.invoke(delivery.event().to_string(), TIMEOUT).await {
@@ -100,6 +106,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
             other => return Err(format!("the function did not answer: {other:?}").into()),
         };
         let latency = began.elapsed();
+        due = load::arrived_during(
+            latency,
+            weather(samples.invocations, invocations) != Weather::Fair,
+            mapping.backlog(),
+        );
         mapping.settle(&delivery, &outcome);
         samples.invocations += 1;
         done.store(samples.invocations, Ordering::Relaxed);
@@ -137,12 +148,25 @@ async fn run() -> Result<(), Box<dyn Error>> {
 /// then a slow time.
 fn storms(done: Arc<AtomicUsize>, invocations: usize) -> impl Fn(&Call) -> Fault + Send + Sync {
     let random = Mutex::new(Random::new(1));
-    move |_| {
-        let thousandth = done.load(Ordering::Relaxed) * 1000 / invocations.max(1);
-        match thousandth {
-            50..52 | 400..402 if random.lock().expect("no holder panics").percent(40) => Fault::THROTTLED,
-            650..653 => Fault::Delay(Duration::from_millis(40)),
-            _ => Fault::None,
-        }
+    move |_| match weather(done.load(Ordering::Relaxed), invocations) {
+        Weather::Throttling if random.lock().expect("no holder panics").percent(40) => Fault::THROTTLED,
+        Weather::Slow => Fault::Delay(Duration::from_millis(40)),
+        Weather::Throttling | Weather::Fair => Fault::None,
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Weather {
+    Fair,
+    Throttling,
+    Slow,
+}
+
+/// After so many invocations of so many.
+fn weather(done: usize, invocations: usize) -> Weather {
+    match done * 1000 / invocations.max(1) {
+        50..52 | 400..402 => Weather::Throttling,
+        650..653 => Weather::Slow,
+        _ => Weather::Fair,
     }
 }

@@ -43,11 +43,13 @@ pub struct Samples {
     all: Vec<Sample>,
 }
 
-/// Of what is compared: the beginning, when everything has been used once, and the end.
+/// What is compared, in hundredths of the run: the time before the last storm but one, when everything has been used, and the end.
 const BEGINNING: std::ops::Range<usize> = 15..35;
-const END: std::ops::Range<usize> = 80..100;
-/// Kibibytes that an allocator may hold back without anything having grown.
-const SLACK: u64 = 3 * 1024;
+const END: std::ops::Range<usize> = 85..100;
+/// Kibibytes that an allocator may hold back without anything having grown: 200 bytes for each of 6,000 invocations are more.
+const SLACK: u64 = 1024;
+/// One for each write in flight, and some for the runtime, S3 and what is being closed.
+const MOST_CONNECTIONS: usize = 64 + 8;
 
 impl Samples {
     pub fn push(&mut self, sample: Sample) {
@@ -70,11 +72,11 @@ impl Samples {
     pub fn are_flat(&self) -> Result<(), String> {
         let memory = [BEGINNING, END].map(|part| self.median(part, |sample| sample.memory));
         let connections = [BEGINNING, END].map(|part| self.median(part, |sample| sample.connections));
-        if memory[1] > memory[0] + memory[0] / 10 + SLACK {
+        if memory[1] > memory[0] + SLACK {
             return Err(format!("memory has grown from {} KiB to {} KiB", memory[0], memory[1]));
         }
-        // As many as there are writes in flight, and some to spare.
-        if connections[1] > connections[0] + 8 {
+        // Up to there they may come and go with the storms.
+        if connections[1] > connections[0].max(MOST_CONNECTIONS) {
             return Err(format!("open sockets have grown from {} to {}", connections[0], connections[1]));
         }
         Ok(())
@@ -115,10 +117,10 @@ mod tests {
     #[test]
     fn what_grows_is_noticed_and_what_is_reached_in_between_is_not() {
         run(|_| (30_000, 20)).are_flat().unwrap();
-        run(|place| (if place > 400 { 31_000 } else { 30_000 }, 20)).are_flat().unwrap();
+        run(|place| (if place > 400 { 31_000 } else { 30_000 }, if place > 400 { 70 } else { 20 })).are_flat().unwrap();
         let memory = run(|place| (30_000 + place * 10, 20)).are_flat().unwrap_err();
         assert!(memory.starts_with("memory has grown from 32500 KiB to 39"), "{memory}");
         let sockets = run(|place| (30_000, 20 + usize::try_from(place).unwrap() / 5)).are_flat().unwrap_err();
-        assert!(sockets.starts_with("open sockets have grown from 70 to 200"), "{sockets}");
+        assert!(sockets.starts_with("open sockets have grown from 70 to 205"), "{sockets}");
     }
 }

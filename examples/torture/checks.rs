@@ -12,6 +12,7 @@ use dsql_view_support::objects::{left_behind, resolved};
 use serde_json::Value;
 
 use crate::figures::Figures;
+use crate::workload::Shows;
 use crate::world::{BUCKET, DEAD, TOMBSTONE_TTL, VIEW, World};
 
 /// A poison record: what it holds, by its sequence number.
@@ -57,8 +58,17 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
 }
 
 /// Lets DynamoDB remove expired tombstones that nothing older than `horizon` can be delivered behind any more.
-pub async fn expire_tombstones(world: &World, horizon: u64, model: &mut Model, figures: &mut Figures) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+///
+/// Those of commits since then were written since the round `began`, and expire accordingly.
+pub async fn expire_tombstones(
+    world: &World,
+    horizon: u64,
+    began: SystemTime,
+    model: &mut Model,
+    figures: &mut Figures,
+) {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (began, now) = (seconds(began), seconds(SystemTime::now()));
     for (key, item) in world.db.items(VIEW).await {
         let Some(expiry) = number(&item, "_expires_at") else { continue };
         // The model has checked that it is a tombstone.
@@ -66,6 +76,9 @@ pub async fn expire_tombstones(world: &World, horizon: u64, model: &mut Model, f
             figures.problems.push(format!("the tombstone {key} expires too late"));
         }
         let committed = commit(&item);
+        if committed > horizon && expiry < began + TOMBSTONE_TTL {
+            figures.problems.push(format!("the tombstone {key} expires too early"));
+        }
         if expiry <= now && committed < horizon {
             let removal = world.db.client().delete_item().table_name(VIEW).key(KEY, AttributeValue::S(key.clone()));
             if let Err(error) = removal.send().await {
@@ -88,14 +101,48 @@ pub fn expire_objects(world: &World, since: SystemTime) {
     }
 }
 
-/// Looks at the view from time to time: no row may step back in commit time, or go.
+/// Looks at the view from time to time: no row may step back in commit time, or go; what Lambda was told to be done must be there; what an
+/// item names, too.
 #[derive(Debug, Default)]
 pub struct Watch {
     seen: BTreeMap<String, u64>,
+    /// The newest commit of each row that is done with.
+    done: BTreeMap<String, u64>,
+    /// The parts that are done with of changes whose others are not.
+    parts: BTreeMap<(String, u64), BTreeSet<usize>>,
 }
 
 impl Watch {
-    pub fn look(&mut self, items: &Items, figures: &mut Figures) {
+    /// A record is done with: from now on the view shows its change or a newer one.
+    pub fn done(&mut self, shows: Shows) {
+        let Shows { key, commit, part, of } = shows;
+        let parts = self.parts.entry((key.clone(), commit)).or_default();
+        parts.insert(part);
+        if parts.len() == of {
+            let newest = self.done.entry(key).or_default();
+            *newest = commit.max(*newest);
+        }
+    }
+
+    pub fn look(&mut self, world: &World, items: &Items, figures: &mut Figures) {
+        for (key, done) in &self.done {
+            let shown = items.get(key).map(commit);
+            if shown.is_none_or(|shown| shown < *done) {
+                figures.unaccounted += 1;
+                figures.problems.push(format!("{key}: {done} was said to be done, and the view shows {shown:?}"));
+            }
+        }
+        // Objects go between rounds alone: what an item names is there, retired since or not.
+        let objects = world.s3.objects(BUCKET);
+        for (key, item) in items {
+            let Some(AttributeValue::M(moved)) = item.get("_overflow") else { continue };
+            for address in moved.values().filter_map(|address| address.as_s().ok()) {
+                let object = address.strip_prefix(&format!("s3://{BUCKET}/"));
+                if object.is_none_or(|object| !objects.contains_key(object)) {
+                    figures.problems.push(format!("{key} names {address}, which is not there"));
+                }
+            }
+        }
         let mut now: BTreeMap<String, u64> = items.iter().map(|(key, item)| (key.clone(), commit(item))).collect();
         for (key, before) in &self.seen {
             match now.get(key) {
@@ -108,7 +155,7 @@ impl Watch {
 
     /// Begins anew, after tombstones were removed.
     pub fn forget(&mut self) {
-        self.seen.clear();
+        *self = Self::default();
     }
 }
 

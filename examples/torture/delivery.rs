@@ -1,33 +1,40 @@
 //! A round of records on its way through Lambda: the mapping, the functions and their ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::error::Error;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dsql_view_support::kinesis::{KinesisRecord, place, shard_id};
 use dsql_view_support::lambda::{End, Invocation, Lambda};
-use dsql_view_support::mapping::{AfterSplit, Delivery, Mapping, Outcome, Settings, UnknownNumber};
+use dsql_view_support::mapping::{
+    AfterSplit, Delivery, Mapping, Outcome, PartialWithBisect, Settings, TooOld, UnknownNumber,
+};
 use dsql_view_support::queues;
 use dsql_view_support::random::Random;
 use serde_json::{Value, json};
 
 use crate::checks::{Poison, Watch};
 use crate::figures::Figures;
-use crate::workload::{Kind, Round};
+use crate::workload::{Kind, Round, Shows};
 use crate::world::{ON_FAILURE, VIEW, World};
 
 /// So many ends of invocations lie between two looks at the view.
-const ENDS_BETWEEN_LOOKS: u64 = 100;
-const SHARDS: usize = 4;
+const ENDS_BETWEEN_LOOKS: u64 = 10;
+const SHARDS: u32 = 4;
+/// What has been tried so often, or for so long without an end, has none.
+const MOST_RECEIVES: u32 = 50;
+const LONGEST_STANDSTILL: Duration = Duration::from_secs(180);
 
 /// Lambda: both functions, and what has been given to them.
 pub struct Deliveries {
-    random: Random,
+    seed: u64,
     function: Lambda<Delivery>,
     redrive: Lambda<Message>,
     /// The place of the next record in the stream.
     place: u64,
+    /// How often an invocation began with the record at this place, by the function that it is of.
+    begun: HashMap<(u64, Role), u64>,
     /// The poison records so far.
     pub poison: Poison,
     pub watch: Watch,
@@ -39,42 +46,54 @@ struct Message {
     receive_count: u32,
 }
 
-/// The records that nobody has answered for yet: their shards, by their places.
-type Open = BTreeMap<u64, u32>;
+/// What is drawn for a round or a delivery, each from a source of its own, so that it does not depend on what else happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Role {
+    Round = 1,
+    Function = 2,
+    Redrive = 3,
+    Answer = 4,
+}
+
+/// The records that nobody has answered for yet, by their places: their shards, and what the view must show then.
+type Open = BTreeMap<u64, (u32, Option<Shows>)>;
 
 impl Deliveries {
-    pub fn new(world: &World, function: &Path, redrive: &Path, random: Random) -> Self {
+    pub fn new(world: &World, function: &Path, redrive: &Path, seed: u64) -> Self {
+        let environment = world.environment([4, 16, 64][Random::new(seed).below(3)]);
         Self {
-            random,
-            function: Lambda::new(function, world.environment(), 8),
-            redrive: Lambda::new(redrive, world.environment(), 3),
+            seed,
+            function: Lambda::new(function, environment.clone(), 8),
+            redrive: Lambda::new(redrive, environment, 3),
             place: 0,
+            begun: HashMap::new(),
             poison: Poison::new(),
             watch: Watch::default(),
         }
     }
 
-    /// Delivers a round until nothing of it is left. `progress` is told now and then.
+    /// Delivers a round until nothing of it is left, or something is found. `progress` is told now and then.
     pub async fn deliver(
         &mut self,
         world: &World,
+        number: u64,
         round: &Round,
         figures: &mut Figures,
         mut progress: impl FnMut(&Figures),
     ) -> Result<(), Box<dyn Error>> {
-        let mut mapping = Mapping::new(self.settings(), self.random.number());
-        let mut open = self.put(world, round, &mut mapping);
+        let mut random = Random::of(&[self.seed, Role::Round as u64, number]);
+        let mut mapping = Mapping::new(settings(&mut random, number), random.number());
+        let mut open = self.put(world, round, &mut random, &mut mapping);
+        world.storms.begin(round, &mut random);
         let mut messages = VecDeque::new();
-        loop {
+        let mut last_done = (open.len(), Instant::now());
+        while figures.problems.is_empty() {
             self.start_invocations(&mut mapping, figures)?;
             messages.extend(mapping.on_failure().into_iter().map(|body| Message { body, receive_count: 1 }));
             while self.redrive.has_room()
                 && let Some(message) = messages.pop_front()
             {
-                let event = queues::event(ON_FAILURE, "m", &message.body.to_string(), message.receive_count);
-                let killed_after = killed_after(&mut self.random);
-                let timeout = Duration::from_secs(60);
-                self.redrive.invoke(message, Invocation { event: event.to_string().into(), timeout, killed_after })?;
+                self.redrive(message)?;
             }
             tokio::select! {
                 Some((delivery, end)) = self.function.next_end() => {
@@ -84,7 +103,9 @@ impl Deliveries {
                     figures.note(&end);
                     if Outcome::from(&end) == Outcome::Response(json!({ "batchItemFailures": [] })) {
                         figures.ranges += 1;
-                        close(&mut open, &message.body["KinesisBatchInfo"]);
+                        self.close(&mut open, &message.body["KinesisBatchInfo"]);
+                    } else if message.receive_count > MOST_RECEIVES {
+                        figures.problems.push(format!("the redrive function is never done with {}", message.body));
                     } else {
                         messages.push_back(Message { receive_count: message.receive_count + 1, ..message });
                     }
@@ -97,42 +118,40 @@ impl Deliveries {
                     mapping.pass(Duration::from_secs(1));
                 }
             }
-            mapping.pass(Duration::from_millis(self.random.number() % 20));
+            mapping.pass(Duration::from_millis(10));
             if figures.invocations.is_multiple_of(ENDS_BETWEEN_LOOKS) {
-                self.watch.look(&world.db.items(VIEW).await, figures);
+                self.watch.look(world, &world.db.items(VIEW).await, figures);
             }
+            if open.len() < last_done.0 {
+                last_done = (open.len(), Instant::now());
+            } else if last_done.1.elapsed() > LONGEST_STANDSTILL {
+                figures.problems.push(format!("nothing was done for {LONGEST_STANDSTILL:?}"));
+            }
+            figures.open = open.len() as u64;
             progress(figures);
         }
+        world.quiet().await;
+        self.watch.look(world, &world.db.items(VIEW).await, figures);
         figures.unaccounted += open.len() as u64;
         figures.problems.extend(open.keys().map(|place| format!("nobody has answered for the record at {place}")));
+        for shard in 0..SHARDS {
+            world.shards.expire(shard, usize::MAX);
+        }
         Ok(())
     }
 
-    /// Another mapping for every round.
-    fn settings(&mut self) -> Settings {
-        let random = &mut self.random;
-        let unknown = [UnknownNumber::FailsAll, UnknownNumber::Ignored];
-        Settings {
-            batch_size: [3, 10, 50, 200][random.below(4)],
-            window: Duration::from_secs(random.number() % 3),
-            parallelization: 1 + u32::try_from(random.below(10)).unwrap_or_default(),
-            // Few, so that the redrive function has its part.
-            maximum_retries: Some(u32::try_from(random.below(3)).unwrap_or_default()),
-            maximum_age: random.percent(30).then_some(Duration::from_secs(60)),
-            bisect: random.percent(50),
-            report_failures: true,
-            after_split: [AfterSplit::GoOn, AfterSplit::StartAnew][random.below(2)],
-            unknown_number: unknown[random.below(2)],
-        }
+    /// How many processes of the functions have been started.
+    pub fn processes(&self) -> u64 {
+        self.function.started() + self.redrive.started()
     }
 
     /// Puts the records into shards, at random.
-    fn put(&mut self, world: &World, round: &Round, mapping: &mut Mapping) -> Open {
+    fn put(&mut self, world: &World, round: &Round, random: &mut Random, mapping: &mut Mapping) -> Open {
         let mut open = Open::new();
         for record in &round.records {
-            let shard = u32::try_from(self.random.below(SHARDS)).unwrap_or_default();
+            let shard = u32::try_from(random.number() % u64::from(SHARDS)).unwrap_or_default();
             let kinesis = KinesisRecord { shard, ..KinesisRecord::at(self.place, &*record.data) };
-            open.insert(self.place, shard);
+            open.insert(self.place, (shard, record.shows.clone()));
             self.place += 1;
             if record.is == Kind::Poison {
                 self.poison.insert(kinesis.sequence_number.clone(), record.data.to_vec());
@@ -147,19 +166,27 @@ impl Deliveries {
         while self.function.has_room()
             && let Some(delivery) = mapping.next_delivery()
         {
-            let random = &mut self.random;
+            let mut random = self.source(Role::Function, first_of(&delivery));
             if random.percent(3) {
                 figures.throttled += 1;
                 mapping.settle(&delivery, &Outcome::Throttled);
                 continue;
             }
-            let short = random.percent(5).then(|| Duration::from_millis(50 + random.number() % 800));
+            let short = random.percent(10).then(|| Duration::from_millis(50 + random.number() % 2000));
             let timeout = short.unwrap_or(Duration::from_secs(20));
-            let killed_after = killed_after(random);
             let event = delivery.event().to_string().into();
+            let killed_after = killed_after(&mut random);
             self.function.invoke(delivery, Invocation { event, timeout, killed_after })?;
         }
         Ok(())
+    }
+
+    fn redrive(&mut self, message: Message) -> Result<(), Box<dyn Error>> {
+        let first = message.body["KinesisBatchInfo"]["startSequenceNumber"].as_str().and_then(place);
+        let killed_after = killed_after(&mut self.source(Role::Redrive, first.unwrap_or_default()));
+        let event = queues::event(ON_FAILURE, "m", &message.body.to_string(), message.receive_count).to_string().into();
+        let timeout = Duration::from_secs(60);
+        Ok(self.redrive.invoke(message, Invocation { event, timeout, killed_after })?)
     }
 
     fn settle(
@@ -171,19 +198,57 @@ impl Deliveries {
         figures: &mut Figures,
     ) {
         figures.note(end);
+        let mut random = self.source(Role::Answer, first_of(delivery));
         let mut outcome = Outcome::from(end);
         if let Outcome::Response(answer) = &mut outcome
-            && self.random.percent(3)
+            && random.percent(3)
         {
             figures.garbled += 1;
-            garble(answer, self.random.below(3));
+            garble(answer, random.below(3));
         }
         let done = mapping.settle(delivery, &outcome);
         for record in &delivery.records[..done] {
-            if let Some(place) = place(&record.sequence_number) {
-                open.remove(&place);
-            }
+            let shows = place(&record.sequence_number).and_then(|place| open.remove(&place)?.1);
+            shows.into_iter().for_each(|shows| self.watch.done(shows));
         }
+    }
+
+    /// The records of a range are answered for.
+    fn close(&mut self, open: &mut Open, range: &Value) {
+        let end = |name: &str| range[name].as_str().and_then(place);
+        let (Some(first), Some(last)) = (end("startSequenceNumber"), end("endSequenceNumber")) else { return };
+        let is_in = |shard: u32| range["shardId"] == shard_id(shard);
+        for (_, (_, shows)) in open.extract_if(first..=last, |_, (shard, _)| is_in(*shard)) {
+            shows.into_iter().for_each(|shows| self.watch.done(shows));
+        }
+    }
+
+    /// A source for the n-th time that this record is the first of an invocation.
+    fn source(&mut self, role: Role, first: u64) -> Random {
+        let count = self.begun.entry((first, role)).or_default();
+        *count += 1;
+        Random::of(&[self.seed, role as u64, first, *count])
+    }
+}
+
+fn first_of(delivery: &Delivery) -> u64 {
+    delivery.records.first().and_then(|record| place(&record.sequence_number)).unwrap_or_default()
+}
+
+/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function its part.
+fn settings(random: &mut Random, round: u64) -> Settings {
+    Settings {
+        batch_size: [5, 20, 100][random.below(3)],
+        window: Duration::from_secs(random.number() % 3),
+        parallelization: 1 + u32::try_from(random.below(10)).unwrap_or_default(),
+        maximum_retries: Some(u32::try_from(random.below(3)).unwrap_or_default()),
+        maximum_age: random.percent(30).then_some(Duration::from_millis(1500)),
+        bisect: round % 4 == 1,
+        report_failures: true,
+        after_split: [AfterSplit::GoOn, AfterSplit::StartAnew][random.below(2)],
+        partial_with_bisect: [PartialWithBisect::UsesARetry, PartialWithBisect::UsesNone][random.below(2)],
+        too_old: [TooOld::Batch, TooOld::Records][random.below(2)],
+        unknown_number: [UnknownNumber::FailsAll, UnknownNumber::Ignored][random.below(2)],
     }
 }
 
@@ -200,11 +265,4 @@ fn garble(answer: &mut Value, how: usize) {
         (1, Some(failures)) => failures.push(json!({ "itemIdentifier": "1" })),
         _ => *answer = json!("Internal Server Error"),
     }
-}
-
-/// The records of a range are answered for.
-fn close(open: &mut Open, range: &Value) {
-    let end = |name: &str| range[name].as_str().and_then(place);
-    let (Some(first), Some(last)) = (end("startSequenceNumber"), end("endSequenceNumber")) else { return };
-    open.retain(|place, shard| !(first..=last).contains(place) || range["shardId"] != shard_id(*shard));
 }

@@ -34,6 +34,8 @@ pub struct Figures {
     pub items: usize,
     pub divergent: u64,
     pub unaccounted: u64,
+    /// Records of this round that nobody has answered for yet.
+    pub open: u64,
     /// All that must not be, in words.
     pub problems: Vec<String>,
 }
@@ -47,7 +49,10 @@ impl Figures {
         match &end.outcome {
             None => self.killed += 1,
             Some(Outcome::Response(_)) => {}
-            Some(Outcome::Error(_)) => self.errors += 1,
+            Some(Outcome::Error(error)) => {
+                self.errors += 1;
+                self.problems.push(format!("a function answered with an error: {error}"));
+            }
             Some(Outcome::TimedOut) => self.timed_out += 1,
             Some(Outcome::Ended(status)) => {
                 self.failed_starts += 1;
@@ -58,6 +63,24 @@ impl Figures {
         }
         for line in &end.lines {
             self.read(line);
+        }
+    }
+
+    /// Whether everything came that a run of some rounds is there for: else it shows less than it seems to.
+    pub fn look_for_what_did_not_come(&mut self, faults: &BTreeMap<&'static str, u64>, processes: u64) {
+        let counts = [
+            ("kill", self.killed),
+            ("range for the redrive function", self.ranges),
+            ("garbled answer", self.garbled),
+            ("expired tombstone", self.expired_tombstones),
+            ("reported record", self.ends.get("reported").copied().unwrap_or_default()),
+            ("fault", faults.values().sum()),
+        ];
+        let missing = counts.iter().filter(|(_, count)| *count == 0);
+        self.problems
+            .extend(missing.map(|(what, _)| format!("there was no {what}: the run shows less than it seems to")));
+        if self.failed_starts * 2 > processes {
+            self.problems.push(format!("{} of {processes} processes did not start", self.failed_starts));
         }
     }
 

@@ -1,8 +1,9 @@
 //! The functions' release binaries under everything that may happen to them at once, until the time is over.
 //!
-//! `make torture` builds them and starts this. `SEED` repeats what is written, in which order it arrives, and what goes wrong; only the
-//! moments at which what runs at once takes place are new each time. It ends after `CHANGES` changes or `DURATION` seconds, whichever
-//! comes first. `BROKEN=1` lets DynamoDB forget the conditions of some writes: then the run must fail.
+//! `make torture` builds them and starts this. `SEED` repeats what is written, in which order and where it arrives, what each delivery meets,
+//! and which rows are refused; storms follow the calls as they come, and the moments at which what runs at once takes place are new each time.
+//! It ends after `CHANGES` changes or `DURATION` seconds, whichever comes first, in whole rounds. `BROKEN=1` lets DynamoDB forget the
+//! conditions of some writes: then the run must fail.
 
 mod checks;
 mod delivery;
@@ -26,7 +27,9 @@ use crate::storms::Storms;
 use crate::workload::Workload;
 use crate::world::World;
 
-const CHANGES_A_ROUND: u64 = 2000;
+const CHANGES_A_ROUND: u64 = 1000;
+/// Tombstones expire after the second round, and what comes then must not bring a row back.
+const FEWEST_ROUNDS: u64 = 3;
 /// What is shown of a failed run.
 const MOST_PROBLEMS: usize = 20;
 /// The steps of the whole run.
@@ -35,6 +38,7 @@ const STEPS: u64 = 1000;
 struct Settings {
     seed: u64,
     changes: u64,
+    given_changes: Option<u64>,
     duration: Duration,
     conditions_get_lost: bool,
     function: PathBuf,
@@ -45,9 +49,13 @@ impl Settings {
     fn from_environment() -> Result<Self, Box<dyn Error>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let changes = number("CHANGES")?;
+        if changes == Some(0) || number("DURATION")? == Some(0) {
+            return Err("CHANGES and DURATION: expected at least 1, found 0".into());
+        }
         let default = if changes.is_some() { u64::MAX } else { 120 };
         Ok(Self {
             seed: number("SEED")?.unwrap_or(u64::from(now.subsec_nanos())),
+            given_changes: changes,
             changes: changes.unwrap_or(u64::MAX),
             duration: Duration::from_secs(number("DURATION")?.unwrap_or(default)),
             conditions_get_lost: number("BROKEN")?.is_some_and(|broken| broken != 0),
@@ -59,7 +67,9 @@ impl Settings {
     /// How far a run is, by its changes or by its time.
     fn step(&self, figures: &Figures, elapsed: Duration) -> u64 {
         let of = |part: u128, whole: u128| part * u128::from(STEPS) / whole.max(1);
-        let changes = of(figures.changes.saturating_sub(CHANGES_A_ROUND).into(), self.changes.into());
+        let answered = figures.records.saturating_sub(figures.open);
+        let changes = of(u128::from(figures.changes) * u128::from(answered), self.changes.into())
+            / u128::from(figures.records.max(1));
         let time = of(elapsed.as_millis(), self.duration.as_millis());
         u64::try_from(changes.max(time)).unwrap_or(STEPS).min(STEPS)
     }
@@ -94,24 +104,25 @@ async fn main() -> ExitCode {
 /// Whether all went well.
 async fn run() -> Result<bool, Box<dyn Error>> {
     let settings = Settings::from_environment()?;
-    let mut random = Random::new(settings.seed);
-    println!("SEED={}", settings.seed);
+    let (seed, mut random) = (settings.seed, Random::new(settings.seed));
+    println!("SEED={seed}");
     let mut workload = Workload::new(random.number());
-    let world = World::new(Storms::new(random.number(), settings.conditions_get_lost)).await;
-    let mut deliveries = Deliveries::new(&world, &settings.function, &settings.redrive, random);
+    let world = World::new(Storms::new(Random::new(random.number()), settings.conditions_get_lost)).await;
+    let mut deliveries = Deliveries::new(&world, &settings.function, &settings.redrive, random.number());
     let (mut model, mut figures) = (Model::default(), Figures::default());
     let mut progress = Progress::start(STEPS);
     let mut last_round_began = SystemTime::now();
 
-    while figures.changes < settings.changes && progress.elapsed() < settings.duration {
+    let is_time_left = |figures: &Figures, elapsed| figures.rounds < FEWEST_ROUNDS || elapsed < settings.duration;
+    while figures.changes < settings.changes && is_time_left(&figures, progress.elapsed()) {
         let began = SystemTime::now();
-        let round = workload.round(usize::try_from(CHANGES_A_ROUND.min(settings.changes - figures.changes))?);
+        let round = workload.round(usize::try_from(CHANGES_A_ROUND.min(settings.changes))?);
         round.changes.iter().for_each(|change| model.commit(change));
         figures.changes += round.changes.len() as u64;
         figures.records += round.records.len() as u64;
         figures.duplicates += round.duplicates as u64;
         let show = |figures: &Figures| progress.show(settings.step(figures, progress.elapsed()), || figures.line());
-        deliveries.deliver(&world, &round, &mut figures, show).await?;
+        deliveries.deliver(&world, figures.rounds, &round, &mut figures, show).await?;
 
         checks::compare(&world, &model, &deliveries.poison, &mut figures).await;
         figures.rounds += 1;
@@ -120,13 +131,17 @@ async fn run() -> Result<bool, Box<dyn Error>> {
             break;
         }
         // What this round has written can come once more in the next; what is older cannot.
-        checks::expire_tombstones(&world, round.begins, &mut model, &mut figures).await;
+        checks::expire_tombstones(&world, round.begins, began, &mut model, &mut figures).await;
         checks::expire_objects(&world, last_round_began);
         deliveries.watch.forget();
         last_round_began = began;
     }
 
-    println!("{}", figures.table(&world.storms.faults(), progress.elapsed()));
+    let faults = world.storms.faults();
+    if figures.problems.is_empty() && figures.rounds >= FEWEST_ROUNDS {
+        figures.look_for_what_did_not_come(&faults, deliveries.processes());
+    }
+    println!("{}", figures.table(&faults, progress.elapsed()));
     progress.finish();
     if figures.problems.is_empty() {
         println!("The view is the newest commit of every row, and every record is accounted for.");
@@ -135,11 +150,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     for problem in figures.problems.iter().take(MOST_PROBLEMS) {
         println!("{}", problem.chars().take(1000).collect::<String>());
     }
-    println!(
-        "{} problems. Again: make torture SEED={} CHANGES={}",
-        figures.problems.len(),
-        settings.seed,
-        figures.changes
-    );
+    let broken = if settings.conditions_get_lost { "BROKEN=1 " } else { "" };
+    let changes = settings.given_changes.unwrap_or(figures.changes);
+    println!("{} problems. Again: {broken}make torture SEED={seed} CHANGES={changes}", figures.problems.len());
     Ok(false)
 }

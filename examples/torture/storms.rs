@@ -1,11 +1,14 @@
-//! What the services do to the functions: calm, with a fault now and then, and storms of one kind.
+//! What the services do to the functions: calm, with a fault now and then, storms of one kind, and rows that nothing can be done with for
+//! a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use dsql_view_support::proxy::{Call, Fault, Service};
 use dsql_view_support::random::Random;
+
+use crate::workload::Round;
 
 /// The faults to come, and those that came.
 pub struct Storms {
@@ -20,6 +23,10 @@ struct State {
     /// So many calls are left of it, unless it lasts too long.
     left: usize,
     began: Instant,
+    /// The rows that are refused, by their view keys: how, and how often from now on.
+    refused: HashMap<String, (Weather, u32)>,
+    /// How many objects of the quarantine are refused from now on.
+    refused_poison: u32,
     faults: BTreeMap<&'static str, u64>,
 }
 
@@ -30,6 +37,7 @@ enum Weather {
     Failing,
     Cutting,
     Slow,
+    Denying,
 }
 
 /// What is counted in calls alone would not end where one call waits for the next.
@@ -39,16 +47,37 @@ const LONGEST_CALM: Duration = Duration::from_secs(6);
 /// The function gives an attempt four seconds: its write happens after it has been given up.
 const LONGER_THAN_AN_ATTEMPT: Duration = Duration::from_millis(4500);
 
+/// Of a round, and the attempts that are refused of each: those of some invocations, for the SDK makes eight.
+const REFUSED_ROWS: usize = 6;
+const REFUSED_ATTEMPTS: u32 = 24;
+
 impl Storms {
-    pub fn new(seed: u64, conditions_get_lost: bool) -> Self {
+    pub fn new(random: Random, conditions_get_lost: bool) -> Self {
         let state = State {
-            random: Random::new(seed),
+            random,
             weather: Weather::Calm,
             left: 200,
             began: Instant::now(),
+            refused: HashMap::new(),
+            refused_poison: 0,
             faults: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), conditions_get_lost }
+    }
+
+    /// A round begins: some of its rows are refused for a while, and so are its poison records.
+    pub fn begin(&self, round: &Round, random: &mut Random) {
+        let kinds = [Weather::Throttling, Weather::Failing, Weather::Cutting, Weather::Slow];
+        let mut state = self.state.lock().expect("no holder panics");
+        state.refused.retain(|_, (_, left)| *left > 0);
+        for place in 0..REFUSED_ROWS {
+            let change = &round.changes[random.below(round.changes.len())];
+            let kind = kinds[place % kinds.len()];
+            // Each takes as long as an attempt: the first invocation runs out of time with it.
+            let attempts = if kind == Weather::Slow { 4 } else { REFUSED_ATTEMPTS };
+            state.refused.insert(change.view_key(), (kind, attempts));
+        }
+        state.refused_poison = REFUSED_ATTEMPTS;
     }
 
     /// What happens to a call.
@@ -56,6 +85,17 @@ impl Storms {
         let mut state = self.state.lock().expect("no holder panics");
         if self.conditions_get_lost && call.operation == "PutItem" && state.random.percent(2) {
             return state.count("without its condition", Fault::WithoutCondition);
+        }
+        let is_poison = call.service == Service::S3 && call.method == "PUT" && call.path.contains("/quarantine/");
+        if is_poison && state.refused_poison > 0 {
+            state.refused_poison -= 1;
+            return state.happens(Weather::Failing, call.service);
+        }
+        if let Some(kind) = state.refusal(call) {
+            return match kind {
+                Weather::Slow => state.count("done after it was given up", Fault::Delay(LONGER_THAN_AN_ATTEMPT)),
+                kind => state.happens(kind, call.service),
+            };
         }
         state.next(call.service)
     }
@@ -67,15 +107,30 @@ impl Storms {
 }
 
 impl State {
+    /// How the row that a call writes is refused, if it is.
+    fn refusal(&mut self, call: &Call) -> Option<Weather> {
+        if call.operation != "PutItem" {
+            return None;
+        }
+        let (_, (kind, left)) = self.refused.iter_mut().find(|(key, (_, left))| *left > 0 && call.writes(key))?;
+        *left -= 1;
+        Some(*kind)
+    }
+
     fn next(&mut self, service: Service) -> Fault {
         let longest = if self.weather == Weather::Calm { LONGEST_CALM } else { LONGEST_STORM };
         if self.left == 0 || self.began.elapsed() > longest {
-            use Weather::{Calm, Cutting, Failing, Slow, Throttling};
-            let storms = [Throttling, Throttling, Failing, Cutting, Slow];
+            use Weather::{Calm, Cutting, Denying, Failing, Slow, Throttling};
+            let storms = [Throttling, Failing, Cutting, Slow, Denying];
             let calm = self.random.percent(50);
             self.weather = if calm { Calm } else { storms[self.random.below(storms.len())] };
             self.began = Instant::now();
-            self.left = if calm { 500 + self.random.below(5000) } else { 50 + self.random.below(300) };
+            self.left = match self.weather {
+                Calm => 500 + self.random.below(5000),
+                // The function stops at the first.
+                Denying => 5,
+                Throttling | Failing | Cutting | Slow => 50 + self.random.below(300),
+            };
         }
         self.left -= 1;
         let (weather, percent) = match self.weather {
@@ -86,25 +141,31 @@ impl State {
             Weather::Throttling => (self.weather, 85),
             Weather::Failing | Weather::Cutting => (self.weather, 60),
             Weather::Slow => (self.weather, 50),
+            Weather::Denying => (self.weather, 100),
         };
-        if !self.random.percent(percent) {
-            return Fault::None;
-        }
-        let happens_first = self.random.percent(50);
+        if self.random.percent(percent) { self.happens(weather, service) } else { Fault::None }
+    }
+
+    fn happens(&mut self, weather: Weather, service: Service) -> Fault {
+        let is_done_first = self.random.percent(50);
+        let is_database = service == Service::DynamoDb;
         match weather {
             Weather::Calm => Fault::None,
-            Weather::Throttling if service == Service::DynamoDb => self.count("throttled", Fault::THROTTLED),
-            Weather::Throttling => self.count("throttled", Fault::Error { status: 503, code: "SlowDown" }),
-            Weather::Failing if happens_first => self.count("HTTP 500 after it was done", Fault::ErrorAfterTheWrite),
-            Weather::Failing => self.count("HTTP 500 before it was done", Fault::ERROR_BEFORE_THE_WRITE),
-            Weather::Cutting if happens_first => self.count("cut after it was done", Fault::CutAfterTheWrite),
-            Weather::Cutting => self.count("cut before it was done", Fault::Cut),
-            Weather::Slow if self.random.percent(1) => {
-                self.count("done after it was given up", Fault::Delay(LONGER_THAN_AN_ATTEMPT))
+            Weather::Denying if is_database => {
+                self.count("denied", Fault::Error { status: 400, code: "AccessDeniedException" })
             }
+            Weather::Throttling if is_database => self.count("throttled", Fault::THROTTLED),
+            Weather::Denying | Weather::Throttling => {
+                self.count("HTTP 503", Fault::Error { status: 503, code: "SlowDown" })
+            }
+            Weather::Failing if is_done_first => self.count("HTTP 500 after it was done", Fault::ErrorAfterTheWrite),
+            Weather::Failing => self.count("HTTP 500 before it was done", Fault::ERROR_BEFORE_THE_WRITE),
+            Weather::Cutting if is_done_first => self.count("cut after it was done", Fault::CutAfterTheWrite),
+            Weather::Cutting => self.count("cut before it was done", Fault::Cut),
             Weather::Slow => {
                 let time = Duration::from_millis(self.random.number() % 250);
-                if happens_first {
+                // What a killed function has sent to the bucket does not come so late: it would be there again after it was retired.
+                if is_done_first || !is_database {
                     self.count("answered late", Fault::DelayAfterTheWrite(time))
                 } else {
                     self.count("done late", Fault::Delay(time))

@@ -25,6 +25,17 @@ const LARGEST_ITEM: usize = 409_600;
 pub struct Record {
     pub data: Arc<[u8]>,
     pub is: Kind,
+    /// What the view must show once it is done with, together with the other parts of a change that was split.
+    pub shows: Option<Shows>,
+}
+
+/// A commit of a row, and how many records bring it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shows {
+    pub key: String,
+    pub commit: u64,
+    pub part: usize,
+    pub of: usize,
 }
 
 /// What a record is.
@@ -131,8 +142,8 @@ impl Workload {
         let id = number(rows);
         let item = number(3);
         match self.random.number() % 200 {
-            0..3 => ("public", "documents", vec![("id", Value::number(self.random.number() % 10))]),
-            3..120 => ("public", "users", vec![("id", id)]),
+            0..5 => ("public", "documents", vec![("id", Value::number(self.random.number() % 10))]),
+            5..120 => ("public", "users", vec![("id", id)]),
             120..170 => ("public", "order_items", vec![("order_id", id), ("item_id", item)]),
             _ => ("Sales", "Order Lines", vec![("Order Id", Value::text(format!("#{}%", id.json())))]),
         }
@@ -175,21 +186,24 @@ impl Workload {
     /// The records of a change, and what else the stream has then.
     fn records(&mut self, change: &Change) -> Vec<Record> {
         let mut records = Vec::new();
-        let mut push = |data: String, is| records.push(Record { data: data.into_bytes().into(), is });
+        let mut push = |data: String, is, shows| records.push(Record { data: data.into_bytes().into(), is, shows });
+        let shows = |part, of| Some(Shows { key: change.view_key(), commit: change.committed, part, of });
         if self.random.percent(1) {
-            push(self.poison(change), Kind::Poison);
+            push(self.poison(change), Kind::Poison, None);
         }
         if self.random.percent(5) {
             let elsewhere = Change { table: "elsewhere".to_owned(), ..change.clone() };
-            push(elsewhere.record(), Kind::Elsewhere);
+            push(elsewhere.record(), Kind::Elsewhere, None);
         }
         if self.random.percent(3) {
             let pieces = 1 + self.random.below(4);
-            for part in change.split(&format!("chunk {} {}", self.number, change.view_key()), pieces) {
-                push(part, Kind::Change);
+            let parts = change.split(&format!("chunk {} {}", self.number, change.view_key()), pieces);
+            let of = parts.len();
+            for (place, part) in parts.into_iter().enumerate() {
+                push(part, Kind::Change, shows(place, of));
             }
         } else {
-            push(change.record(), Kind::Change);
+            push(change.record(), Kind::Change, shows(0, 1));
         }
         records
     }

@@ -1,6 +1,7 @@
 //! What the functions run on: the services, with storms before them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::objects::LocalS3;
@@ -32,7 +33,8 @@ impl World {
         let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
         db.create_view(VIEW).await;
         s3.create_bucket(BUCKET);
-        let shards = LocalShards::start(200, Trimmed::Oldest);
+        let shards = LocalShards::start(20, Trimmed::Oldest);
+        shards.answer_with_empty_pages();
         let queues = LocalQueues::start(&[(ON_FAILURE, Some(DEAD)), (DEAD, None)]);
         let storms = Arc::new(storms);
         let upstreams = [
@@ -46,8 +48,15 @@ impl World {
         Self { db, s3, shards, queues, storms, proxy }
     }
 
-    /// The functions' variables.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
+    /// Waits until no call is on its way, also of functions that are gone.
+    pub async fn quiet(&self) {
+        while !self.proxy.is_quiet() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The functions' variables. The fewer writes are in flight, the more often an invocation's time ends in the middle of a batch.
+    pub fn environment(&self, write_concurrency: usize) -> Vec<(&'static str, String)> {
         let endpoint = self.proxy.endpoint();
         let mut variables = environment(&endpoint);
         for service in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KINESIS", "AWS_ENDPOINT_URL_SQS"] {
@@ -58,6 +67,7 @@ impl World {
             ("SOURCE_TABLES", SOURCE_TABLES.to_owned()),
             ("OBJECTS_BUCKET", BUCKET.to_owned()),
             ("TOMBSTONE_TTL", format!("{TOMBSTONE_TTL}s")),
+            ("WRITE_CONCURRENCY", write_concurrency.to_string()),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
         ]);
         variables
