@@ -218,6 +218,36 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_says_what_is_wrong_and_what_helps() {
+        let objects = ObjectsError { action: "take an object", reason: "SlowDown".to_owned() };
+        for (failure, expected) in [
+            (Failure::Decode(DecodeError::UnknownType), "the record's type is not known"),
+            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), "the key has 2049 bytes"),
+            (Failure::Refused("too large".to_owned()), "DynamoDB does not take the item: too large"),
+            (Failure::Part, "set OBJECTS_BUCKET"),
+            (Failure::Assemble(AssemblyError::Checksum), "do not have the CRC32C"),
+            (Failure::Objects(objects), "OBJECTS_BUCKET did not take an object: SlowDown"),
+            (Failure::Retryable("503".to_owned()), "the view did not confirm the write: 503"),
+            (Failure::Unavailable("denied".to_owned()), "the view cannot be written: denied"),
+            (Failure::NotTried, "not tried"),
+            (Failure::NewerReported, "a newer change of the same row is reported"),
+            (Failure::OutOfTime, "time was running out"),
+        ] {
+            assert!(failure.to_string().contains(expected), "{failure}");
+        }
+        let stages = [Stage::Decode, Stage::Assemble, Stage::Project, Stage::Apply].map(|stage| stage.to_string());
+        assert_eq!(stages, ["decode", "assemble", "project", "apply"]);
+    }
+
+    #[test]
+    fn only_a_reported_record_becomes_a_quarantined_one() {
+        let mut dispositions = [Disposition::Reported(Failure::Part), Disposition::Applied, Disposition::Filtered];
+        dispositions.iter_mut().for_each(Disposition::quarantine);
+        let quarantined = Disposition::Quarantined(Failure::Part);
+        assert_eq!(dispositions, [quarantined, Disposition::Applied, Disposition::Filtered]);
+    }
+
+    #[test]
     fn every_disposition_is_counted_once() {
         let dispositions = [
             Disposition::Applied,
@@ -232,5 +262,11 @@ mod tests {
         let counts = Counts::of(&dispositions);
         assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, kept: 1, quarantined: 1, reported: 2 });
         assert_eq!(counts.received(), dispositions.len());
+
+        let mut sum = Counts { applied: 10, superseded: 20, filtered: 30, kept: 40, quarantined: 50, reported: 60 };
+        assert_eq!(sum.received(), 210);
+        sum += counts;
+        let expected = Counts { applied: 11, superseded: 22, filtered: 31, kept: 41, quarantined: 51, reported: 62 };
+        assert_eq!(sum, expected);
     }
 }

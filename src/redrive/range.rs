@@ -264,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn when_a_range_arrived_says_nothing_of_its_parts() {
+        let range = ShardRange { arrived: Some(SystemTime::UNIX_EPOCH), ..range("10", "30") };
+        let mut progress = Progress::default();
+        progress.read("20");
+        let arrived: Vec<_> = progress.lost(&range).into_iter().map(|part| part.arrived).collect();
+        assert_eq!(arrived, [None, None]);
+    }
+
+    #[test]
     fn a_start_that_expires_while_its_range_is_read_is_noticed() {
         let lost = |held| {
             let lost = Progress::default().lost_meanwhile(&range("10", "30"), "14", held);
