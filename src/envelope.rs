@@ -426,6 +426,8 @@ mod tests {
             assert!(error.contains(expected), "{record} gave: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
-        assert!(matches!(read(b"\xff\xfe{}"), Err(DecodeError::NotJson { .. })));
+        for (record, column) in [(&b"\xff\xfe{}"[..], 1), (b"{\"a\":\"\xff", 7)] {
+            assert_eq!(read(record).unwrap_err(), DecodeError::NotJson { line: 1, column });
+        }
     }
 }

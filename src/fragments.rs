@@ -199,6 +199,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::envelope::{self, Envelope};
 
     fn image(total_fragments: u32, of: &str) -> ChunkedImage<'static> {
         ChunkedImage { chunk_id: Cow::Borrowed("x"), total_fragments, crc32c: crc32c(of.as_bytes()) }
@@ -259,6 +260,21 @@ mod tests {
         assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":2}"]])), Err(AssemblyError::Checksum));
         let many: Vec<Vec<String>> = (0..100).map(|_| vec!["a".to_owned(), "b".to_owned()]).collect();
         assert_eq!(join(&image(100, "other"), &many), Err(AssemblyError::Checksum));
+    }
+
+    #[test]
+    fn a_piece_s_object_tells_its_place_and_what_it_holds() {
+        let object = |index: u32, data: &str| {
+            let record = format!(r#"{{"type":"fragment","chunk_id":"x","index":{index},"data":"{data}"}}"#);
+            match envelope::read(record.as_bytes()) {
+                Ok(Envelope::Fragment(fragment)) => piece(&fragment),
+                other => panic!("{record} is {other:?}"),
+            }
+        };
+        let hash = &crate::objects::hash(b"\"a\"")[..16];
+        assert_eq!(object(7, "a"), format!("fragments/x/piece-007-{hash}.json"));
+        assert_eq!(object(7, "a"), object(7, "a"));
+        assert_ne!(object(7, "a"), object(7, "b"));
     }
 
     #[test]

@@ -418,7 +418,9 @@ mod tests {
             Err(other) => panic!("{other}"),
             Ok(_) => None,
         };
-        let overhead = bytes(LARGEST_ITEM).expect("a column of 400 KB alone is too large") - LARGEST_ITEM;
+        // pk and public.users#1, id and 1, text, _ts_ns and its 19 digits, _tx_id and tx1.
+        let overhead = 2 + 14 + 2 + 2 + 4 + 6 + 11 + 6 + 3;
+        assert_eq!(bytes(LARGEST_ITEM), Some(LARGEST_ITEM + overhead));
         assert_eq!(bytes(LARGEST_ITEM - overhead), None);
         assert_eq!(bytes(LARGEST_ITEM - overhead + 1), Some(LARGEST_ITEM + 1));
     }
@@ -436,6 +438,28 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["_overflow", "_ts_ns", "_tx_id", "a", "id", "list"]);
         assert!(matches!(project("t(id)", &image, false), Err(ProjectionError::ItemTooLarge { .. })));
+    }
+
+    #[test]
+    fn a_key_column_never_moves_also_where_the_row_would_fit_without_it() {
+        let key = "k".repeat(1_900);
+        // Too short to be worth an address each; a thousand bytes more than there is room for beside the key, which stands there twice.
+        let columns = (LARGEST_ITEM - 2 * key.len() + 1_000) / "c0000".repeat(13).len();
+        let columns: Vec<String> = (0..columns).map(|place| format!(r#""c{place:04}":"{}""#, "x".repeat(60))).collect();
+        let image = format!(r#"{{"id":"{key}",{}}}"#, columns.join(","));
+        let error = project_with(Some("bucket"), "users(id)", &image, false).unwrap_err();
+        assert!(matches!(error, ProjectionError::ItemTooLarge { bytes } if bytes < LARGEST_ITEM + 1_500), "{error}");
+    }
+
+    #[test]
+    fn a_row_that_fits_with_its_mark_stays_whole_where_there_is_a_bucket() {
+        let overhead = 50;
+        for (bytes, moves) in [(9_000, false), (LARGEST_WHOLE_ITEM, false), (LARGEST_WHOLE_ITEM + 1, true)] {
+            let image = format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(bytes - overhead));
+            let item = project_with(Some("bucket"), "users(id)", &image, false).unwrap();
+            let found = (item.moved.len(), item.attributes.contains_key("_overflow"));
+            assert_eq!(found, (usize::from(moves), moves), "{bytes}");
+        }
     }
 
     #[test]
