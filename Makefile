@@ -75,6 +75,10 @@ e2e: ## Compare the view with a PostgreSQL after random transactions: SEED=…, 
 	cargo build --locked --bins --example e2e
 	@SEED=$(SEED) CHANGES=$(CHANGES) .ci/with-services .ci/with-postgres cargo run --quiet --locked --example e2e
 
+.PHONY: mutants
+mutants: ## Change the code in small ways, and tell which changes no test notices; takes hours
+	@scripts/mutants
+
 .PHONY: bench
 bench: ## Measure the pipeline, the binary and its start
 	$(call say,Building in the release profile. The first time takes some minutes.)
@@ -236,6 +240,10 @@ $(VENV)/sam: | $(VENV)/bin/python3
 .tools/bin/cargo-fuzz:
 	@echo "Building cargo-fuzz, which takes a minute"
 	cargo install --quiet --locked --root .tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
+
+.tools/bin/cargo-mutants:
+	@echo "Building cargo-mutants, which takes a minute"
+	cargo install --quiet --locked --root .tools cargo-mutants@$(CARGO_MUTANTS_VERSION)
 
 .tools/bin/cargo-deny:
 	@echo "Building cargo-deny, which takes some minutes"

@@ -209,7 +209,9 @@ impl Deliveries {
         let done = mapping.settle(delivery, &outcome);
         for record in &delivery.records[..done] {
             let shows = place(&record.sequence_number).and_then(|place| open.remove(&place)?.1);
-            shows.into_iter().for_each(|shows| self.watch.done(shows));
+            if let Some(shows) = shows {
+                self.watch.done(shows);
+            }
         }
     }
 
@@ -219,7 +221,9 @@ impl Deliveries {
         let (Some(first), Some(last)) = (end("startSequenceNumber"), end("endSequenceNumber")) else { return };
         let is_in = |shard: u32| range["shardId"] == shard_id(shard);
         for (_, (_, shows)) in open.extract_if(first..=last, |_, (shard, _)| is_in(*shard)) {
-            shows.into_iter().for_each(|shows| self.watch.done(shows));
+            if let Some(shows) = shows {
+                self.watch.done(shows);
+            }
         }
     }
 
