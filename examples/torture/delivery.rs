@@ -60,7 +60,7 @@ type Open = BTreeMap<u64, (u32, Option<Shows>)>;
 
 impl Deliveries {
     pub fn new(world: &World, function: &Path, redrive: &Path, seed: u64) -> Self {
-        let environment = world.environment([4, 16, 64][Random::new(seed).below(3)]);
+        let environment = world.environment([2, 8, 64][Random::new(seed).below(3)]);
         Self {
             seed,
             function: Lambda::new(function, environment.clone(), 8),
@@ -172,7 +172,7 @@ impl Deliveries {
                 mapping.settle(&delivery, &Outcome::Throttled);
                 continue;
             }
-            let short = random.percent(10).then(|| Duration::from_millis(50 + random.number() % 2000));
+            let short = random.percent(15).then(|| Duration::from_millis(50 + random.number() % 1500));
             let timeout = short.unwrap_or(Duration::from_secs(20));
             let event = delivery.event().to_string().into();
             let killed_after = killed_after(&mut random);

@@ -89,12 +89,12 @@ impl Storms {
         let is_poison = call.service == Service::S3 && call.method == "PUT" && call.path.contains("/quarantine/");
         if is_poison && state.refused_poison > 0 {
             state.refused_poison -= 1;
-            return state.happens(Weather::Failing, call.service);
+            return state.happens(Weather::Failing, call.service, false);
         }
         if let Some(kind) = state.refusal(call) {
             return match kind {
                 Weather::Slow => state.count("done after it was given up", Fault::Delay(LONGER_THAN_AN_ATTEMPT)),
-                kind => state.happens(kind, call.service),
+                kind => state.happens(kind, call.service, false),
             };
         }
         state.next(call.service)
@@ -143,11 +143,11 @@ impl State {
             Weather::Slow => (self.weather, 50),
             Weather::Denying => (self.weather, 100),
         };
-        if self.random.percent(percent) { self.happens(weather, service) } else { Fault::None }
+        let is_done_first = self.random.percent(50);
+        if self.random.percent(percent) { self.happens(weather, service, is_done_first) } else { Fault::None }
     }
 
-    fn happens(&mut self, weather: Weather, service: Service) -> Fault {
-        let is_done_first = self.random.percent(50);
+    fn happens(&mut self, weather: Weather, service: Service, is_done_first: bool) -> Fault {
         let is_database = service == Service::DynamoDb;
         match weather {
             Weather::Calm => Fault::None,
