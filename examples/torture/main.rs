@@ -123,9 +123,10 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         figures.duplicates += round.duplicates as u64;
         let show = |figures: &Figures| progress.show(settings.step(figures, progress.elapsed()), || figures.line());
         deliveries.deliver(&world, figures.rounds, &round, &mut figures, show).await?;
-
-        checks::compare(&world, &model, &deliveries.poison, &mut figures).await;
-        figures.rounds += 1;
+        if figures.problems.is_empty() {
+            checks::compare(&world, &model, &deliveries.poison, &mut figures).await;
+            figures.rounds += 1;
+        }
         figures.poison = deliveries.poison.len() as u64;
         if !figures.problems.is_empty() {
             break;

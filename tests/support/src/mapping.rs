@@ -312,6 +312,7 @@ impl Mapping {
                     AfterSplit::GoOn => batch.attempts,
                     AfterSplit::StartAnew => 0,
                 };
+                // No sentence says where; in the middle, as Lambda's documentation calls it bisecting.
                 let (first, second) = batch.records.split_at(batch.records.len() / 2);
                 self.again(lane, [first, second].map(|half| Batch { records: half.to_vec(), attempts }));
             }
