@@ -242,6 +242,33 @@ mod tests {
     }
 
     #[test]
+    fn a_set_tells_which_of_its_main_records_are_whole() {
+        let set = set(&["main-0001-a.json", "main-0002-b.json", "piece-000-a.json"]);
+        let whole: Vec<_> = set.whole().map(|(total, object)| (total, object.key.as_str())).collect();
+        assert_eq!(whole, [(1, "fragments/x/main-0001-a.json")]);
+        assert!(set.has_main_record("fragments/x/main-0002-b.json"));
+        assert!(!set.has_main_record("fragments/x/piece-000-a.json"));
+    }
+
+    #[test]
+    fn a_set_is_as_old_as_its_oldest_object() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let object = |name: &str, seconds| StoredObject { key: name.to_owned(), size: 1, written_at: at(seconds) };
+        for (main, piece) in [(2, 3), (3, 2)] {
+            let set = FragmentSet::of("x/", [object("x/main-0001-a.json", main), object("x/piece-000-a.json", piece)]);
+            assert_eq!(set.oldest(), Some(at(2)));
+        }
+        assert_eq!(FragmentSet::default().oldest(), None);
+    }
+
+    #[test]
+    fn a_main_record_s_object_tells_how_many_pieces_it_names() {
+        let image = image(3, "{}");
+        assert_eq!(main_record(&image, b"abc"), "fragments/x/main-0003-ba7816bf8f01cfea.json");
+        assert_eq!(not_needed(&image), "fragments/x/not-needed.json");
+    }
+
+    #[test]
     fn a_piece_behind_the_last_is_outside() {
         let set = set(&["main-0001-a.json", "piece-000-a.json", "piece-001-a.json"]);
         let (total, outside) = set.outside().unwrap();
