@@ -242,6 +242,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_set_waits_for_is_said_in_words() {
+        assert_eq!(Missing::MainRecord.to_string(), "its main record");
+        assert_eq!(Missing::Pieces { missing: 2, total: 3 }.to_string(), "2 of 3 pieces");
+    }
+
+    #[test]
     fn a_set_tells_which_of_its_main_records_are_whole() {
         let set = set(&["main-0001-a.json", "main-0002-b.json", "piece-000-a.json"]);
         let whole: Vec<_> = set.whole().map(|(total, object)| (total, object.key.as_str())).collect();
@@ -284,6 +290,9 @@ mod tests {
         let whole = r#"{"id":1}"#;
         assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":1}"]])).unwrap(), whole);
         assert_eq!(join(&image(2, whole), &pieces(&[&["bad", "{\"id\""], &[":2}", ":1}"]])).unwrap(), whole);
+        for (first, second) in [(["bad", "{\"id\""], [":1}", ":2}"]), (["{\"id\"", "bad"], [":2}", ":1}"])] {
+            assert_eq!(join(&image(2, whole), &pieces(&[&first, &second])).unwrap(), whole);
+        }
         assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":2}"]])), Err(AssemblyError::Checksum));
         let many: Vec<Vec<String>> = (0..100).map(|_| vec!["a".to_owned(), "b".to_owned()]).collect();
         assert_eq!(join(&image(100, "other"), &many), Err(AssemblyError::Checksum));
