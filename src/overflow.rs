@@ -154,6 +154,24 @@ mod tests {
     }
 
     #[test]
+    fn a_column_s_name_counts_with_its_value() {
+        let small: Vec<String> = (0..(LARGEST_ITEM - 1_700) / 71).map(|place| format!("column_{place:04}")).collect();
+        let named = "n".repeat(150);
+        for (bytes, first) in [(1_100, named.as_str()), (1_300, "b")] {
+            let mut columns: Vec<(&str, usize)> = small.iter().map(|name| (name.as_str(), 60)).collect();
+            columns.extend([("b", bytes), (named.as_str(), 1_000)]);
+            assert_eq!(moved(&columns), Ok(vec![first.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn the_mark_takes_the_room_that_is_left_for_it() {
+        let mut attributes = HashMap::new();
+        mark(&mut attributes);
+        assert_eq!(LARGEST_WHOLE_ITEM + attributes::item_size(&attributes), LARGEST_ITEM);
+    }
+
+    #[test]
     fn an_item_that_is_just_too_large_for_its_mark_gives_up_one_column() {
         assert_eq!(moved(&[("a", LARGEST_ITEM - 1)]), Ok(vec!["a".to_owned()]));
     }
