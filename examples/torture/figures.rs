@@ -119,7 +119,7 @@ impl Figures {
             ("records", self.records),
             ("  that came before", self.duplicates),
             ("  that no repetition can apply", self.poison),
-            ("deliveries", self.invocations + self.throttled),
+            ("deliveries, to both functions", self.invocations + self.throttled),
             ("  that Lambda throttled", self.throttled),
             ("  killed (SIGKILL)", self.killed),
             ("  out of time", self.timed_out),
