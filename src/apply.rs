@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::change::CommitTimestamp;
     use crate::coalesce::Candidate;
+    use crate::overflow::MovedColumn;
     use crate::projection::ViewItem;
 
     /// Answers as told, by key and commit; what the view then does is the real tests' matter.
@@ -272,6 +273,40 @@ mod tests {
         assert_eq!(settled.len(), 9);
         assert!(settled.values().all(|disposition| *disposition == Disposition::Applied));
         assert!(started.elapsed() < Duration::from_millis(9_500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_moment_itself_no_write_is_started() {
+        let view = Script::new(1_500, |_, _| Put::Applied);
+        // Six seconds: writes start at 0, 1.5 and 3 s; at 4.5 s it is too late.
+        let settled = run(&view, rows(&[("a", &[1][..]); 20]), 1, 6_000).await;
+        assert_eq!((settled.len(), view.in_flight.get()), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_of_older_changes_go_once_a_newer_one_stands() {
+        for (end, cleared) in [(Put::Applied, true), (Put::Superseded, true), (Put::Retryable(String::new()), false)] {
+            let view = Script::new(1, move |_, _| end.clone());
+            let mut rows = rows(&[("a", &[3, 3, 2, 1])]);
+            // The same change has the same objects; the oldest has none.
+            for change in &mut rows[0][1..3] {
+                change.item.moved = vec![MovedColumn { object: "object".to_owned(), json: "1".to_owned() }];
+            }
+            run(&view, rows, 1, 60_000).await;
+            let expected: &[&str] = if cleared { &["a@3", "clear a@2"] } else { &["a@3"] };
+            assert_eq!(*view.asked.borrow(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_invocation_gives_up_a_quarter_and_a_tenth_of_its_time() {
+        for (left_ms, stop_starting_ms, answer_by_ms) in
+            [(60_000, 58_500, 59_500), (6_000, 4_500, 5_500), (2_000, 1_500, 1_800), (400, 300, 360), (0, 0, 0)]
+        {
+            let deadline = Deadline::after(Duration::from_millis(left_ms));
+            let left = |time: Instant| time.duration_since(Instant::now()).as_millis();
+            assert_eq!((left(deadline.stop_starting), left(deadline.answer_by)), (stop_starting_ms, answer_by_ms));
+        }
     }
 
     #[tokio::test(start_paused = true)]
