@@ -240,6 +240,9 @@ mod tests {
         for (value, writes) in [("1", 1), ("1024", 1024)] {
             assert_eq!(with("WRITE_CONCURRENCY", value).unwrap().write_concurrency.get(), writes);
         }
+        for bucket in ["abc", "my-objects.7", &"b".repeat(63)] {
+            assert_eq!(with("OBJECTS_BUCKET", bucket).unwrap().objects_bucket.as_deref(), Some(bucket));
+        }
     }
 
     #[test]
@@ -255,6 +258,8 @@ mod tests {
             ("SOURCE_TABLES", "users", "users"),
             ("OBJECTS_BUCKET", "s3://my-objects", "the name of an S3 bucket"),
             ("OBJECTS_BUCKET", "my-objects/prefix", "the name of an S3 bucket"),
+            ("OBJECTS_BUCKET", "My-objects", "the name of an S3 bucket"),
+            ("OBJECTS_BUCKET", "ab", "the name of an S3 bucket"),
             ("OBJECTS_BUCKET", "arn:aws:s3:us-east-1:123456789012:accesspoint/x", "the name of an S3 bucket"),
         ] {
             let mut variables: Vec<_> = REQUIRED.into_iter().filter(|(key, _)| *key != name).collect();
