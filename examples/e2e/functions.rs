@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dsql_view_support::kinesis::KinesisRecord;
-use dsql_view_support::lambda::{End, Invocation, Lambda};
+use dsql_view_support::lambda::{ENDS, End, Invocation, Lambda};
 use dsql_view_support::mapping::{Delivery, Mapping, Outcome, Settings};
 use dsql_view_support::queues;
 use dsql_view_support::random::Random;
@@ -55,11 +55,8 @@ pub struct Counts {
     pub given_up: u64,
     pub redrives: u64,
     /// What became of the records of the deliveries that were logged: each name of the log's line with its sum.
-    pub ends: [u64; 6],
+    pub ends: [u64; ENDS.len()],
 }
-
-/// The ways in which a record's way ends, as the function logs them.
-pub const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quarantined", "reported"];
 
 /// A message of the on-failure queue.
 #[derive(Debug)]
@@ -192,8 +189,7 @@ impl Functions {
     }
 
     fn count(&mut self, end: &End) {
-        let logged = end.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        for line in logged.filter(|line| line["message"] == "batch") {
+        for line in end.batches() {
             for (sum, name) in self.counts.ends.iter_mut().zip(ENDS) {
                 *sum += line[name].as_u64().unwrap_or_default();
             }

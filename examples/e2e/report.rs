@@ -5,11 +5,12 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use dsql_view_support::lambda::ENDS;
 use tokio::sync::watch;
 
 use crate::capture::Captured;
 use crate::comparison::Expectation;
-use crate::functions::{self, ENDS};
+use crate::functions;
 use crate::stream::{self, Stream};
 use crate::workload::Workload;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use dsql_view_support::lambda::End;
+use dsql_view_support::lambda::{ENDS, End};
 use dsql_view_support::runtime_api::Outcome;
 use dsql_view_support::table;
 use serde_json::Value;
@@ -40,8 +40,6 @@ pub struct Figures {
     pub problems: Vec<String>,
 }
 
-const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quarantined", "reported"];
-
 impl Figures {
     /// Takes in how an invocation ended.
     pub fn note(&mut self, end: &End) {
@@ -62,7 +60,15 @@ impl Figures {
             }
         }
         for line in &end.lines {
-            self.read(line);
+            if line.contains(SECRET) {
+                self.problems.push("a line of the log holds a value of a row".to_owned());
+            }
+            if line.contains("panicked") {
+                self.problems.push(format!("a function panicked: {line}"));
+            }
+        }
+        for batch in end.batches() {
+            self.count(&batch);
         }
     }
 
@@ -84,25 +90,16 @@ impl Figures {
         }
     }
 
-    fn read(&mut self, line: &str) {
-        if line.contains(SECRET) {
-            self.problems.push("a line of the log holds a value of a row".to_owned());
-        }
-        if line.contains("panicked") {
-            self.problems.push(format!("a function panicked: {line}"));
-        }
-        let Ok(log) = serde_json::from_str::<Value>(line) else { return };
-        if log["message"] != "batch" {
-            return;
-        }
+    /// Adds the counts of a batch's line.
+    fn count(&mut self, batch: &Value) {
         let mut sum = 0;
         for end in ENDS {
-            let count = log[end].as_u64().unwrap_or_default();
+            let count = batch[end].as_u64().unwrap_or_default();
             sum += count;
             *self.ends.entry(end).or_default() += count;
         }
-        if log["received"] != sum {
-            self.problems.push(format!("the counts of a batch do not add up: {line}"));
+        if batch["received"] != sum {
+            self.problems.push(format!("the counts of a batch do not add up: {batch}"));
         }
     }
 

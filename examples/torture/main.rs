@@ -142,8 +142,9 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     if figures.problems.is_empty() && figures.rounds >= FEWEST_ROUNDS {
         figures.look_for_what_did_not_come(&faults, deliveries.processes());
     }
-    println!("{}", figures.table(&faults, progress.elapsed()));
+    let took = progress.elapsed();
     progress.finish();
+    println!("{}", figures.table(&faults, took));
     if figures.problems.is_empty() {
         println!("The view is the newest commit of every row, and every record is accounted for.");
         return Ok(true);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::task::{Id, JoinSet};
 
 use crate::mapping;
@@ -40,6 +41,17 @@ pub struct End {
     pub outcome: Option<Outcome>,
     /// What its process has logged since its last invocation.
     pub lines: Vec<String>,
+}
+
+/// The ways in which a record's way ends, as the function's line of a batch names them.
+pub const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quarantined", "reported"];
+
+impl End {
+    /// What its process has logged of batches, where it logs JSON.
+    pub fn batches(&self) -> impl Iterator<Item = Value> {
+        let logged = self.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        logged.filter(|line| line["message"] == "batch")
+    }
 }
 
 impl From<&End> for mapping::Outcome {
@@ -105,11 +117,6 @@ impl<T> Lambda<T> {
         self.idle.extend(function);
         let tag = self.tags.remove(&task).expect("each has a tag");
         Some((tag, end))
-    }
-
-    /// The processes that wait for an invocation, such as to look at what they use.
-    pub fn idle(&self) -> &[Function] {
-        &self.idle
     }
 }
 
