@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn columns_move_until_the_item_fits_to_the_byte() {
+        let address = format!("s3://b/{}", object(&folder("public.t#1"), commit(1), "a"));
+        let beside_b = MARK + 1 + "a".len() + address.len() + "b".len();
+        let fits = LARGEST_ITEM - beside_b;
+        assert_eq!(moved(&[("a", 500_000), ("b", fits)]), Ok(vec!["a".to_owned()]));
+        assert_eq!(moved(&[("a", 500_000), ("b", fits + 1)]), Ok(vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
     fn the_mark_takes_the_room_that_is_left_for_it() {
         let mut attributes = HashMap::new();
         mark(&mut attributes);

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value, fragment};
 use dsql_view_support::kinesis::{self, KinesisRecord};
@@ -272,6 +274,31 @@ async fn a_fragment_outside_its_set_is_quarantined_and_the_set_is_applied() {
         let quarantined = quarantined(&world);
         assert_eq!(quarantined.len(), 1, "{quarantined:?}");
         assert!(quarantined[0]["reason"].as_str().unwrap().contains("outside the set"), "{quarantined:?}");
+
+        let again = world.two_functions().await[0].dispositions(&records, PLENTY).await;
+        let is_quarantined = |end: &Disposition| matches!(end, Disposition::Quarantined(_));
+        assert_eq!(again.iter().position(is_quarantined), Some(place), "{again:?}");
+        assert_eq!(again.iter().filter(|end| is_quarantined(end)).count(), 1, "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_piece_that_was_changed_to_another_index_is_no_part_of_its_set() {
+    for index in [2, 1000] {
+        let world = World::new().await;
+        let [function, _] = world.two_functions().await;
+        let records = user(0).split("x", 2);
+        assert!(function.deliver(&records[..2]).await.is_empty());
+        let (key, kept) =
+            world.s3.objects(BUCKET).into_iter().find(|(key, _)| key.contains("/piece-000")).expect("the first piece");
+        let mut changed: Json = serde_json::from_slice(&kept.body).unwrap();
+        changed["data"] = BASE64_STANDARD.encode(fragment("x", index, "\"a\"")).into();
+        world.s3.put(BUCKET, &key, changed.to_string(), kept.written_at);
+
+        let ends = function.dispositions([&records[2]], PLENTY).await;
+        let [Disposition::Quarantined(failure)] = ends.as_slice() else { panic!("{ends:?}") };
+        assert!(failure.to_string().contains("no record as it was kept there"), "{failure}");
+        world.assert_shows(&[]).await;
     }
 }
 

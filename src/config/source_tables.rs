@@ -313,6 +313,24 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_named_as_one_would_write_it() {
+        for (name, written) in [
+            ("users", "users"),
+            ("_users", "_users"),
+            ("über_1$", "über_1$"),
+            ("1users", r#""1users""#),
+            ("$users", r#""$users""#),
+            ("", r#""""#),
+            ("Users", r#""Users""#),
+            ("order lines", r#""order lines""#),
+            ("order-lines", r#""order-lines""#),
+            (r#"a"b"#, r#""a""b""#),
+        ] {
+            assert_eq!(in_sql(name), written);
+        }
+    }
+
+    #[test]
     fn the_same_table_in_two_schemas_is_two_tables() {
         check("a.users(id) b.users(uid)", &[("a.users", &["id"]), ("b.users", &["uid"])]);
     }

@@ -244,6 +244,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_part_of_a_range_is_of_its_shard_and_not_empty() {
+        let whole = ShardRange { arrived: Some(SystemTime::UNIX_EPOCH), ..range("10", "30") };
+        let part = |first: &str, last: &str| whole.part(first.to_owned(), last.to_owned());
+        assert_eq!(part("9", "12"), Some(range("9", "12")));
+        assert_eq!(part("12", "12"), Some(range("12", "12")));
+        assert_eq!(part("13", "12"), None);
+    }
+
     /// What is lost of 10 to 30 when these were read.
     fn lost(read: &[&str]) -> Vec<(String, String)> {
         let mut progress = Progress::default();
