@@ -1,12 +1,15 @@
 //! The pipeline without the network: from the bytes of a Lambda event to the requests for DynamoDB, per record.
 
 use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dsql_view::config::TimestampPlace;
 use dsql_view::delivery::Delivery;
+use dsql_view::pace::Pace;
 use dsql_view::plan::Planner;
 use dsql_view::projection::Projector;
 use dsql_view::view::dynamodb::{self, DynamoDbView};
@@ -49,7 +52,7 @@ fn event(records: u64) -> Vec<u8> {
 fn requests(planner: &Planner, view: &DynamoDbView, event: &[u8]) -> Vec<PutItemFluentBuilder> {
     let delivery: Delivery = serde_json::from_slice(event).expect("an event");
     let batch = delivery.into_batch().expect("a batch");
-    let plan = planner.plan(batch.records.iter().map(|record| &*record.kinesis.data.0), SystemTime::UNIX_EPOCH);
+    let plan = planner.plan(batch.records.iter().map(|record| &*record.data.0), SystemTime::UNIX_EPOCH);
     plan.rows.into_iter().flatten().map(|candidate| view.request(candidate.item)).collect()
 }
 
@@ -57,7 +60,7 @@ fn pipeline(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let db = LocalDynamoDb::start();
     runtime.block_on(db.create_view("view"));
-    let client = dynamodb::client(&sdk_config(&db.endpoint()));
+    let client = dynamodb::client::new(&sdk_config(&db.endpoint()), Arc::new(Pace::new(NonZeroUsize::MIN)));
     let view = runtime.block_on(DynamoDbView::open(client, "view".to_owned())).expect("a view");
     let planner = planner();
 

@@ -11,9 +11,8 @@
 //!   told apart.
 //!
 //! Invariants: a change counts as superseded only where the view confirmed a newer one or the same; what is not settled here stays
-//! reported; at most the given number of writes is in flight.
+//! reported; at most as many writes as the pace allows are in flight.
 
-use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::coalesce::RowChanges;
 use crate::disposition::{Disposition, Failure};
+use crate::pace::Pace;
 use crate::view::{Put, View};
 
 /// Before the end of an invocation: how long before it no write is started any more, and when the answer is given whatever is
@@ -59,15 +59,16 @@ impl Deadline {
     }
 }
 
-/// Writes `rows` to the view, at most `writes_in_flight` at a time, and calls `settle` with the place and the end of each record
+/// Writes `rows` to the view, as many at a time as `pace` allows, and calls `settle` with the place and the end of each record
 /// that was written, superseded, refused or not confirmed. Records that it is not called for were not settled in time.
 pub async fn apply<V: View>(
     view: &V,
     rows: Vec<RowChanges>,
-    writes_in_flight: NonZeroUsize,
+    pace: &Pace,
     deadline: Deadline,
     mut settle: impl FnMut(usize, Disposition),
 ) {
+    pace.begin();
     let mut waiting = rows.into_iter();
     let mut in_flight = FuturesUnordered::new();
     let mut nothing_can_be_written = false;
@@ -75,7 +76,7 @@ pub async fn apply<V: View>(
     tokio::pin!(answer);
 
     loop {
-        while in_flight.len() < writes_in_flight.get()
+        while in_flight.len() < pace.writes_in_flight()
             && !nothing_can_be_written
             && Instant::now() < deadline.stop_starting
             && let Some(row) = waiting.next()
@@ -143,6 +144,7 @@ async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Ve
 mod tests {
     use std::cell::{Cell, RefCell};
     use std::collections::{BTreeMap, HashMap};
+    use std::num::NonZeroUsize;
 
     use super::*;
     use crate::change::CommitTimestamp;
@@ -209,7 +211,7 @@ mod tests {
     ) -> BTreeMap<usize, Disposition> {
         let mut settled = BTreeMap::new();
         let deadline = Deadline::after(Duration::from_millis(left_ms));
-        apply(view, rows, NonZeroUsize::new(writes).unwrap(), deadline, |record, disposition| {
+        apply(view, rows, &Pace::new(NonZeroUsize::new(writes).unwrap()), deadline, |record, disposition| {
             assert!(settled.insert(record, disposition).is_none(), "record {record} is settled twice");
         })
         .await;

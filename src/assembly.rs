@@ -15,20 +15,20 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
-use aws_lambda_events::event::kinesis::KinesisEventRecord;
 use futures_util::stream::{self, StreamExt};
 
 use crate::apply::{Deadline, apply};
 use crate::coalesce::Candidate;
 use crate::config::SourceTable;
+use crate::delivery::Record;
 use crate::disposition::{Disposition, Failure};
 use crate::envelope::{self, Envelope};
-use crate::fragments::{AssemblyError, FragmentSet, LARGEST_SET};
+use crate::fragments::{self, AssemblyError, FragmentSet};
 use crate::objects::{Objects, ObjectsError, StoredObject, list_all};
+use crate::pace::Pace;
 use crate::plan::{Part, Planner, Role};
 use crate::projection::ViewItem;
 use crate::quarantine;
-use crate::record_object::RecordObject;
 use crate::view::View;
 
 /// A part can have megabytes: so many are on their way to the bucket at a time, at most.
@@ -75,12 +75,7 @@ struct Assembled<'h> {
 impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     /// Keeps the parts of a batch, and applies the changes whose sets they make whole. Parts that are not in the answer were not
     /// settled in time.
-    pub async fn settle(
-        &self,
-        parts: &[Part],
-        delivered: &[KinesisEventRecord],
-        deadline: Deadline,
-    ) -> Vec<Settled<'h>> {
+    pub async fn settle(&self, parts: &[Part], delivered: &[Record], deadline: Deadline) -> Vec<Settled<'h>> {
         let mut settled = Vec::new();
         let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
         let puts = stream::iter(parts)
@@ -109,9 +104,9 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         settled
     }
 
-    async fn keep(&self, part: &Part, record: &KinesisEventRecord) -> Result<(), ObjectsError> {
+    async fn keep(&self, part: &Part, record: &Record) -> Result<(), ObjectsError> {
         let body = match part.role {
-            Role::Member => serde_json::to_vec(&RecordObject::from(record)),
+            Role::Member => serde_json::to_vec(record),
             Role::NotNeeded => Ok(b"{}".to_vec()),
         };
         let body = body.map_err(|_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() })?;
@@ -209,8 +204,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         let poison =
             |error| Ok(Assembled { table: None, item: Err(Failure::Assemble(error)), objects: Vec::clone(&objects) });
         let bytes = pieces.iter().map(|object| object.size).sum();
-        if bytes > LARGEST_SET {
-            return poison(AssemblyError::TooLarge { bytes });
+        if let Err(error) = fragments::check_size(bytes) {
+            return poison(error);
         }
         let mut variants = vec![Vec::new(); total as usize];
         for object in pieces {
@@ -234,7 +229,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     async fn put(&self, item: ViewItem, deadline: Deadline) -> Disposition {
         let mut end = Disposition::Reported(Failure::OutOfTime);
         let rows = vec![vec![Candidate { record: 0, item }]];
-        apply(self.view, rows, NonZeroUsize::MIN, deadline, |_, disposition| end = disposition).await;
+        apply(self.view, rows, &Pace::new(NonZeroUsize::MIN), deadline, |_, disposition| end = disposition).await;
         end
     }
 }
@@ -291,7 +286,7 @@ pub async fn quarantine_set<O: Objects>(
 ///
 /// # Errors
 /// The bucket did not give it, or it is none.
-pub async fn record<O: Objects>(objects: &O, key: &str) -> Result<RecordObject<'static>, ObjectsError> {
+pub async fn record<O: Objects>(objects: &O, key: &str) -> Result<Record, ObjectsError> {
     let body = objects.get(key).await?.ok_or_else(|| unreadable(key))?;
     serde_json::from_slice(&body).map_err(|_| unreadable(key))
 }
@@ -300,5 +295,32 @@ fn unreadable(key: &str) -> ObjectsError {
     ObjectsError {
         action: "give a record that was kept",
         reason: format!("{key} is gone, or was changed by someone else"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SourceTables;
+
+    #[test]
+    fn a_record_of_two_sets_has_the_end_that_asks_for_more_and_of_two_alike_the_first() {
+        let tables: SourceTables = "a(id), b(id)".parse().unwrap();
+        let [a, b] = [0, 1].map(|place| tables.iter().nth(place));
+        let refused = || Disposition::Reported(Failure::Refused("why".to_owned()));
+        for (first, second, expected, of) in [
+            (Disposition::Kept, Disposition::Applied, Disposition::Applied, b),
+            (Disposition::Applied, Disposition::Superseded, Disposition::Applied, a),
+            (Disposition::Applied, Disposition::Applied, Disposition::Applied, a),
+            (refused(), refused(), refused(), a),
+            (refused(), Failure::OutOfTime.into(), Failure::OutOfTime.into(), b),
+        ] {
+            let mut settled = plain(7, Disposition::Kept);
+            settled.table = a;
+            settled.disposition = first;
+            take_over(&mut settled, b, &second, vec!["object".to_owned()]);
+            assert_eq!((settled.record, settled.table, settled.disposition), (7, of, expected));
+            assert_eq!(settled.refused_set.is_empty(), of == a);
+        }
     }
 }

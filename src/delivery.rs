@@ -1,14 +1,55 @@
-//! Lambda's event, taken apart without a word about its values.
+//! Lambda's event: the records of a batch, read in one pass, and taken apart without a word about their values.
 //!
 //! The runtime logs why an event does not deserialize, and serde's reasons quote what they found. Here the reason stays inside: an
 //! event that is none of Kinesis deserializes into a [`Delivery`] without a batch, and the function answers with an error of its own.
+//!
+//! Of an event only that is kept which the function uses: a full payload has megabytes of names that are the same in each record.
 
-use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
-use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::envelope::Text;
 
 /// A batch, if the event is one.
 #[derive(Debug)]
-pub struct Delivery(Option<KinesisEvent>);
+pub struct Delivery(Option<Batch>);
+
+/// The records that Lambda delivers together: of one shard, in its order.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub struct Batch {
+    /// The records.
+    #[serde(rename = "Records", deserialize_with = "records")]
+    pub records: Vec<Record>,
+}
+
+/// A Kinesis record with where it comes from. Its JSON is what the bucket holds of it, whole, so that it can be sent through again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The stream.
+    pub stream_arn: Option<Arc<str>>,
+    /// The shard.
+    pub shard_id: Option<Arc<str>>,
+    /// Its number in the shard.
+    pub sequence_number: String,
+    /// What Kinesis chose the shard by.
+    pub partition_key: String,
+    /// When Kinesis took it: seconds since the epoch, to the millisecond.
+    #[serde(deserialize_with = "timestamp")]
+    pub approximate_arrival_timestamp: f64,
+    /// Its bytes.
+    pub data: Data,
+}
+
+/// The bytes of a record, which JSON has in Base64.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Data(pub Vec<u8>);
 
 /// The event is not what a Kinesis event source mapping delivers. All of it is delivered again.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,47 +64,195 @@ impl Delivery {
     ///
     /// # Errors
     /// The event holds none.
-    pub fn into_batch(self) -> Result<KinesisEvent, NoKinesisEvent> {
+    pub fn into_batch(self) -> Result<Batch, NoKinesisEvent> {
         self.0.ok_or(NoKinesisEvent)
     }
 }
 
 impl<'de> Deserialize<'de> for Delivery {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(KinesisEvent::deserialize(deserializer).ok()))
+        Ok(Self(Batch::deserialize(deserializer).ok()))
     }
 }
 
-/// The shard of a record, from an `eventID` such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
-pub(crate) fn shard_id(record: &KinesisEventRecord) -> Option<&str> {
-    let (shard, _) = record.event_id.as_deref()?.split_once(':')?;
-    Some(shard)
+/// A record as the event has it.
+#[derive(Deserialize)]
+struct WireRecord<'a> {
+    /// Such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
+    #[serde(borrow, default, rename = "eventID")]
+    event_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "eventSourceARN")]
+    event_source_arn: Option<Text<'a>>,
+    #[serde(borrow)]
+    kinesis: WireKinesis<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireKinesis<'a> {
+    data: Data,
+    #[serde(borrow)]
+    sequence_number: Cow<'a, str>,
+    #[serde(borrow, default)]
+    partition_key: Option<Text<'a>>,
+    #[serde(deserialize_with = "timestamp")]
+    approximate_arrival_timestamp: f64,
+}
+
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    f64::deserialize(deserializer).map(to_the_millisecond)
+}
+
+/// The number nearest to a timestamp's milliseconds, so that it is written with as many digits as it was read with.
+pub(crate) fn to_the_millisecond(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+fn records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D::Error> {
+    struct Records;
+
+    impl<'de> Visitor<'de> for Records {
+        type Value = Vec<Record>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the records of a Kinesis event")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut wire: A) -> Result<Self::Value, A::Error> {
+            let mut records: Vec<Record> = Vec::new();
+            while let Some(WireRecord { event_id, event_source_arn, kinesis }) = wire.next_element()? {
+                let last = records.last();
+                let shard = event_id.as_ref().and_then(|Text(id)| Some(id.split_once(':')?.0));
+                let record = Record {
+                    stream_arn: shared(
+                        event_source_arn.as_ref().map(|Text(arn)| &**arn),
+                        last.and_then(|last| last.stream_arn.as_ref()),
+                    ),
+                    shard_id: shared(shard, last.and_then(|last| last.shard_id.as_ref())),
+                    sequence_number: kinesis.sequence_number.into_owned(),
+                    partition_key: kinesis.partition_key.map_or_else(String::new, |Text(key)| key.into_owned()),
+                    approximate_arrival_timestamp: kinesis.approximate_arrival_timestamp,
+                    data: kinesis.data,
+                };
+                records.push(record);
+            }
+            Ok(records)
+        }
+    }
+
+    deserializer.deserialize_seq(Records)
+}
+
+/// A name, which is the last record's in all but the first.
+fn shared(name: Option<&str>, last: Option<&Arc<str>>) -> Option<Arc<str>> {
+    let name = name?;
+    Some(last.filter(|last| &***last == name).map_or_else(|| Arc::from(name), Arc::clone))
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&base64::display::Base64Display::new(&self.0, &BASE64_STANDARD))
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Base64;
+
+        impl Visitor<'_> for Base64 {
+            type Value = Data;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("Base64")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Data, E> {
+                BASE64_STANDARD.decode(text).map(Data).map_err(|_| E::custom("no Base64"))
+            }
+        }
+
+        deserializer.deserialize_str(Base64)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn records(event: &str) -> Result<usize, NoKinesisEvent> {
+    fn batch(event: &str) -> Result<Batch, NoKinesisEvent> {
         // As the runtime does it, which does not look for the end of the text.
         let mut deserializer = serde_json::Deserializer::from_str(event);
-        Delivery::deserialize(&mut deserializer).unwrap().into_batch().map(|batch| batch.records.len())
+        Delivery::deserialize(&mut deserializer).unwrap().into_batch()
     }
+
+    const RECORD: &str = r#"{"kinesis":{"data":"e30=","sequenceNumber":"1","approximateArrivalTimestamp":1.5}}"#;
 
     #[test]
     fn only_a_kinesis_event_is_a_batch() {
-        let record = r#"{"kinesis":{"data":"e30=","sequenceNumber":"1","approximateArrivalTimestamp":1.5}}"#;
+        let records = |event: &str| batch(event).map(|batch| batch.records.len());
         assert_eq!(records(r#"{"Records":[]}"#), Ok(0));
-        assert_eq!(records(&format!(r#"{{"Records":[{record},{record}]}}"#)), Ok(2));
+        assert_eq!(records(&format!(r#"{{"Records":[{RECORD},{RECORD}]}}"#)), Ok(2));
         for other in [
             "",
             "null",
             "{}",
             r#"{"Records":[{"body":"{}"}]}"#,
-            r#"{"Records":[{"kinesis":{"data":"not Base64!","approximateArrivalTimestamp":1.5}}]}"#,
-            r#"{"Records":["#,
+            &format!(r#"{{"Records":[{}]}}"#, RECORD.replace("e30=", "not Base64!")),
+            &format!(r#"{{"Records":[{}]}}"#, RECORD.replace(r#""sequenceNumber":"1","#, "")),
+            &format!(r#"{{"Records":[{RECORD}"#),
         ] {
             assert_eq!(records(other), Err(NoKinesisEvent), "{other}");
         }
+    }
+
+    #[test]
+    fn a_record_has_its_bytes_and_where_it_comes_from() {
+        let event = r#"{"Records":[
+            {"eventID":"shardId-000000000006:4959","eventSourceARN":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc",
+             "eventName":"aws:kinesis:record","kinesis":{"kinesisSchemaVersion":"1.0","data":"AP8\/","sequenceNumber":"4959",
+             "partitionKey":"gr\u00fcn/1","approximateArrivalTimestamp":1773843841.7,"encryptionType":"NEW"}},
+            {"eventID":"shardId-000000000006:4960","eventSourceARN":"arn:aws:kinesis:us-east-1:123456789012:stream/other",
+             "kinesis":{"data":"","sequenceNumber":"4960","approximateArrivalTimestamp":1773843842}},
+            {"eventID":null,"kinesis":{"data":"","sequenceNumber":"4961","partitionKey":null,"approximateArrivalTimestamp":0}}]}"#;
+        let records = batch(event).unwrap().records;
+        let record =
+            |stream: Option<&str>, shard: Option<&str>, number: &str, key: &str, arrival, data: &[u8]| Record {
+                stream_arn: stream.map(|name| format!("arn:aws:kinesis:us-east-1:123456789012:stream/{name}").into()),
+                shard_id: shard.map(Arc::from),
+                sequence_number: number.to_owned(),
+                partition_key: key.to_owned(),
+                approximate_arrival_timestamp: arrival,
+                data: Data(data.to_vec()),
+            };
+        let shard = Some("shardId-000000000006");
+        let expected = [
+            record(Some("dsql-cdc"), shard, "4959", "grün/1", 1_773_843_841.7, &[0, 255, 63]),
+            record(Some("other"), shard, "4960", "", 1_773_843_842.0, &[]),
+            record(None, None, "4961", "", 0.0, &[]),
+        ];
+        assert_eq!(records, expected);
+        assert!(Arc::ptr_eq(records[0].shard_id.as_ref().unwrap(), records[1].shard_id.as_ref().unwrap()));
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_put() {
+        let record = Record {
+            stream_arn: Some("arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc".into()),
+            shard_id: Some("shardId-000000000006".into()),
+            sequence_number: "4959".to_owned(),
+            partition_key: "grün/1".to_owned(),
+            approximate_arrival_timestamp: 1_773_843_841.125,
+            data: Data(vec![0, 255, 10]),
+        };
+        let json = serde_json::to_string(&record).unwrap();
+        assert!(json.contains(r#""approximateArrivalTimestamp":1773843841.125,"data":"AP8K""#), "{json}");
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+        assert!(!format!("{record:?}").contains("AP8K"));
     }
 }

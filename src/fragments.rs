@@ -1,6 +1,6 @@
 //! Changes that came in pieces: where the pieces wait for each other, when a set is whole, and how it is put together.
 //!
-//! `fragments/<chunk_id>/` holds one object a piece and one a main record, whole records as [`crate::record_object`] writes them; what
+//! `fragments/<chunk_id>/` holds one object a piece and one a main record, whole records as [`crate::delivery::Record`] writes them; what
 //! a set holds stands in the names, so that a listing tells whether it is whole. Two pieces of one place that differ both stay: the
 //! checksum tells which is right.
 //!
@@ -194,6 +194,14 @@ fn crc32c(bytes: &[u8]) -> u32 {
     u32::try_from(checksum).unwrap_or_else(|_| unreachable!("a checksum of 32 bits has no more"))
 }
 
+/// Whether pieces of so many bytes, as they are kept, can be put together in memory.
+///
+/// # Errors
+/// They are over [`LARGEST_SET`].
+pub fn check_size(bytes: u64) -> Result<(), AssemblyError> {
+    if bytes > LARGEST_SET { Err(AssemblyError::TooLarge { bytes }) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -212,6 +220,12 @@ mod tests {
             written_at: SystemTime::UNIX_EPOCH,
         };
         FragmentSet::of("fragments/x/", names.iter().map(object))
+    }
+
+    #[test]
+    fn sixty_four_mebibytes_are_put_together_and_no_more() {
+        assert_eq!(check_size(67_108_864), Ok(()));
+        assert_eq!(check_size(67_108_865), Err(AssemblyError::TooLarge { bytes: 67_108_865 }));
     }
 
     #[test]

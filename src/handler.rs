@@ -4,29 +4,30 @@
 //! add up to its records.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_config::SdkConfig;
-use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
 use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 
 use crate::apply::{Deadline, apply};
 use crate::assembly::{Assembler, Settled, quarantine_set};
 use crate::config::{Config, SourceTable};
+use crate::delivery::{Batch, Record};
 use crate::disposition::{Disposition, Failure};
 use crate::objects::Objects;
 use crate::objects::s3::S3Objects;
 use crate::overflow::OVERFLOW;
+use crate::pace::Pace;
 use crate::plan::{Part, Plan, PlannedRecord, Planner, Role};
 use crate::projection::Projector;
 use crate::quarantine;
-use crate::record_object::RecordObject;
 use crate::report::report;
 use crate::telemetry;
 use crate::view::View;
 use crate::view::dynamodb::{self, DynamoDbView, OpenError};
+use crate::view::known::Remembering;
 use crate::view::overflow::OverflowView;
 
 /// A poison record can have megabytes: so many are on their way to the quarantine at a time, at most.
@@ -38,7 +39,7 @@ pub struct Handler<V, O> {
     planner: Planner,
     view: V,
     objects: Option<O>,
-    write_concurrency: NonZeroUsize,
+    pace: Arc<Pace>,
 }
 
 /// Why the function cannot start.
@@ -59,13 +60,17 @@ pub enum StartError {
     KeyColumnReserved { source_table: String },
 }
 
-impl Handler<OverflowView<S3Objects>, S3Objects> {
+/// A handler as the binaries have it: a view in DynamoDB, rows over its limit and what is kept in S3.
+pub type DynamoDbHandler = Handler<Remembering<OverflowView<S3Objects>>, S3Objects>;
+
+impl DynamoDbHandler {
     /// A handler for the view in DynamoDB that `config` names.
     ///
     /// # Errors
     /// The view's table is missing, does not fit, or cannot be reached.
     pub async fn start(config: Config, sdk_config: &SdkConfig) -> Result<Self, StartError> {
-        let table = DynamoDbView::open(dynamodb::client(sdk_config), config.view_table).await?;
+        let pace = Arc::new(Pace::new(config.write_concurrency));
+        let table = DynamoDbView::open(dynamodb::client::new(sdk_config, Arc::clone(&pace)), config.view_table).await?;
         let key_attribute = table.key_attribute().to_owned();
         for table in config.source_tables.iter() {
             if table.primary_key().contains(&key_attribute) {
@@ -85,8 +90,8 @@ impl Handler<OverflowView<S3Objects>, S3Objects> {
             },
         };
         let objects = config.objects_bucket.map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
-        let view = OverflowView::new(table, objects.clone());
-        Ok(Self { planner, view, objects, write_concurrency: config.write_concurrency })
+        let view = Remembering::new(OverflowView::new(table, objects.clone()));
+        Ok(Self { planner, view, objects, pace })
     }
 }
 
@@ -97,11 +102,11 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// Applies a batch, and answers which of its records shall be delivered again.
-    pub async fn handle(&self, event: &KinesisEvent, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
-        let records = self.process(event, deadline).await;
-        telemetry::log_batch(request_id, &event.records, &records);
-        let reported = event.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
-            Disposition::Reported(_) => Some(delivered.kinesis.sequence_number.as_str()),
+    pub async fn handle(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
+        let records = self.process(batch, deadline).await;
+        telemetry::log_batch(request_id, &batch.records, &records);
+        let reported = batch.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
+            Disposition::Reported(_) => Some(delivered.sequence_number.as_str()),
             Disposition::Applied
             | Disposition::Superseded
             | Disposition::Filtered
@@ -112,17 +117,17 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// Applies a batch: what became of each of its records, in their order.
-    pub async fn process(&self, event: &KinesisEvent, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
-        let data = event.records.iter().map(|record| &*record.kinesis.data.0);
+    pub async fn process(&self, batch: &Batch, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
+        let data = batch.records.iter().map(|record| &*record.data.0);
         let Plan { mut records, rows, parts } = self.planner.plan(data, SystemTime::now());
 
         // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the shard. Nor
         // must the rows wait for the bucket.
-        let unreadable = self.poison(&event.records, &records, quarantine::unreadable(&records));
-        let written = apply(&self.view, rows, self.write_concurrency, deadline, |record, disposition| {
+        let unreadable = self.poison(&batch.records, &records, quarantine::unreadable(&records));
+        let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].disposition = disposition;
         });
-        let parts = self.parts(&parts, &event.records, deadline);
+        let parts = self.parts(&parts, &batch.records, deadline);
         let (quarantined, parts, ()) = tokio::join!(self.quarantine(unreadable, deadline), parts, written);
         for place in quarantined {
             records[place].disposition.quarantine();
@@ -137,7 +142,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
         let refused = quarantine::refused(&records);
         let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
-        let refused = self.poison(&event.records, &records, refused);
+        let refused = self.poison(&batch.records, &records, refused);
         let mut quarantined = self.quarantine(refused, deadline).await;
         quarantined.extend(self.quarantine_sets(sets, &refused_sets, &records, deadline).await);
         for place in quarantined {
@@ -147,12 +152,7 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// What becomes of the parts of split changes; nothing, where there is no bucket to keep them in.
-    async fn parts<'h>(
-        &'h self,
-        parts: &[Part],
-        delivered: &[KinesisEventRecord],
-        deadline: Deadline,
-    ) -> Vec<Settled<'h>> {
+    async fn parts<'h>(&'h self, parts: &[Part], delivered: &[Record], deadline: Deadline) -> Vec<Settled<'h>> {
         let Some(objects) = &self.objects else { return Vec::new() };
         if parts.is_empty() {
             return Vec::new();
@@ -169,7 +169,7 @@ impl<V: View, O: Objects> Handler<V, O> {
     /// The records at these places with why they failed, where there is a quarantine for them.
     fn poison<'e>(
         &'e self,
-        delivered: &'e [KinesisEventRecord],
+        delivered: &'e [Record],
         records: &[PlannedRecord<'e>],
         places: Vec<usize>,
     ) -> Vec<Poison<'e>> {
@@ -187,9 +187,9 @@ impl<V: View, O: Objects> Handler<V, O> {
         let mut quarantined = Vec::new();
         let Some(objects) = &self.objects else { return quarantined };
         let writes = stream::iter(poison).map(async |Poison { place, record, table, failure }: Poison<'_>| {
-            quarantine::put(objects, &RecordObject::from(record), table, &failure).await.map(|()| place)
+            quarantine::put(objects, record, table, &failure).await.map(|()| place)
         });
-        let writes = writes.buffer_unordered(self.write_concurrency.get().min(MOST_OBJECTS_IN_FLIGHT));
+        let writes = writes.buffer_unordered(self.pace.most().get().min(MOST_OBJECTS_IN_FLIGHT));
         tokio::pin!(writes);
         let mut problem = None;
         while let Ok(Some(written)) = tokio::time::timeout_at(deadline.answer_by, writes.next()).await {
@@ -232,7 +232,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 /// A poison record on its way to the quarantine.
 struct Poison<'e> {
     place: usize,
-    record: &'e KinesisEventRecord,
+    record: &'e Record,
     table: Option<&'e SourceTable>,
     failure: Failure,
 }

@@ -10,7 +10,7 @@
 //! | route | [`plan`] | tables that are not configured are filtered |
 //! | project | [`projection`], [`key`], [`view::attributes`], [`overflow`] | change event to item or tombstone, made to fit DynamoDB's limits |
 //! | coalesce | [`coalesce`](mod@coalesce) | one write a row: the newest |
-//! | apply | [`apply`](mod@apply), [`view`] | conditional puts, many at a time, within the invocation's time |
+//! | apply | [`apply`](mod@apply), [`pace`], [`view`] | conditional puts, as many at a time as DynamoDB takes, within the invocation's time |
 //! | assemble | [`assembly`], [`fragments`] | parts of split changes wait in `OBJECTS_BUCKET`; the last one applies the whole |
 //! | quarantine | [`quarantine`], [`objects`] | poison records to `OBJECTS_BUCKET`, so that they hold no shard |
 //! | report | [`report`](mod@report) | the sequence numbers to deliver again |
@@ -39,10 +39,10 @@ pub mod lambda;
 pub mod metrics;
 pub mod objects;
 pub mod overflow;
+pub mod pace;
 pub mod plan;
 pub mod projection;
 pub mod quarantine;
-pub mod record_object;
 pub mod redrive;
 pub mod report;
 pub mod sdk_error;

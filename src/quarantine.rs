@@ -9,10 +9,10 @@
 use serde::Serialize;
 
 use crate::config::SourceTable;
+use crate::delivery::Record;
 use crate::disposition::{Disposition, Failure};
 use crate::objects::{Objects, ObjectsError, segment, table_folder};
 use crate::plan::PlannedRecord;
-use crate::record_object::RecordObject;
 
 /// Where all of it is.
 pub const QUARANTINE: &str = "quarantine/";
@@ -31,11 +31,11 @@ struct Quarantined<'a> {
     reason: String,
     stage: String,
     #[serde(flatten)]
-    record: &'a RecordObject<'a>,
+    record: &'a Record,
 }
 
 /// The key of a record's object; `table` as far as it is known.
-pub fn key(record: &RecordObject<'_>, table: Option<&SourceTable>) -> String {
+pub fn key(record: &Record, table: Option<&SourceTable>) -> String {
     let stream = record.stream_arn.as_deref().and_then(|arn| Some(arn.rsplit_once('/')?.1));
     let folder = table.map_or("unread".to_owned(), |table| table_folder(table.key_prefix()));
     format!(
@@ -50,11 +50,7 @@ pub fn key(record: &RecordObject<'_>, table: Option<&SourceTable>) -> String {
 ///
 /// # Errors
 /// The record cannot be written as JSON.
-pub fn object(
-    record: &RecordObject<'_>,
-    table: Option<&SourceTable>,
-    failure: &Failure,
-) -> serde_json::Result<QuarantineObject> {
+pub fn object(record: &Record, table: Option<&SourceTable>, failure: &Failure) -> serde_json::Result<QuarantineObject> {
     let quarantined = Quarantined { reason: failure.to_string(), stage: failure.stage().to_string(), record };
     Ok(QuarantineObject { key: key(record, table), body: serde_json::to_vec_pretty(&quarantined)? })
 }
@@ -65,7 +61,7 @@ pub fn object(
 /// It is not confirmed to be there.
 pub async fn put<O: Objects>(
     objects: &O,
-    record: &RecordObject<'_>,
+    record: &Record,
     table: Option<&SourceTable>,
     failure: &Failure,
 ) -> Result<(), ObjectsError> {
@@ -117,22 +113,20 @@ fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aws_lambda_events::event::kinesis::KinesisEventRecord;
-
     use super::*;
     use crate::config::SourceTables;
     use crate::envelope::DecodeError;
 
-    fn record() -> KinesisEventRecord {
-        let event = r#"{"eventID":"shardId-000000000006:4959","eventSourceARN":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc",
-            "kinesis":{"data":"AP8=","sequenceNumber":"4959","partitionKey":"p/1","approximateArrivalTimestamp":1773843841.125}}"#;
-        serde_json::from_str(event).unwrap()
+    fn record() -> Record {
+        let record = r#"{"streamArn":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc","shardId":"shardId-000000000006",
+            "sequenceNumber":"4959","partitionKey":"p/1","approximateArrivalTimestamp":1773843841.125,"data":"AP8="}"#;
+        serde_json::from_str(record).unwrap()
     }
 
     #[test]
     fn an_object_holds_the_record_whole_with_its_reason() {
         let failure = Failure::Decode(DecodeError::UnknownType);
-        let object = object(&RecordObject::from(&record()), None, &failure).unwrap();
+        let object = object(&record(), None, &failure).unwrap();
         assert_eq!(object.key, "quarantine/unread/dsql-cdc/shardId-000000000006/4959.json");
         let body: serde_json::Value = serde_json::from_slice(&object.body).unwrap();
         let expected = serde_json::json!({
@@ -152,10 +146,10 @@ mod tests {
     fn nothing_leaves_its_folder() {
         let tables: SourceTables = r#""a/b"."../c"(id)"#.parse().unwrap();
         let mut record = record();
-        record.kinesis.sequence_number = "../../4959".to_owned();
-        record.event_id = Some("../x:1".to_owned());
-        record.event_source_arn = Some("..".to_owned());
-        let object = object(&RecordObject::from(&record), tables.iter().next(), &Failure::Part).unwrap();
+        record.sequence_number = "../../4959".to_owned();
+        record.shard_id = Some("../x".into());
+        record.stream_arn = Some("..".into());
+        let object = object(&record, tables.iter().next(), &Failure::Part).unwrap();
         assert_eq!(object.key, "quarantine/a%2Fb.%2E%2E%2Fc/unknown-stream/%2E%2E%2Fx/%2E%2E%2F%2E%2E%2F4959.json");
     }
 

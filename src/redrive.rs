@@ -25,11 +25,9 @@ use tokio::time::Instant;
 use crate::apply::Deadline;
 use crate::config::Config;
 use crate::disposition::{Counts, Disposition, Failure};
-use crate::handler::{Handler, StartError};
+use crate::handler::{DynamoDbHandler, StartError};
 use crate::metrics::{self, Lost};
-use crate::objects::s3::S3Objects;
 use crate::telemetry;
-use crate::view::overflow::OverflowView;
 
 pub mod queue;
 pub mod range;
@@ -45,7 +43,7 @@ use shard::{ShardError, Shards};
 /// The function.
 #[derive(Debug)]
 pub struct Redrive {
-    handler: Handler<OverflowView<S3Objects>, S3Objects>,
+    handler: DynamoDbHandler,
     shards: Shards,
     queues: Queues,
 }
@@ -130,9 +128,9 @@ impl Redrive {
     /// The function with the settings of the view's own.
     ///
     /// # Errors
-    /// As [`Handler::start`].
+    /// As [`DynamoDbHandler::start`].
     pub async fn start(config: Config, sdk_config: &SdkConfig) -> Result<Self, StartError> {
-        let handler = Handler::start(config, sdk_config).await?;
+        let handler = DynamoDbHandler::start(config, sdk_config).await?;
         Ok(Self { handler, shards: Shards::new(sdk_config), queues: Queues::new(sdk_config) })
     }
 

@@ -8,14 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use aws_lambda_events::event::kinesis::KinesisEventRecord;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::delivery::shard_id;
+use crate::delivery::Record;
 use crate::disposition::{Counts, Disposition, Stage};
 use crate::plan::PlannedRecord;
 use crate::report::compare_sequence_numbers;
@@ -58,9 +57,9 @@ struct FailureClass {
 }
 
 /// Logs what became of a batch.
-pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[PlannedRecord<'_>]) {
+pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecord<'_>]) {
     let counts = Counts::of(records.iter().map(|record| &record.disposition));
-    let numbers = || delivered.iter().map(|record| record.kinesis.sequence_number.as_str());
+    let numbers = || delivered.iter().map(|record| record.sequence_number.as_str());
     tracing::info!(
         request_id,
         shard = shard(delivered),
@@ -95,15 +94,12 @@ pub fn log_batch(request_id: &str, delivered: &[KinesisEventRecord], records: &[
     }
 }
 
-fn shard(delivered: &[KinesisEventRecord]) -> Option<&str> {
-    shard_id(delivered.first()?)
+fn shard(delivered: &[Record]) -> Option<&str> {
+    delivered.first()?.shard_id.as_deref()
 }
 
 /// The ways in which records failed, each with their sequence numbers, lowest first.
-fn failure_classes<'a>(
-    delivered: &'a [KinesisEventRecord],
-    records: &[PlannedRecord<'_>],
-) -> BTreeMap<FailureClass, Vec<&'a str>> {
+fn failure_classes<'a>(delivered: &'a [Record], records: &[PlannedRecord<'_>]) -> BTreeMap<FailureClass, Vec<&'a str>> {
     let mut classes: BTreeMap<FailureClass, Vec<&str>> = BTreeMap::new();
     for (delivered, record) in delivered.iter().zip(records) {
         let (end, failure) = match &record.disposition {
@@ -118,7 +114,7 @@ fn failure_classes<'a>(
             table: record.table.map(ToString::to_string),
             reason: failure.to_string(),
         };
-        classes.entry(class).or_default().push(&delivered.kinesis.sequence_number);
+        classes.entry(class).or_default().push(&delivered.sequence_number);
     }
     for numbers in classes.values_mut() {
         numbers.sort_by(|a, b| compare_sequence_numbers(a, b));
@@ -149,13 +145,14 @@ mod tests {
 
     #[test]
     fn records_that_failed_in_the_same_way_are_one_class() {
-        let delivered: Vec<KinesisEventRecord> = ["9", "10", "8", "7"]
+        let delivered: Vec<Record> = ["9", "10", "8", "7"]
             .iter()
             .map(|number| {
-                let mut record = KinesisEventRecord::default();
-                record.event_id = Some(format!("shardId-000000000006:{number}"));
-                record.kinesis.sequence_number = (*number).to_owned();
-                record
+                let record = format!(
+                    r#"{{"shardId":"shardId-000000000006","sequenceNumber":"{number}","partitionKey":"",
+                         "approximateArrivalTimestamp":1.5,"data":""}}"#
+                );
+                serde_json::from_str(&record).unwrap()
             })
             .collect();
         let ends = [

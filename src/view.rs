@@ -8,6 +8,7 @@ use crate::projection::ViewItem;
 
 pub mod attributes;
 pub mod dynamodb;
+pub mod known;
 pub mod overflow;
 
 /// Where items are written. One trait, so that the handler knows nothing of DynamoDB.

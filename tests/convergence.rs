@@ -21,6 +21,8 @@ struct Delivery {
     history: Vec<Change>,
     order: Vec<usize>,
     batch: usize,
+    /// Whether the function that a batch comes to knows nothing of those before: then DynamoDB alone decides.
+    cold: bool,
 }
 
 impl Delivery {
@@ -85,7 +87,12 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             let all: Vec<usize> = places.clone().chain(repeated).collect();
             Just(all).prop_shuffle()
         });
-        (Just(history), order, 1..20_usize).prop_map(|(history, order, batch)| Delivery { history, order, batch })
+        (Just(history), order, 1..20_usize, any::<bool>()).prop_map(|(history, order, batch, cold)| Delivery {
+            history,
+            order,
+            batch,
+            cold,
+        })
     })
 }
 
@@ -119,8 +126,11 @@ async fn ends_as_the_model(delivery: &Delivery, db: &LocalDynamoDb) -> Result<()
 #[test]
 fn any_delivery_of_any_history_ends_in_the_reference_model() {
     for_all(96, &delivery(), &async |delivery, db| {
-        let function = Function::new(&db.endpoint(), TABLES).await;
+        let mut function = Function::new(&db.endpoint(), TABLES).await;
         for batch in delivery.batches() {
+            if delivery.cold {
+                function = Function::new(&db.endpoint(), TABLES).await;
+            }
             let reported = function.deliver(batch).await;
             prop_assert!(reported.is_empty(), "reported {reported:?}");
         }
@@ -152,8 +162,9 @@ fn a_history_delivered_again_is_superseded_whole_and_changes_nothing() {
             function.deliver(batch).await;
         }
         let before = harness::items(db).await;
+        let again = if delivery.cold { Function::new(&db.endpoint(), TABLES).await } else { function };
         for batch in delivery.batches() {
-            let dispositions = function.dispositions(batch, PLENTY).await;
+            let dispositions = again.dispositions(batch, PLENTY).await;
             prop_assert!(dispositions.iter().all(|end| *end == Disposition::Superseded), "{dispositions:?}");
         }
         prop_assert_eq!(before, harness::items(db).await);
@@ -182,12 +193,15 @@ fn a_function_that_dies_after_any_batch_loses_nothing() {
 #[tokio::test]
 async fn late_update_does_not_resurrect_a_deleted_row() {
     let db = harness::dynamodb().await;
-    let function = Function::new(&db.endpoint(), TABLES).await;
     let id = || Value::number(7);
     let insert = Change::upsert("users", id(), FIRST_COMMIT, vec![("name", Value::text("Ada"))]);
     let update = Change::upsert("users", id(), FIRST_COMMIT + 1, vec![("name", Value::text("Ada Lovelace"))]);
     let delete = Change::delete("users", id(), FIRST_COMMIT + 2);
-    for change in [&delete, &insert, &update] {
+    let remembers_the_delete = Function::new(&db.endpoint(), TABLES).await;
+    let knows_nothing = Function::new(&db.endpoint(), TABLES).await;
+    for (function, change) in
+        [(&remembers_the_delete, &delete), (&remembers_the_delete, &insert), (&knows_nothing, &update)]
+    {
         assert!(function.deliver([change.record()]).await.is_empty());
     }
     let items = harness::items(&db).await;

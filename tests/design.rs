@@ -1,8 +1,9 @@
 //! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes, duplicates, crashes,
-//! writes that arrive late and tombstones that expire.
+//! writes that arrive late, functions that remember what was confirmed, and tombstones that expire.
 //!
 //! It is a model of the rules, not of the code: `CommitTimestamp::supersedes`, the condition on the write, a tombstone for a deletion,
-//! and a tombstone that outlives what may still be delivered. Each rule, broken, is caught.
+//! a tombstone that outlives what may still be delivered, and a memory of confirmed commits that leaves out writes. Each rule, broken,
+//! is caught.
 
 use stateright::{Checker, Model, Property};
 
@@ -21,6 +22,8 @@ enum Rules {
     TombstoneTooShort,
     /// A write that was given up counts as done.
     UnknownIsDone,
+    /// A function remembers a change as shown before DynamoDB has answered its write.
+    UnknownIsRemembered,
 }
 
 #[derive(Debug, Clone)]
@@ -32,20 +35,24 @@ struct Design {
     failures: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Function {
     Idle,
     /// A change was delivered, and is not written yet.
     Holding(Commit),
-    /// DynamoDB has answered the write, and Lambda does not know of it yet.
+    /// DynamoDB has answered the write, or it was left out, and Lambda does not know of it yet.
     Written(Commit),
 }
+
+/// The newest commit that DynamoDB has confirmed to a function since that came up: as applied, or as superseded. None is 0.
+type Known = Commit;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
     /// What stands at the key.
     view: Option<Commit>,
     functions: [Function; 2],
+    known: [Known; 2],
     /// Which changes Lambda knows to be done.
     settled: Vec<bool>,
     /// Writes on their way of functions that have given them up, or are dead.
@@ -65,8 +72,10 @@ enum Action {
     Deliver(usize, Commit),
     Write(usize),
     Answer(usize),
-    /// The function dies, or its answer is lost: what it did stays, and Lambda does not know of it.
+    /// The function dies: what it did stays, Lambda does not know of it, and what was remembered is gone.
     Crash(usize),
+    /// The answer is lost on its way to Lambda, and the function lives.
+    LoseAnswer(usize),
     /// The write is given up and is still on its way.
     GiveUp(usize),
     LateWrite(usize),
@@ -116,6 +125,7 @@ impl Model for Design {
         vec![State {
             view: None,
             functions: [Function::Idle, Function::Idle],
+            known: [0, 0],
             settled: vec![false; self.history.len()],
             late: Vec::new(),
             duplicates_left: self.duplicates,
@@ -145,7 +155,7 @@ impl Model for Design {
                 Function::Written(_) => {
                     actions.push(Action::Answer(place));
                     if state.failures_left > 0 {
-                        actions.push(Action::Crash(place));
+                        actions.extend([Action::Crash(place), Action::LoseAnswer(place)]);
                     }
                 }
             }
@@ -176,7 +186,10 @@ impl Model for Design {
             }
             Action::Write(place) => {
                 let Function::Holding(commit) = state.functions[place] else { return None };
-                self.write(&mut state, commit);
+                if commit > state.known[place] {
+                    self.write(&mut state, commit);
+                    state.known[place] = commit;
+                }
                 state.functions[place] = Function::Written(commit);
             }
             Action::Answer(place) => {
@@ -186,13 +199,20 @@ impl Model for Design {
             }
             Action::Crash(place) => {
                 state.failures_left -= 1;
+                state.known[place] = 0;
+                state.functions[place] = Function::Idle;
+            }
+            Action::LoseAnswer(place) => {
+                state.failures_left -= 1;
                 state.functions[place] = Function::Idle;
             }
             Action::GiveUp(place) => {
                 let Function::Holding(commit) = state.functions[place] else { return None };
                 state.failures_left -= 1;
-                if self.rules == Rules::UnknownIsDone {
-                    state.settled[usize::from(commit) - 1] = true;
+                match self.rules {
+                    Rules::UnknownIsDone => state.settled[usize::from(commit) - 1] = true,
+                    Rules::UnknownIsRemembered => state.known[place] = state.known[place].max(commit),
+                    _ => {}
                 }
                 state.late.push(commit);
                 state.late.sort_unstable();
@@ -208,6 +228,11 @@ impl Model for Design {
                 }
                 state.view = None;
             }
+        }
+        // Two functions are alike: which one is the first makes no difference.
+        if (&state.functions[1], state.known[1]) < (&state.functions[0], state.known[0]) {
+            state.functions.swap(0, 1);
+            state.known.swap(0, 1);
         }
         Some(state)
     }
@@ -241,7 +266,7 @@ fn every_interleaving_of_up_to_four_changes_keeps_the_promise() {
     let mut states = 0;
     for history in (1..=4).flat_map(histories) {
         let design = Design { rules: Rules::Ours, history, duplicates: 1, failures: 2 };
-        let checker = design.checker().spawn_bfs().join();
+        let checker = design.checker().threads(2).spawn_bfs().join();
         checker.assert_properties();
         states += checker.unique_state_count();
     }
@@ -287,6 +312,11 @@ fn a_tombstone_shorter_than_what_may_still_be_delivered_is_caught() {
 #[test]
 fn an_unknown_outcome_that_is_taken_for_done_is_caught() {
     assert_eq!(violated(Rules::UnknownIsDone), ["no record is unaccounted for"]);
+}
+
+#[test]
+fn a_memory_of_what_is_not_confirmed_is_caught() {
+    assert_eq!(violated(Rules::UnknownIsRemembered), ["no record is unaccounted for"]);
 }
 
 #[test]

@@ -10,10 +10,8 @@ use std::time::Duration;
 
 use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
-use dsql_view::handler::Handler;
-use dsql_view::objects::s3::S3Objects;
+use dsql_view::handler::DynamoDbHandler;
 use dsql_view::redrive::{Answer, Invocation, Redrive};
-use dsql_view::view::overflow::OverflowView;
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis::KinesisRecord;
@@ -130,8 +128,6 @@ fn config() -> Config {
     Config::from_variables(variable).unwrap()
 }
 
-type Function = Handler<OverflowView<S3Objects>, S3Objects>;
-
 /// What may happen to an invocation besides the faults of the services.
 #[derive(Clone, Copy)]
 struct Fate {
@@ -174,7 +170,7 @@ impl Fate {
 }
 
 /// Invokes a function.
-async fn invoke(function: &Function, delivery: &Delivery, fate: Fate) -> Outcome {
+async fn invoke(function: &DynamoDbHandler, delivery: &Delivery, fate: Fate) -> Outcome {
     let event = serde_json::from_value(delivery.event()).unwrap();
     let answer = function.handle(&event, "request", Deadline::after(fate.time));
     match tokio::time::timeout(fate.dies_after.unwrap_or(LONG), answer).await {
@@ -238,8 +234,10 @@ async fn run(seed: u64) {
 
     let endpoint = world.endpoint(random.number(), 6);
     let sdk_config = sdk_config(&endpoint.endpoint());
-    let functions =
-        [Handler::start(config(), &sdk_config).await.unwrap(), Handler::start(config(), &sdk_config).await.unwrap()];
+    let functions = [
+        DynamoDbHandler::start(config(), &sdk_config).await.unwrap(),
+        DynamoDbHandler::start(config(), &sdk_config).await.unwrap(),
+    ];
     let redriver = Redrive::start(config(), &sdk_config).await.unwrap();
     let mut messages = Vec::new();
     loop {

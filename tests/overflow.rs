@@ -247,10 +247,10 @@ async fn a_batch_of_ordinary_rows_makes_no_call_to_the_bucket() {
         counted.fetch_add(usize::from(call.service == Service::S3), Ordering::SeqCst);
         Fault::None
     });
-    let function = world.function(&endpoint).await;
     let history: Vec<Change> =
         (0..20).map(|id| user(id % 7, id.unsigned_abs(), &[300_000])).chain([gone(3, 99)]).collect();
     for _ in 0..2 {
+        let function = world.function(&endpoint).await;
         for batch in history.chunks(4) {
             assert!(function.deliver(batch.iter().map(Change::record)).await.is_empty());
         }

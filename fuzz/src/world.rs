@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use aws_lambda_events::event::kinesis::KinesisEventRecord;
 use dsql_view::apply::Deadline;
 use dsql_view::assembly::Assembler;
 use dsql_view::config::TimestampPlace;
+use dsql_view::delivery::{Data, Record};
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view::objects::{Objects, ObjectsError, Page, StoredObject};
 use dsql_view::plan::Planner;
@@ -50,7 +50,7 @@ impl Default for World {
 impl World {
     /// Delivers a batch; checks that each of its records ends once, and how.
     pub fn deliver(&mut self, batch: &[String]) {
-        let records: Vec<KinesisEventRecord> = batch.iter().enumerate().map(delivered).collect();
+        let records: Vec<Record> = batch.iter().enumerate().map(delivered).collect();
         let plan = self.planner.plan(batch.iter().map(String::as_bytes), SystemTime::UNIX_EPOCH);
         let mut ends: Vec<Disposition> = plan.records.into_iter().map(|record| record.disposition).collect();
         for row in plan.rows {
@@ -109,12 +109,15 @@ impl World {
     }
 }
 
-fn delivered((place, data): (usize, &String)) -> KinesisEventRecord {
-    let mut record = KinesisEventRecord::default();
-    record.event_id = Some(format!("shardId-000000000001:{place}"));
-    record.kinesis.sequence_number = crc32c(data.as_bytes()).to_string();
-    record.kinesis.data.0 = data.clone().into_bytes();
-    record
+fn delivered((place, data): (usize, &String)) -> Record {
+    Record {
+        stream_arn: None,
+        shard_id: Some("shardId-000000000001".into()),
+        sequence_number: crc32c(data.as_bytes()).to_string(),
+        partition_key: place.to_string(),
+        approximate_arrival_timestamp: 0.0,
+        data: Data(data.clone().into_bytes()),
+    }
 }
 
 impl View for World {

@@ -5,18 +5,17 @@
 
 use std::collections::HashSet;
 
-use aws_lambda_events::event::kinesis::KinesisEvent;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::apply::Deadline;
 use crate::assembly::record;
+use crate::delivery::Batch;
 use crate::disposition::{self, Disposition};
 use crate::handler::Handler;
 use crate::objects::{Objects, ObjectsError, StoredObject};
 use crate::quarantine::{self, QUARANTINE};
-use crate::record_object::RecordObject;
 use crate::telemetry;
 use crate::view::View;
 
@@ -157,12 +156,12 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             .collect::<Vec<_>>();
         let Ok(objects) = tokio::time::timeout_at(self.deadline.answer_by, objects).await else { return false };
         let mut replayed = Vec::new();
-        let mut event = KinesisEvent::default();
+        let mut delivery = Batch::default();
         for (key, object) in keys.into_iter().zip(objects) {
             match object {
                 Ok(record) => {
                     replayed.push(key);
-                    event.records.push(record.into());
+                    delivery.records.push(record);
                 }
                 Err(error) => {
                     self.unread += 1;
@@ -175,18 +174,18 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 }
             }
         }
-        let records = self.handler.process(&event, self.deadline).await;
-        telemetry::log_batch(self.request_id, &event.records, &records);
+        let records = self.handler.process(&delivery, self.deadline).await;
+        telemetry::log_batch(self.request_id, &delivery.records, &records);
         self.ends += disposition::Counts::of(records.iter().map(|record| &record.disposition));
         let mut done = Vec::new();
-        for ((key, delivered), record) in replayed.into_iter().zip(&event.records).zip(&records) {
+        for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {
             let stays = match &record.disposition {
                 Disposition::Applied | Disposition::Superseded | Disposition::Filtered => false,
                 // What waits for others may wait longer than the fragments are kept.
                 Disposition::Kept | Disposition::Reported(_) => true,
                 Disposition::Quarantined(_) => {
                     // Its table may be known by now, or not any more.
-                    let again = quarantine::key(&RecordObject::from(delivered), record.table);
+                    let again = quarantine::key(delivered, record.table);
                     let stays = again == *key;
                     self.moved.insert(again);
                     stays

@@ -2,20 +2,20 @@
 //!
 //! Invariant: where Kinesis does not say for certain that records are gone, it is an error and not a loss.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::GetRecordsError;
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
-use aws_sdk_kinesis::types::{Record, ShardIteratorType};
+use aws_sdk_kinesis::types::{Record as KinesisRecord, ShardIteratorType};
 
 use super::range::{Progress, ShardRange};
-use crate::record_object::RecordObject;
+use crate::delivery::{Batch, Data, Record, to_the_millisecond};
 use crate::report::compare_sequence_numbers;
 use crate::sdk_error;
 
@@ -87,7 +87,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// Kinesis did not give a page.
-    pub async fn next(&mut self) -> Result<Option<KinesisEvent>, ShardError> {
+    pub async fn next(&mut self) -> Result<Option<Batch>, ShardError> {
         while let Some(iterator) = self.iterator.take() {
             let page = match self
                 .client
@@ -106,9 +106,10 @@ impl Reader<'_> {
                 Err(error) => return Err(failed("give records", &error)),
             };
             let at_the_tip = page.records.is_empty() && page.millis_behind_latest.unwrap_or_default() == 0;
-            let past = |record: &Record| compare_sequence_numbers(&record.sequence_number, &self.range.last).is_ge();
+            let past =
+                |record: &KinesisRecord| compare_sequence_numbers(&record.sequence_number, &self.range.last).is_ge();
             let at_the_end = page.records.last().is_some_and(past);
-            let records: Vec<Record> =
+            let records: Vec<KinesisRecord> =
                 page.records.into_iter().filter(|record| self.range.contains(&record.sequence_number)).collect();
             for record in &records {
                 self.progress.read(&record.sequence_number);
@@ -119,7 +120,7 @@ impl Reader<'_> {
             if !records.is_empty() {
                 self.pages += 1;
                 self.end_of_first_page.get_or_insert_with(|| records[records.len() - 1].sequence_number.clone());
-                return Ok(Some(self.event(records)));
+                return Ok(Some(self.batch(records)));
             }
         }
         Ok(None)
@@ -145,24 +146,20 @@ impl Reader<'_> {
     }
 
     /// The records as Lambda would deliver them.
-    fn event(&self, records: Vec<Record>) -> KinesisEvent {
-        let record = |record: Record| -> KinesisEventRecord {
-            let arrival = record.approximate_arrival_timestamp.map_or(0.0, |arrival| arrival.as_secs_f64());
-            let mut data = aws_lambda_events::encodings::Base64Data::default();
-            data.0 = record.data.into_inner();
-            RecordObject {
-                stream_arn: Some(self.range.stream_arn.as_str().into()),
-                shard_id: Some(self.range.shard_id.as_str().into()),
-                sequence_number: record.sequence_number.into(),
-                partition_key: record.partition_key.unwrap_or_default().into(),
-                approximate_arrival_timestamp: arrival,
-                data: std::borrow::Cow::Owned(data),
-            }
-            .into()
+    fn batch(&self, records: Vec<KinesisRecord>) -> Batch {
+        let stream_arn: Arc<str> = self.range.stream_arn.as_str().into();
+        let shard_id: Arc<str> = self.range.shard_id.as_str().into();
+        let record = |record: KinesisRecord| Record {
+            stream_arn: Some(Arc::clone(&stream_arn)),
+            shard_id: Some(Arc::clone(&shard_id)),
+            sequence_number: record.sequence_number,
+            partition_key: record.partition_key.unwrap_or_default(),
+            approximate_arrival_timestamp: record
+                .approximate_arrival_timestamp
+                .map_or(0.0, |arrival| to_the_millisecond(arrival.as_secs_f64())),
+            data: Data(record.data.into_inner()),
         };
-        let mut event = KinesisEvent::default();
-        event.records = records.into_iter().map(record).collect();
-        event
+        Batch { records: records.into_iter().map(record).collect() }
     }
 }
 

@@ -4,12 +4,8 @@
 //! reasons; what is not known for certain is retryable.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -23,6 +19,9 @@ use crate::overflow::OVERFLOW;
 use crate::projection::{TS_NS, ViewItem};
 use crate::view::{Put, View};
 
+pub mod client;
+mod signing;
+
 /// What [`crate::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
@@ -31,20 +30,6 @@ const NEWER_AND_NOTHING_MOVED: &str = "(attribute_not_exists(#ts) OR #ts < :ts) 
 
 /// The item there shows this commit.
 const THIS_COMMIT: &str = "#ts = :ts";
-
-/// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
-/// connection of a small function, an operation all attempts that its back-off allows.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Lambda ends a function that is not ready after ten seconds; its reason must be told before.
-const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Throttling lasts for moments: many short waits beat the SDK's few long ones.
-const MOST_ATTEMPTS: u32 = 8;
-const FIRST_BACKOFF: Duration = Duration::from_millis(25);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A DynamoDB table that fits the view.
 #[derive(Debug, Clone)]
@@ -112,37 +97,14 @@ pub enum OpenError {
     KeyDoesNotFit { table: String, found: String },
 }
 
-/// A client for the view, with the limits and the retries that suit it.
-pub fn client(sdk_config: &SdkConfig) -> Client {
-    let retry = RetryConfig::standard()
-        .with_max_attempts(MOST_ATTEMPTS)
-        .with_initial_backoff(FIRST_BACKOFF)
-        .with_max_backoff(LONGEST_BACKOFF);
-    // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound them.
-    let partition = RetryPartition::custom("dsql-view").token_bucket(TokenBucket::unlimited()).build();
-    let config = aws_sdk_dynamodb::config::Builder::from(sdk_config)
-        .retry_config(retry)
-        .retry_partition(partition)
-        .timeout_config(timeouts(OPERATION_TIMEOUT))
-        .build();
-    Client::from_conf(config)
-}
-
-fn timeouts(operation: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(operation)
-        .build()
-}
-
 impl DynamoDbView {
     /// Opens the view: learns the name of the table's partition key, checks that it fits, and leaves a connection open.
     ///
     /// # Errors
     /// The table is missing or does not fit, or DynamoDB does not say.
     pub async fn open(client: Client, table: String) -> Result<Self, OpenError> {
-        let in_time = aws_sdk_dynamodb::config::Builder::new().timeout_config(timeouts(OPENING_TIMEOUT));
+        let in_time =
+            aws_sdk_dynamodb::config::Builder::new().timeout_config(client::timeouts(client::OPENING_TIMEOUT));
         let request = client.describe_table().table_name(&table).customize().config_override(in_time);
         let described = match request.send().await {
             Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),

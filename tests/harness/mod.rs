@@ -5,13 +5,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_lambda_events::event::kinesis::KinesisEvent;
 use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
+use dsql_view::delivery::Batch;
 use dsql_view::disposition::Disposition;
-use dsql_view::handler::Handler;
-use dsql_view::objects::s3::S3Objects;
-use dsql_view::view::overflow::OverflowView;
+use dsql_view::handler::DynamoDbHandler;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
@@ -27,7 +25,7 @@ pub const PLENTY: Duration = Duration::from_secs(120);
 
 /// A function's handler.
 pub struct Function {
-    handler: Handler<OverflowView<S3Objects>, S3Objects>,
+    handler: DynamoDbHandler,
 }
 
 impl Function {
@@ -43,7 +41,7 @@ impl Function {
             _ => settings.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()),
         };
         let config = Config::from_variables(variable).expect("settings of the test's own");
-        let handler = Handler::start(config, &sdk_config(endpoint)).await.expect("a view that fits");
+        let handler = DynamoDbHandler::start(config, &sdk_config(endpoint)).await.expect("a view that fits");
         Self { handler }
     }
 
@@ -158,7 +156,7 @@ fn endpoint(db: &LocalDynamoDb, s3: &LocalS3, plan: impl Fn(&Call) -> Fault + Se
     FaultProxy::before_services(&[(Service::DynamoDb, db.endpoint()), (Service::S3, s3.endpoint())], plan)
 }
 
-fn parsed(event: &Value) -> KinesisEvent {
+fn parsed(event: &Value) -> Batch {
     serde_json::from_value(event.clone()).expect("a Lambda event")
 }
 

@@ -1,0 +1,147 @@
+//! The SDK's client for the view: its limits, its retries, and what of its work on each request is kept or left out.
+//!
+//! The SDK spends most of a write's time on things that are the same for each, or that serve its makers: see BENCHMARKS.md. All of it
+//! is changed where the SDK lets one change it; the requests are the SDK's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_runtime::invocation_id::InvocationIdInterceptor;
+use aws_runtime::request_info::RequestInfoInterceptor;
+use aws_runtime::service_clock_skew::ServiceClockSkewInterceptor;
+use aws_runtime::user_agent::UserAgentInterceptor;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::interceptors::{
+    BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextRef,
+};
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_dispatch_hint};
+
+use super::signing::KeepingAuthScheme;
+use crate::pace::Pace;
+
+/// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
+/// connection of a small function, an operation all attempts that its back-off allows.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Lambda ends a function that is not ready after ten seconds; its reason must be told before.
+pub(super) const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Throttling lasts for moments: many short waits beat the SDK's few long ones. How often DynamoDB is asked all in all is the pace's
+/// matter.
+pub const MOST_ATTEMPTS: u32 = 48;
+/// The first wait between two attempts, on average half of it; the next ones double.
+pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+/// The longest wait between two attempts.
+pub const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How the function names itself to AWS, in place of the SDK's lists of features.
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+/// A client for the view, which tells `pace` what becomes of its attempts.
+pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
+    let retry = RetryConfig::standard()
+        .with_max_attempts(MOST_ATTEMPTS)
+        .with_initial_backoff(FIRST_BACKOFF)
+        .with_max_backoff(LONGEST_BACKOFF);
+    // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound them.
+    let partition = RetryPartition::custom("dsql-view").token_bucket(TokenBucket::unlimited()).build();
+    let config = aws_sdk_dynamodb::config::Builder::from(sdk_config)
+        .retry_config(retry)
+        .retry_partition(partition)
+        .timeout_config(timeouts(OPERATION_TIMEOUT))
+        // Bodies of a few hundred kilobytes at most, which the attempt's time-out covers.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .push_auth_scheme(KeepingAuthScheme::default())
+        .interceptor(LeaveOut)
+        .interceptor(TellPace(pace))
+        .build();
+    Client::from_conf(config)
+}
+
+pub(super) fn timeouts(operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(operation)
+        .build()
+}
+
+/// Leaves out of a request what DynamoDB does nothing with.
+///
+/// The clock's skew, too: Lambda keeps its machines' clocks, and a signature that DynamoDB does not take is an error that is reported.
+#[derive(Debug)]
+struct LeaveOut;
+
+#[dyn_dispatch_hint]
+impl Intercept for LeaveOut {
+    fn name(&self) -> &'static str {
+        "LeaveOut"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        _: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        const WHY: &str = "DynamoDB does nothing with it";
+        let state = config.interceptor_state();
+        state.store_put(disable_interceptor::<UserAgentInterceptor>(WHY));
+        state.store_put(disable_interceptor::<InvocationIdInterceptor>(WHY));
+        state.store_put(disable_interceptor::<RequestInfoInterceptor>(WHY));
+        state.store_put(disable_interceptor::<ServiceClockSkewInterceptor>(WHY));
+        Ok(())
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().headers_mut().insert("user-agent", USER_AGENT);
+        Ok(())
+    }
+}
+
+/// What DynamoDB answers where it is asked for more than it gives.
+const THROTTLING: [&str; 3] = ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"];
+
+/// Tells the pace of each attempt that DynamoDB answered whether it was throttled.
+#[derive(Debug)]
+struct TellPace(Arc<Pace>);
+
+#[dyn_dispatch_hint]
+impl Intercept for TellPace {
+    fn name(&self) -> &'static str {
+        "TellPace"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        match context.output_or_error() {
+            Some(Ok(_)) => self.0.answered(false),
+            Some(Err(error)) => {
+                let answer = error.as_operation_error().and_then(|error| error.downcast_ref::<PutItemError>());
+                if let Some(answer) = answer {
+                    self.0.answered(answer.code().is_some_and(|code| THROTTLING.contains(&code)));
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}

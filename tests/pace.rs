@@ -1,0 +1,169 @@
+//! A table that throttles: what it takes comes through, no row is reported, and the function does not hammer at it.
+//!
+//! In virtual time, so that no machine is too slow: a view that takes a rate of writes, or refuses a share of them, and repeats what it
+//! refused as the client does.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use dsql_view::apply::{Deadline, apply};
+use dsql_view::change::CommitTimestamp;
+use dsql_view::coalesce::{Candidate, RowChanges};
+use dsql_view::disposition::Disposition;
+use dsql_view::pace::Pace;
+use dsql_view::projection::ViewItem;
+use dsql_view::view::dynamodb::client::{FIRST_BACKOFF, LONGEST_BACKOFF, MOST_ATTEMPTS};
+use dsql_view::view::{Put, View};
+use dsql_view_support::random::Random;
+use tokio::time::Instant;
+
+const LATENCY: Duration = Duration::from_millis(5);
+const WRITES_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// When an attempt is refused.
+#[derive(Debug, Clone, Copy)]
+enum Throttles {
+    Never,
+    /// So many of a hundred.
+    Percent(u64),
+    /// More than so many a second, beyond what it takes at once.
+    Above(f64),
+}
+
+struct Table<'p> {
+    throttles: Throttles,
+    pace: &'p Pace,
+    state: RefCell<State>,
+}
+
+struct State {
+    random: Random,
+    tokens: f64,
+    counted_at: Instant,
+    attempts: usize,
+    refused: usize,
+}
+
+/// DynamoDB tables take bursts: here a twentieth of a second's.
+const BURST: f64 = 0.05;
+
+impl Table<'_> {
+    fn takes_an_attempt(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        state.attempts += 1;
+        let takes = match self.throttles {
+            Throttles::Never => true,
+            Throttles::Percent(share) => !state.random.percent(share),
+            Throttles::Above(rate) => {
+                let now = Instant::now();
+                let since = now.duration_since(state.counted_at).as_secs_f64();
+                state.tokens = (state.tokens + since * rate).min(rate * BURST);
+                state.counted_at = now;
+                let takes = state.tokens >= 1.0;
+                state.tokens -= f64::from(u8::from(takes));
+                takes
+            }
+        };
+        state.refused += usize::from(!takes);
+        takes
+    }
+
+    fn backoff(&self, attempt: u32) -> Duration {
+        let share = f64::from(u32::try_from(self.state.borrow_mut().random.below(1000)).unwrap()) / 1000.0;
+        FIRST_BACKOFF.mul_f64(share * 2_f64.powi(attempt.min(20).cast_signed())).min(LONGEST_BACKOFF)
+    }
+}
+
+impl View for Table<'_> {
+    async fn put(&self, _: ViewItem) -> Put {
+        for attempt in 0..MOST_ATTEMPTS {
+            tokio::time::sleep(LATENCY).await;
+            let takes = self.takes_an_attempt();
+            self.pace.answered(!takes);
+            if takes {
+                return Put::Applied;
+            }
+            tokio::time::sleep(self.backoff(attempt)).await;
+        }
+        Put::Retryable("throttled".to_owned())
+    }
+
+    async fn clear(&self, _: &ViewItem) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn row(record: usize) -> RowChanges {
+    let committed = CommitTimestamp::from_nanoseconds(1).unwrap();
+    let item = ViewItem { key: record.to_string(), committed, attributes: HashMap::new(), moved: Vec::new() };
+    vec![Candidate { record, item }]
+}
+
+/// How a batch went.
+struct Batch {
+    took: Duration,
+    reported: usize,
+    refused: f64,
+}
+
+/// Writes so many rows, after the batches that the pace has seen.
+async fn write(pace: &Pace, rows: usize, throttles: Throttles, seed: u64) -> Batch {
+    let state = State { random: Random::new(seed), tokens: 0.0, counted_at: Instant::now(), attempts: 0, refused: 0 };
+    let table = Table { throttles, pace, state: RefCell::new(state) };
+    let began = Instant::now();
+    let mut reported = 0;
+    let deadline = Deadline::after(Duration::from_secs(900));
+    apply(&table, (0..rows).map(row).collect(), pace, deadline, |_, end| {
+        reported += usize::from(end != Disposition::Applied);
+    })
+    .await;
+    let state = table.state.into_inner();
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let refused = state.refused as f64 / state.attempts as f64;
+    Batch { took: began.elapsed(), reported, refused }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_takes_a_rate_of_writes_gets_nearly_that_rate_and_nothing_is_reported() {
+    for (rate, rows) in [(50_u32, 500_u32), (200, 1_000), (1_000, 5_000), (3_000, 10_000), (8_000, 20_000)] {
+        let pace = Pace::new(WRITES_IN_FLIGHT);
+        let batch = write(&pace, rows as usize, Throttles::Above(f64::from(rate)), 1).await;
+        let ideal = f64::from(rows) / f64::from(rate);
+        let goodput = ideal / batch.took.as_secs_f64();
+        assert_eq!(batch.reported, 0, "at {rate} a second");
+        assert!(goodput > 0.95, "{:.1} % of {rate} a second", goodput * 100.0);
+        // Of a table that is this slow, the first writes in flight are a second's.
+        let refused = if rate < 100 { 0.9 } else { 0.5 };
+        assert!(
+            batch.refused < refused,
+            "{:.1} % of the attempts at {rate} a second were refused",
+            batch.refused * 100.0
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_throttled_requests_slow_a_batch_no_more_than_their_repetitions_do() {
+    let none = write(&Pace::new(WRITES_IN_FLIGHT), 1_000, Throttles::Never, 0).await.took.as_secs_f64();
+    for (percent, most) in [(5, 3.0), (30, 8.0)] {
+        for seed in 0..8 {
+            let batch = write(&Pace::new(WRITES_IN_FLIGHT), 1_000, Throttles::Percent(percent), seed).await;
+            let times = batch.took.as_secs_f64() / none;
+            assert_eq!(batch.reported, 0);
+            assert!(times < most, "{percent} % throttled: {times:.1} times as long, seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_storm_a_batch_is_as_fast_as_before() {
+    let pace = Pace::new(WRITES_IN_FLIGHT);
+    let before = write(&pace, 1_000, Throttles::Never, 0).await.took;
+    write(&pace, 2_000, Throttles::Above(200.0), 0).await;
+    assert!(pace.writes_in_flight() < 16, "{} in flight", pace.writes_in_flight());
+    write(&pace, 1_000, Throttles::Never, 0).await;
+    assert_eq!(pace.writes_in_flight(), WRITES_IN_FLIGHT.get());
+    assert_eq!(write(&pace, 1_000, Throttles::Never, 0).await.took, before);
+}
