@@ -148,6 +148,53 @@ pub fn hash(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// A bucket of these keys, which lists two at a time.
+    struct Keys(&'static [&'static str]);
+
+    impl Objects for Keys {
+        fn bucket(&self) -> &str {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn put(&self, _: &str, _: Vec<u8>) -> Result<(), ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
+            let mut keys = self.0.iter().filter(|key| key.starts_with(prefix) && Some(**key) > after);
+            let stored =
+                |key: &&str| StoredObject { key: (*key).to_owned(), size: 1, written_at: SystemTime::UNIX_EPOCH };
+            let objects = keys.by_ref().take(2).map(stored).collect();
+            Ok(Page { objects, more: keys.next().is_some() })
+        }
+
+        async fn retire(&self, _: &str) -> Result<(), ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn is_retired(&self, _: &str) -> Result<bool, ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn delete(&self, _: &str) -> Result<(), ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_goes_on_until_there_is_no_more() {
+        let bucket = Keys(&["a/1", "a/2", "a/3", "a/4", "a/5", "b/1"]);
+        for (prefix, expected) in [("a/", &["a/1", "a/2", "a/3", "a/4", "a/5"][..]), ("b/", &["b/1"]), ("c/", &[])] {
+            let found: Vec<String> =
+                list_all(&bucket, prefix).await.unwrap().into_iter().map(|object| object.key).collect();
+            assert_eq!(found, expected);
+        }
+    }
+
     #[test]
     fn nothing_from_outside_leaves_its_folder() {
         for (text, expected) in [

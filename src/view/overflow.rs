@@ -206,3 +206,28 @@ async fn retire<O: Objects>(objects: &O, keys: Vec<String>) -> Result<(), Object
 fn not_confirmed(error: ObjectsError) -> Put {
     Put::Retryable(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_ahead_of_older_ones_and_of_what_is_no_item_of_the_view() {
+        let commit = |nanoseconds| CommitTimestamp::from_nanoseconds(nanoseconds).unwrap();
+        let standing = |committed| Some(Standing { committed, moved: None });
+        for (standing, expected) in [
+            (standing(Some(commit(4))), "ahead"),
+            (standing(Some(commit(5))), "same"),
+            (standing(Some(commit(6))), "behind"),
+            (standing(None), "ahead"),
+            (None, "behind"),
+        ] {
+            let found = match order(commit(5), standing.as_ref()) {
+                Order::Behind => "behind",
+                Order::Same => "same",
+                Order::Ahead => "ahead",
+            };
+            assert_eq!(found, expected, "{standing:?}");
+        }
+    }
+}
