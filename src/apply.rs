@@ -110,6 +110,7 @@ async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Ve
         let (end, end_of_older) = match view.put(change.item).await {
             Put::Applied => (Disposition::Applied, Disposition::Superseded),
             Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
+            Put::Known => (Disposition::Known, Disposition::Known),
             Put::Refused(reason) => {
                 settled.push((change.record, Disposition::Reported(Failure::Refused(reason))));
                 if Instant::now() >= stop_starting {
@@ -127,7 +128,7 @@ async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Ve
         settled.push((change.record, end));
         for older in changes.by_ref() {
             // The same change has the same objects, and they are the view's now.
-            let may_have_left_something = end_of_older == Disposition::Superseded
+            let may_have_left_something = matches!(end_of_older, Disposition::Superseded | Disposition::Known)
                 && !older.item.moved.is_empty()
                 && committed.supersedes(older.item.committed);
             let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {
@@ -287,7 +288,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn objects_of_older_changes_go_once_a_newer_one_stands() {
-        for (end, cleared) in [(Put::Applied, true), (Put::Superseded, true), (Put::Retryable(String::new()), false)] {
+        for (end, cleared) in
+            [(Put::Applied, true), (Put::Superseded, true), (Put::Known, true), (Put::Retryable(String::new()), false)]
+        {
             let view = Script::new(1, move |_, _| end.clone());
             let mut rows = rows(&[("a", &[3, 3, 2, 1])]);
             // The same change has the same objects; the oldest has none.

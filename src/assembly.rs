@@ -164,7 +164,9 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             let others = match &disposition {
                 Disposition::Reported(_) | Disposition::Kept => Disposition::Kept,
                 Disposition::Applied => Disposition::Superseded,
-                Disposition::Superseded | Disposition::Filtered | Disposition::Quarantined(_) => disposition.clone(),
+                Disposition::Superseded | Disposition::Known | Disposition::Filtered | Disposition::Quarantined(_) => {
+                    disposition.clone()
+                }
             };
             take_over(first, table, &disposition, refused_set);
             for other in concerned {
@@ -256,7 +258,7 @@ fn weight(disposition: &Disposition) -> u8 {
     match disposition {
         Disposition::Kept => 0,
         Disposition::Filtered => 1,
-        Disposition::Superseded => 2,
+        Disposition::Superseded | Disposition::Known => 2,
         Disposition::Applied => 3,
         Disposition::Quarantined(_) => 4,
         // Refused is no more than quarantined in the end; what may be applied another time must come again.

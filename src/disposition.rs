@@ -17,6 +17,8 @@ pub enum Disposition {
     Applied,
     /// The view shows a newer change of the row, or this same one already.
     Superseded,
+    /// Superseded, as the function knew without asking the view.
+    Known,
     /// Its table is not in `SOURCE_TABLES`.
     Filtered,
     /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them applies it.
@@ -167,7 +169,7 @@ impl Counts {
         for disposition in dispositions {
             match disposition {
                 Disposition::Applied => counts.applied += 1,
-                Disposition::Superseded => counts.superseded += 1,
+                Disposition::Superseded | Disposition::Known => counts.superseded += 1,
                 Disposition::Filtered => counts.filtered += 1,
                 Disposition::Kept => counts.kept += 1,
                 Disposition::Quarantined(_) => counts.quarantined += 1,

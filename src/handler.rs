@@ -109,6 +109,7 @@ impl<V: View, O: Objects> Handler<V, O> {
             Disposition::Reported(_) => Some(delivered.sequence_number.as_str()),
             Disposition::Applied
             | Disposition::Superseded
+            | Disposition::Known
             | Disposition::Filtered
             | Disposition::Kept
             | Disposition::Quarantined(_) => None,

@@ -91,6 +91,7 @@ fn places(records: &[PlannedRecord<'_>], is_meant: impl Fn(&Failure) -> bool) ->
         Disposition::Reported(failure) => is_meant(failure),
         Disposition::Applied
         | Disposition::Superseded
+        | Disposition::Known
         | Disposition::Filtered
         | Disposition::Kept
         | Disposition::Quarantined(_) => false,
@@ -105,7 +106,12 @@ fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
             Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
             // DynamoDB took a write, or said nothing against one.
             Disposition::Applied | Disposition::Superseded => return false,
-            Disposition::Reported(_) | Disposition::Filtered | Disposition::Kept | Disposition::Quarantined(_) => {}
+            // What is known from before says nothing of how DynamoDB takes writes now.
+            Disposition::Reported(_)
+            | Disposition::Known
+            | Disposition::Filtered
+            | Disposition::Kept
+            | Disposition::Quarantined(_) => {}
         }
     }
     reasons.len() >= 2 && reasons.windows(2).all(|pair| pair[0] == pair[1])
@@ -163,6 +169,7 @@ mod tests {
             (vec![refused("a"), refused("b")], vec![0, 1], vec![]),
             (vec![refused("a"), refused("a"), Disposition::Applied], vec![0, 1], vec![]),
             (vec![refused("a"), Disposition::Superseded, refused("a")], vec![0, 2], vec![]),
+            (vec![refused("a"), Disposition::Known, refused("a")], vec![], vec![]),
             (vec![unread(), refused("a"), Disposition::Filtered, refused("a")], vec![], vec![0]),
             (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![], vec![0, 1]),
             (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![], vec![]),

@@ -105,7 +105,11 @@ fn failure_classes<'a>(delivered: &'a [Record], records: &[PlannedRecord<'_>]) -
         let (end, failure) = match &record.disposition {
             Disposition::Quarantined(failure) => ("quarantined", failure),
             Disposition::Reported(failure) => ("reported", failure),
-            Disposition::Applied | Disposition::Superseded | Disposition::Filtered | Disposition::Kept => continue,
+            Disposition::Applied
+            | Disposition::Superseded
+            | Disposition::Known
+            | Disposition::Filtered
+            | Disposition::Kept => continue,
         };
         let class = FailureClass {
             end,

@@ -1,6 +1,6 @@
 //! The materialized view, as the handler sees it: a place that takes an item if it is newer than what is there.
 //!
-//! Invariant: what [`Put`] says of an outcome holds: `Applied` and `Superseded` are only said where the view confirmed it.
+//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded` and `Known` are only said where the view confirmed it.
 
 use std::future::Future;
 
@@ -27,6 +27,8 @@ pub enum Put {
     Applied,
     /// The view shows a newer commit of the row, or the same.
     Superseded,
+    /// As the view has confirmed before, it shows a newer commit of the row, or the same; it was not asked again.
+    Known,
     /// The item itself is not taken; no repetition will change that. With the reason, free of values.
     Refused(String),
     /// Not confirmed: it may or may not have happened, and may work another time. With the reason.

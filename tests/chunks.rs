@@ -102,7 +102,7 @@ async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
     let (older, newer) = (user(4), user(9));
     assert!(function.deliver([deleted.record()]).await.is_empty());
     let ends = function.dispositions(older.split("older", 2), PLENTY).await;
-    assert_eq!(ends, [const { Disposition::Superseded }; 3]);
+    assert_eq!(ends, [const { Disposition::Known }; 3]);
     let batch: Vec<String> = newer.split("newer", 2).into_iter().chain([deleted.record(), older.record()]).collect();
     assert!(function.deliver(batch).await.is_empty());
     world.assert_shows(&[deleted.clone(), older, newer]).await;

@@ -36,7 +36,7 @@ async fn a_batch_costs_one_write_a_row_and_delivered_again_none() {
 
     for again in [records(&history), records(history.iter().rev()), records(&history[..7])] {
         let dispositions = function.dispositions(again, PLENTY).await;
-        assert!(dispositions.iter().all(|end| *end == Disposition::Superseded), "{dispositions:?}");
+        assert!(dispositions.iter().all(|end| *end == Disposition::Known), "{dispositions:?}");
     }
     assert_eq!(proxy.puts(), 50);
     Model::of(&history).assert_equals(&harness::items(&db).await);
@@ -76,6 +76,7 @@ async fn what_another_function_wrote_meanwhile_stays() {
         // Newer than what this function knows, older than what the view shows.
         (&one, &second, Disposition::Superseded),
         (&one, &third, Disposition::Superseded),
+        (&one, &second, Disposition::Known),
         (&one, &fourth, Disposition::Applied),
         (&other, &fourth, Disposition::Superseded),
     ] {
@@ -95,7 +96,7 @@ async fn a_row_whose_tombstone_has_expired_stays_deleted() {
     let key = AttributeValue::S("public.users#7".to_owned());
     db.client().delete_item().table_name(VIEW).key(KEY, key).send().await.unwrap();
     for late in [user(7, 1), delete] {
-        assert_eq!(function.dispositions([late.record()], PLENTY).await, [Disposition::Superseded]);
+        assert_eq!(function.dispositions([late.record()], PLENTY).await, [Disposition::Known]);
     }
     assert!(harness::items(&db).await.is_empty());
     // A row that is inserted anew is a newer commit.
