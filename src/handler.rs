@@ -124,7 +124,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
         // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the shard. Nor
         // must the rows wait for the bucket.
-        let unreadable = self.poison(&batch.records, &records, quarantine::unreadable(&records));
+        let unreadable = poison(&batch.records, &records, quarantine::unreadable(&records));
         let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].disposition = disposition;
         });
@@ -143,7 +143,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
         let refused = quarantine::refused(&records);
         let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
-        let refused = self.poison(&batch.records, &records, refused);
+        let refused = poison(&batch.records, &records, refused);
         let mut quarantined = self.quarantine(refused, deadline).await;
         quarantined.extend(self.quarantine_sets(sets, &refused_sets, &records, deadline).await);
         for place in quarantined {
@@ -165,22 +165,6 @@ impl<V: View, O: Objects> Handler<V, O> {
         let late = parts.iter().filter(|part| part.role == Role::Member && !in_time.contains(&part.record));
         settled.extend(late.map(|part| Settled::out_of_time(part.record)));
         settled
-    }
-
-    /// The records at these places with why they failed, where there is a quarantine for them.
-    fn poison<'e>(
-        &'e self,
-        delivered: &'e [Record],
-        records: &[PlannedRecord<'e>],
-        places: Vec<usize>,
-    ) -> Vec<Poison<'e>> {
-        let poison = |place: usize| match &records[place].disposition {
-            Disposition::Reported(failure) if self.objects.is_some() => {
-                Some(Poison { place, record: &delivered[place], table: records[place].table, failure: failure.clone() })
-            }
-            _ => None,
-        };
-        places.into_iter().filter_map(poison).collect()
     }
 
     /// Writes poison records to the quarantine: the places of those that are confirmed to be there.
@@ -228,6 +212,17 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         quarantined
     }
+}
+
+/// The records at these places, with why they failed.
+fn poison<'e>(delivered: &'e [Record], records: &[PlannedRecord<'e>], places: Vec<usize>) -> Vec<Poison<'e>> {
+    let poison = |place: usize| match &records[place].disposition {
+        Disposition::Reported(failure) => {
+            Some(Poison { place, record: &delivered[place], table: records[place].table, failure: failure.clone() })
+        }
+        _ => None,
+    };
+    places.into_iter().filter_map(poison).collect()
 }
 
 /// A poison record on its way to the quarantine.

@@ -127,8 +127,8 @@ impl Projector {
         row: &RawValue,
     ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
         const IMAGE: &str = "after";
-        // A row's columns and the view's own attributes.
-        let mut columns = HashMap::with_capacity(16);
+        // Room for a usual row's columns with the view's own attributes. One more would double it, for each row of a batch.
+        let mut columns = HashMap::with_capacity(14);
         let mut key = KeyColumns::of(table);
         attributes::for_each_member(row, |column, value| {
             key.offer(&column, value);
