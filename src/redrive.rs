@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn only_what_ends_all_writes_ends_the_reading_of_a_range() {
+        for (disposition, expected) in [
+            (Failure::Unavailable("denied".to_owned()).into(), true),
+            (Failure::OutOfTime.into(), true),
+            (Failure::Retryable("throttled".to_owned()).into(), false),
+            (Failure::Refused("too large".to_owned()).into(), false),
+            (Failure::NewerReported.into(), false),
+            (Disposition::Quarantined(Failure::OutOfTime), false),
+            (Disposition::Applied, false),
+        ] {
+            assert_eq!(is_hopeless(&disposition), expected, "{disposition:?}");
+        }
+    }
+
+    #[test]
     fn an_invocation_asks_for_one_thing() {
         for (event, expected) in [
             (r#"{"Records":[{"messageId":"m","body":"b","md5OfBody":"x"}]}"#, "m: b"),

@@ -253,6 +253,16 @@ mod tests {
         assert_eq!(part("13", "12"), None);
     }
 
+    #[test]
+    fn reading_goes_on_behind_the_last_record_that_was_read() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.highest(), None);
+        for number in ["10", "12", "17"] {
+            progress.read(number);
+            assert_eq!(progress.highest(), Some(number));
+        }
+    }
+
     /// What is lost of 10 to 30 when these were read.
     fn lost(read: &[&str]) -> Vec<(String, String)> {
         let mut progress = Progress::default();
