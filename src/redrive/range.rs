@@ -154,7 +154,7 @@ impl Progress {
         held: Option<&str>,
     ) -> Option<ShardRange> {
         match held {
-            Some(held) if held == range.first => None,
+            // Where nothing has expired this lies before the end of the first page, and is no part.
             Some(held) => range.part(successor(end_of_first_page), predecessor(held)),
             None => range.part(successor(end_of_first_page), range.last.clone()),
         }

@@ -213,6 +213,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_names_what_waits_where_something_does() {
+        let answer = |kept| serde_json::to_value(Counts { replayed: kept, kept, ..Counts::default() }).unwrap();
+        assert_eq!(answer(0).get("kept"), None);
+        assert_eq!(answer(2)["kept"], 2);
+    }
+
+    #[test]
     fn batches_are_bounded_by_bytes_and_by_records() {
         let objects = |sizes: &[u64]| -> Vec<StoredObject> {
             let object =
@@ -223,7 +230,9 @@ mod tests {
         assert_eq!(sizes(&[]), [0_usize; 0]);
         assert_eq!(sizes(&[1, 1]), [2]);
         assert_eq!(sizes(&[LARGEST_BATCH * 2, 1, LARGEST_BATCH, 1]), [1, 1, 1, 1]);
-        assert_eq!(sizes(&[LARGEST_BATCH / 2; 5]), [2, 2, 1]);
+        // Halves of 8 MiB, and what is a byte more than these.
+        assert_eq!(sizes(&[4_194_304; 5]), [2, 2, 1]);
+        assert_eq!(sizes(&[4_194_305; 3]), [1, 1, 1]);
         assert_eq!(sizes(&[1; 201]), [100, 100, 1]);
     }
 }
