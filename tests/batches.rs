@@ -39,7 +39,7 @@ async fn a_batch_of_filtered_tables_writes_nothing() {
     let function = Function::new(&proxy.endpoint(), "orders(id)").await;
     let dispositions = function.dispositions((0..20).map(|id| user(id, 0).record()), PLENTY).await;
     assert_eq!(dispositions, vec![Disposition::Filtered; 20]);
-    assert_eq!(proxy.puts(), 0);
+    assert_eq!(proxy.writes(), 0);
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn five_thousand_changes_of_one_row_are_one_write() {
     let applied: Vec<usize> = (0..5000).filter(|place| dispositions[*place] == Disposition::Applied).collect();
     assert_eq!(applied.len(), 1);
     assert_eq!(history[applied[0]].committed, COMMIT + 4999);
-    assert_eq!(proxy.puts(), 1);
+    assert_eq!(proxy.writes(), 1);
     Model::of(&history).assert_equals(&harness::items(&db).await);
 }
 
@@ -70,7 +70,7 @@ async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
 
     assert_eq!(function.answer(&event).await, json!({ "batchItemFailures": [] }));
     Model::of(&history).assert_equals(&harness::items(&db).await);
-    assert_eq!((proxy.puts(), proxy.most_in_flight()), (6200, 48));
+    assert_eq!((proxy.writes(), proxy.most_in_flight()), (6200, 48));
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ async fn without_table_permission_or_credentials_every_unapplied_record_is_repor
             }
         }
         assert_eq!(applied, 8, "{code}");
-        assert!(proxy.puts() < 30, "{code}: {} writes were tried", proxy.puts());
+        assert!(proxy.writes() < 30, "{code}: {} writes were tried", proxy.writes());
     }
 }
 
@@ -222,6 +222,6 @@ async fn a_write_that_arrives_after_its_function_gave_up_takes_nothing_back() {
     while !proxy.is_quiet() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(proxy.puts(), 2);
+    assert_eq!(proxy.writes(), 2);
     Model::of([&old, &new, &alone]).assert_equals(&harness::items(&db).await);
 }

@@ -32,13 +32,13 @@ async fn a_batch_costs_one_write_a_row_and_delivered_again_none() {
     let function = Function::new(&proxy.endpoint(), "users(id)").await;
     let history: Vec<Change> = (0..200).map(|place| user(place % 50, place)).collect();
     function.deliver(records(&history)).await;
-    assert_eq!(proxy.puts(), 50);
+    assert_eq!(proxy.writes(), 50);
 
     for again in [records(&history), records(history.iter().rev()), records(&history[..7])] {
         let dispositions = function.dispositions(again, PLENTY).await;
         assert!(dispositions.iter().all(|end| *end == Disposition::Known), "{dispositions:?}");
     }
-    assert_eq!(proxy.puts(), 50);
+    assert_eq!(proxy.writes(), 50);
     Model::of(&history).assert_equals(&harness::items(&db).await);
 }
 
@@ -58,9 +58,9 @@ async fn of_a_batch_that_failed_in_part_the_rest_alone_is_written_when_it_comes_
     assert_eq!(reported, (0..5).collect());
 
     failing.store(false, Ordering::SeqCst);
-    let before = proxy.puts();
+    let before = proxy.writes();
     assert!(function.deliver(records(&history)).await.is_empty());
-    assert_eq!(proxy.puts() - before, 5);
+    assert_eq!(proxy.writes() - before, 5);
     Model::of(&history).assert_equals(&harness::items(&db).await);
 }
 

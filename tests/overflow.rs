@@ -257,7 +257,7 @@ async fn a_batch_of_ordinary_rows_makes_no_call_to_the_bucket() {
     }
     world.assert_shows(&history).await;
     assert_eq!(calls.load(Ordering::SeqCst), 0);
-    assert_eq!(endpoint.puts(), 42, "a write a change, and no more");
+    assert_eq!(endpoint.writes(), 42, "a write a change, and no more");
 }
 
 #[tokio::test]

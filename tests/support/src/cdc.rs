@@ -31,7 +31,7 @@ impl Value {
     }
 
     /// The value of a parsed JSON text; floating-point numbers keep the precision of a double.
-    fn of(json: &serde_json::Value) -> Self {
+    pub fn of(json: &serde_json::Value) -> Self {
         match json {
             serde_json::Value::Null => Self::Null,
             serde_json::Value::Bool(value) => Self::Bool(*value),

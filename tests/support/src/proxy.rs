@@ -35,6 +35,8 @@ pub enum Fault {
     DelayAfterTheWrite(Duration),
     /// A DynamoDB that is broken: it puts the item whatever its condition says.
     WithoutCondition,
+    /// Of a BatchExecuteStatement, DynamoDB refuses the first statement and each second one after it with this error, and does the others.
+    Statements { code: &'static str },
 }
 
 impl Fault {
@@ -76,13 +78,18 @@ pub struct Call {
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// For PutItem: how many came before, all connections together.
+    /// For a write, see [`Call::is_write`]: how many came before, all connections together.
     pub number: usize,
     /// The body.
     pub body: Bytes,
 }
 
 impl Call {
+    /// Whether it writes rows of the view: a PutItem, or a BatchExecuteStatement.
+    pub fn is_write(&self) -> bool {
+        is_write(&self.operation)
+    }
+
     /// Whether it writes the row with this key of the view.
     pub fn writes(&self, view_key: &str) -> bool {
         let key = format!(r#"{{"S":"{view_key}"}}"#);
@@ -95,7 +102,7 @@ type Plan = dyn Fn(&Call) -> Fault + Send + Sync;
 /// A proxy whose faults a plan decides, call by call.
 pub struct FaultProxy {
     server: Server,
-    puts: Arc<AtomicUsize>,
+    writes: Arc<AtomicUsize>,
     in_flight: Arc<Mutex<InFlight>>,
     /// The calls that are on their way, also those whose senders are gone.
     under_way: Arc<AtomicUsize>,
@@ -108,12 +115,9 @@ struct InFlight {
 }
 
 impl FaultProxy {
-    /// Starts a proxy to `upstream` on a free port. Other operations than PutItem pass without asking the plan.
+    /// Starts a proxy to `upstream` on a free port. What is no write passes without asking the plan.
     pub fn start(upstream: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
-        Self::before_everything(
-            upstream,
-            move |call| if call.operation == "PutItem" { plan(call) } else { Fault::None },
-        )
+        Self::before_everything(upstream, move |call| if call.is_write() { plan(call) } else { Fault::None })
     }
 
     /// Starts a proxy to `upstream` on a free port; the plan decides on every operation.
@@ -129,28 +133,28 @@ impl FaultProxy {
     ) -> Self {
         let upstreams: Arc<HashMap<Service, String>> = Arc::new(upstreams.iter().cloned().collect());
         let plan: Arc<Plan> = Arc::new(plan);
-        let puts = Arc::new(AtomicUsize::new(0));
+        let writes = Arc::new(AtomicUsize::new(0));
         let in_flight = Arc::new(Mutex::new(InFlight::default()));
-        let (counted, gauge) = (Arc::clone(&puts), Arc::clone(&in_flight));
+        let (counted, gauge) = (Arc::clone(&writes), Arc::clone(&in_flight));
         let under_way = Arc::new(AtomicUsize::new(0));
         let on_their_way = Arc::clone(&under_way);
         let server = Server::start(0, move |listener| async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
             serve_http(listener, move |request| {
                 let (client, upstreams, plan) = (client.clone(), Arc::clone(&upstreams), Arc::clone(&plan));
-                let (puts, gauge) = (Arc::clone(&counted), Arc::clone(&gauge));
+                let (writes, gauge) = (Arc::clone(&counted), Arc::clone(&gauge));
                 let under_way = Arc::clone(&on_their_way);
                 // On a task of its own: what has left its sender goes on its way, whether or not the sender still waits for it.
                 let answered = tokio::spawn(async move {
                     let _under_way = UnderWay::begin(under_way);
-                    answer(&client, &upstreams, &*plan, &puts, &gauge, request).await
+                    answer(&client, &upstreams, &*plan, &writes, &gauge, request).await
                 });
                 async move { answered.await.ok()? }
             })
             .await;
         })
         .expect("a free loopback port");
-        Self { server, puts, in_flight, under_way }
+        Self { server, writes, in_flight, under_way }
     }
 
     /// Where it listens, as a URL.
@@ -163,12 +167,12 @@ impl FaultProxy {
         self.under_way.load(Ordering::SeqCst) == 0
     }
 
-    /// How many PutItem calls have come, retries included.
-    pub fn puts(&self) -> usize {
-        self.puts.load(Ordering::SeqCst)
+    /// How many writes have come, retries included.
+    pub fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
     }
 
-    /// The most PutItem calls that were in flight at a time.
+    /// The most writes that were in flight at a time.
     pub fn most_in_flight(&self) -> usize {
         self.in_flight.lock().expect("no holder panics").most
     }
@@ -178,7 +182,7 @@ async fn answer(
     client: &Client<HttpConnector, Full<Bytes>>,
     upstreams: &HashMap<Service, String>,
     plan: &Plan,
-    puts: &AtomicUsize,
+    writes: &AtomicUsize,
     gauge: &Mutex<InFlight>,
     request: Request<Incoming>,
 ) -> Answer {
@@ -188,13 +192,13 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
 
-    let is_put = operation == "PutItem";
-    let number = if is_put { puts.fetch_add(1, Ordering::SeqCst) } else { 0 };
+    let is_write = is_write(&operation);
+    let number = if is_write { writes.fetch_add(1, Ordering::SeqCst) } else { 0 };
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let call =
         Call { service, operation, method: head.method.to_string(), path: path.clone(), number, body: body.clone() };
     let fault = plan(&call);
-    let _in_flight = is_put.then(|| Passage::enter(gauge));
+    let _in_flight = is_write.then(|| Passage::enter(gauge));
 
     let forward = async |body: &Bytes| {
         let uri = format!("{}{path}", upstreams.get(&service)?);
@@ -230,7 +234,44 @@ async fn answer(
             answer
         }
         Fault::WithoutCondition => forward(&without_condition(&body)?).await,
+        Fault::Statements { code } => match every_second_statement(&body) {
+            Some((others, statements)) => {
+                let answer = if others.is_empty() { None } else { Some(forward(&others).await?) };
+                with_errors_between(code, statements, answer).await
+            }
+            None => forward(&body).await,
+        },
     }
+}
+
+fn is_write(operation: &str) -> bool {
+    matches!(operation, "PutItem" | "BatchExecuteStatement")
+}
+
+/// The body of a BatchExecuteStatement without its first statement and each second one after it, empty if none is left, and how many
+/// statements there were; nothing, if the body is none.
+fn every_second_statement(body: &[u8]) -> Option<(Bytes, usize)> {
+    let mut request: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let statements = request.get_mut("Statements")?.as_array_mut()?;
+    let all = statements.len();
+    *statements = std::mem::take(statements).into_iter().skip(1).step_by(2).collect();
+    let is_empty = statements.is_empty();
+    Some((if is_empty { Bytes::new() } else { request.to_string().into() }, all))
+}
+
+/// The answer to so many statements, of which the first one and each second one after it was refused.
+async fn with_errors_between(code: &str, statements: usize, answer: Option<Response<Full<Bytes>>>) -> Answer {
+    let mut done = Vec::new();
+    if let Some(answer) = answer {
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        done.clone_from(body["Responses"].as_array()?);
+    }
+    let mut done = done.into_iter();
+    let refused = serde_json::json!({ "Error": { "Code": code, "Message": "made by the fault proxy" } });
+    let responses: Option<Vec<_>> =
+        (0..statements).map(|place| if place % 2 == 0 { Some(refused.clone()) } else { done.next() }).collect();
+    Some(json(200, serde_json::json!({ "Responses": responses? }).to_string()))
 }
 
 /// The body of a PutItem that is done in any case.
