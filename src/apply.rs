@@ -7,6 +7,7 @@
 //!   commit stays whoever comes first.
 //! - A write is not confirmed (time-out, 5xx, the deadline): it is reported and comes again; if it happened after all, or happens
 //!   later still, the condition has the last word.
+//! - Creates that were sent together are not confirmed, or find something at their keys: each row is put, as if nothing had been sent.
 //! - The newest change of a row is refused for what it holds: the next older one is written in its place, and the refused one is
 //!   told apart.
 //!
@@ -19,6 +20,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use crate::coalesce::RowChanges;
+use crate::creates::{Next, Waiting};
 use crate::disposition::{Disposition, Failure};
 use crate::pace::Pace;
 use crate::view::{Put, View};
@@ -69,7 +71,7 @@ pub async fn apply<V: View>(
     mut settle: impl FnMut(usize, Disposition),
 ) {
     pace.begin();
-    let mut waiting = rows.into_iter();
+    let mut waiting = Waiting::new(rows, pace.creates(), |item| view.may_create(item));
     let mut in_flight = FuturesUnordered::new();
     let mut nothing_can_be_written = false;
     let answer = tokio::time::sleep_until(deadline.answer_by);
@@ -79,35 +81,79 @@ pub async fn apply<V: View>(
         while in_flight.len() < pace.writes_in_flight()
             && !nothing_can_be_written
             && Instant::now() < deadline.stop_starting
-            && let Some(row) = waiting.next()
+            && let Some(next) = waiting.to_send()
         {
-            in_flight.push(write(view, row, deadline.stop_starting));
+            in_flight.push(send(view, next, deadline.stop_starting));
         }
-        let settled = tokio::select! {
+        let ended = tokio::select! {
             biased;
-            settled = in_flight.next() => settled,
+            ended = in_flight.next() => ended,
             () = &mut answer => None,
         };
-        let Some(settled) = settled else { break };
+        let Some(Ended { settled, left }) = ended else { break };
+        if let Some(left) = left {
+            waiting.created_but(left);
+        }
         for (record, disposition) in settled {
             nothing_can_be_written |= matches!(disposition, Disposition::Reported(Failure::Unavailable(_)));
             settle(record, disposition);
         }
     }
     if nothing_can_be_written {
-        for candidate in waiting.flatten() {
+        for candidate in waiting.into_rows().flatten() {
             settle(candidate.record, Disposition::Reported(Failure::NotTried));
         }
     }
 }
 
-/// Writes the newest change of a row that the view takes, and settles the older ones with it.
-async fn write<V: View>(view: &V, row: RowChanges, stop_starting: Instant) -> Vec<(usize, Disposition)> {
+/// How a request has ended.
+struct Ended {
+    settled: Vec<(usize, Disposition)>,
+    /// Of creates that were sent together: the rows that were not created.
+    left: Option<Vec<RowChanges>>,
+}
+
+async fn send<V: View>(view: &V, next: Next, stop_starting: Instant) -> Ended {
+    match next {
+        Next::Put(row) => Ended { settled: write(view, row, None, stop_starting).await, left: None },
+        // On the heap: a put, of which many are in flight, stays small.
+        Next::Create(rows) => Box::pin(create(view, rows, stop_starting)).await,
+    }
+}
+
+/// Creates rows by their newest changes.
+async fn create<V: View>(view: &V, rows: Vec<RowChanges>, stop_starting: Instant) -> Ended {
+    let items = rows.iter().filter_map(|row| row.first()).map(|newest| newest.item.clone()).collect();
+    let created = view.create(items).await;
+    let mut settled = Vec::with_capacity(rows.len());
+    let mut left = Vec::new();
+    for (row, created) in rows.into_iter().zip(created) {
+        if created {
+            settled.extend(write(view, row, Some(Put::Applied), stop_starting).await);
+        } else {
+            left.push(row);
+        }
+    }
+    Ended { settled, left: Some(left) }
+}
+
+/// Writes the newest change of a row that the view takes, and settles the older ones with it. `done` is what came of the newest one,
+/// where that was written already.
+async fn write<V: View>(
+    view: &V,
+    row: RowChanges,
+    mut done: Option<Put>,
+    stop_starting: Instant,
+) -> Vec<(usize, Disposition)> {
     let mut settled = Vec::with_capacity(row.len());
     let mut changes = row.into_iter();
     while let Some(change) = changes.next() {
         let committed = change.item.committed;
-        let (end, end_of_older) = match view.put(change.item).await {
+        let put = match done.take() {
+            Some(put) => put,
+            None => view.put(change.item).await,
+        };
+        let (end, end_of_older) = match put {
             Put::Applied => (Disposition::Applied, Disposition::Superseded),
             Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
             Put::Known => (Disposition::Known, Disposition::Known),
@@ -179,6 +225,16 @@ mod tests {
             (self.answer)(&item.key, item.committed.to_string().parse().unwrap())
         }
 
+        fn may_create(&self, item: &ViewItem) -> bool {
+            item.creates
+        }
+
+        async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+            self.asked.borrow_mut().push(format!("create {}", items.len()));
+            tokio::time::sleep(self.latency).await;
+            items.iter().map(|item| !item.key.starts_with("there")).collect()
+        }
+
         async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
             self.asked.borrow_mut().push(format!("clear {}@{}", superseded.key, superseded.committed));
             Ok(())
@@ -195,6 +251,7 @@ mod tests {
                     item: ViewItem {
                         key: (*key).to_owned(),
                         committed: CommitTimestamp::from_nanoseconds(*commit).unwrap(),
+                        creates: false,
                         attributes: HashMap::new(),
                         moved: Vec::new(),
                     },
@@ -210,9 +267,18 @@ mod tests {
         writes: usize,
         left_ms: u64,
     ) -> BTreeMap<usize, Disposition> {
+        run_at(&Pace::new(NonZeroUsize::new(writes).unwrap()), view, rows, left_ms).await
+    }
+
+    async fn run_at<F: Fn(&str, u64) -> Put>(
+        pace: &Pace,
+        view: &Script<F>,
+        rows: Vec<RowChanges>,
+        left_ms: u64,
+    ) -> BTreeMap<usize, Disposition> {
         let mut settled = BTreeMap::new();
         let deadline = Deadline::after(Duration::from_millis(left_ms));
-        apply(view, rows, &Pace::new(NonZeroUsize::new(writes).unwrap()), deadline, |record, disposition| {
+        apply(view, rows, pace, deadline, |record, disposition| {
             assert!(settled.insert(record, disposition).is_none(), "record {record} is settled twice");
         })
         .await;
@@ -256,6 +322,36 @@ mod tests {
             [unavailable, Failure::NotTried, Failure::NotTried, Failure::NotTried].map(Disposition::Reported);
         assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
         assert_eq!(view.asked.borrow().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_created_settles_its_row_and_what_is_not_is_put() {
+        let view = Script::new(1, |_, _| Put::Superseded);
+        let mut rows = rows(&[("a", &[3, 2, 1]), ("there", &[2, 1]), ("b", &[1]), ("update", &[1])]);
+        for row in &mut rows[..3] {
+            row[0].item.creates = true;
+        }
+        rows[0][2].item.moved = vec![MovedColumn { object: "object".to_owned(), json: "1".to_owned() }];
+        let pace = Pace::new(NonZeroUsize::MIN).with_creates_together();
+        let settled = run_at(&pace, &view, rows, 60_000).await;
+        let [applied, superseded] = [Disposition::Applied, Disposition::Superseded];
+        let mut expected = vec![superseded; 7];
+        (expected[0], expected[5]) = (applied.clone(), applied);
+        assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
+        assert_eq!(*view.asked.borrow(), ["create 3", "clear a@1", "update@1", "there@2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_time_to_start_what_was_not_created_is_not_put() {
+        let view = Script::new(4_000, |_, _| Put::Applied);
+        let mut rows = rows(&[("a", &[1]), ("there", &[1])]);
+        for row in &mut rows {
+            row[0].item.creates = true;
+        }
+        let pace = Pace::new(NonZeroUsize::MIN).with_creates_together();
+        let settled = run_at(&pace, &view, rows, 5_000).await;
+        assert_eq!(settled, BTreeMap::from([(0, Disposition::Applied)]));
+        assert_eq!(*view.asked.borrow(), ["create 2"]);
     }
 
     #[tokio::test(start_paused = true)]

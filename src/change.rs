@@ -47,6 +47,8 @@ pub struct ChangeEvent<'a> {
     pub committed: CommitTimestamp,
     /// The transaction, where the record names it.
     pub transaction: Option<Cow<'a, str>>,
+    /// Whether it is said to have made the row. Preview streams say so of updates too, so that this is no more than a hint.
+    pub creates: bool,
     /// What became of the row.
     pub image: RowImage<'a>,
 }

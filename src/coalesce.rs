@@ -50,7 +50,13 @@ mod tests {
         let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();
         Candidate {
             record,
-            item: ViewItem { key: key.to_owned(), committed, attributes: HashMap::new(), moved: Vec::new() },
+            item: ViewItem {
+                key: key.to_owned(),
+                committed,
+                creates: false,
+                attributes: HashMap::new(),
+                moved: Vec::new(),
+            },
         }
     }
 

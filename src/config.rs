@@ -12,14 +12,15 @@ mod source_tables;
 pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
 
 /// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read their own.
-pub const VARIABLES: [&str; 6] =
-    [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY, OBJECTS_BUCKET];
+pub const VARIABLES: [&str; 7] =
+    [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY, BATCHED_CREATES, OBJECTS_BUCKET];
 
 const VIEW_TABLE: &str = "VIEW_TABLE";
 const SOURCE_TABLES: &str = "SOURCE_TABLES";
 const COMMIT_TIMESTAMP: &str = "COMMIT_TIMESTAMP";
 const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
 const WRITE_CONCURRENCY: &str = "WRITE_CONCURRENCY";
+const BATCHED_CREATES: &str = "BATCHED_CREATES";
 const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
 
 /// Longer than any stream keeps its records (365 days); above, a typing error is likelier than a wish.
@@ -44,6 +45,8 @@ pub struct Config {
     pub tombstone_ttl: Duration,
     /// `WRITE_CONCURRENCY`: the most writes in flight at a time.
     pub write_concurrency: NonZeroUsize,
+    /// `BATCHED_CREATES`: whether creates are sent together, many in one request, see [`crate::creates`].
+    pub batched_creates: bool,
     /// `OBJECTS_BUCKET`: the S3 bucket for what does not go the common way, where there is one.
     pub objects_bucket: Option<String>,
 }
@@ -91,12 +94,21 @@ impl Config {
         let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
         let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
         let write_concurrency = optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency);
+        let batched_creates = optional.or_default(BATCHED_CREATES, false, batched_creates);
         let objects_bucket = optional.or_default(OBJECTS_BUCKET, None, objects_bucket);
 
         if !optional.problems.is_empty() {
             return Err(ConfigError { problems: optional.problems });
         }
-        Ok(Self { view_table, source_tables, commit_timestamp, tombstone_ttl, write_concurrency, objects_bucket })
+        Ok(Self {
+            view_table,
+            source_tables,
+            commit_timestamp,
+            tombstone_ttl,
+            write_concurrency,
+            batched_creates,
+            objects_bucket,
+        })
     }
 
     /// What is allowed but unwise, for the log at start.
@@ -154,6 +166,10 @@ fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
         .ok_or_else(|| format!("a whole number from 1 to {MOST_WRITES_IN_FLIGHT}"))
 }
 
+fn batched_creates(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "true or false".to_owned())
+}
+
 fn objects_bucket(text: &str) -> Result<Option<String>, String> {
     let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '.' || next == '-';
     // No ARN of an access point: readers follow addresses that begin with the bucket's name.
@@ -197,6 +213,7 @@ mod tests {
         assert_eq!(config.commit_timestamp, TimestampPlace::Earliest);
         assert_eq!(config.tombstone_ttl, Duration::from_secs(14 * 86_400));
         assert_eq!(config.write_concurrency.get(), 64);
+        assert!(!config.batched_creates);
         assert_eq!(config.objects_bucket, None);
     }
 
@@ -218,9 +235,10 @@ mod tests {
             ("COMMIT_TIMESTAMP", "latest"),
             ("TOMBSTONE_TTL", "14"),
             ("WRITE_CONCURRENCY", "0"),
+            ("BATCHED_CREATES", "yes"),
         ])
         .unwrap_err();
-        assert!(message.starts_with("5 settings are missing or wrong: "), "{message}");
+        assert!(message.starts_with("6 settings are missing or wrong: "), "{message}");
         for variable in VARIABLES.into_iter().filter(|variable| *variable != "OBJECTS_BUCKET") {
             assert!(message.contains(variable), "{variable} is not named in: {message}");
         }
@@ -240,6 +258,9 @@ mod tests {
         for (value, writes) in [("1", 1), ("1024", 1024)] {
             assert_eq!(with("WRITE_CONCURRENCY", value).unwrap().write_concurrency.get(), writes);
         }
+        for (value, batched) in [("true", true), ("false", false)] {
+            assert_eq!(with("BATCHED_CREATES", value).unwrap().batched_creates, batched);
+        }
         for bucket in ["abc", "my-objects.7", &"b".repeat(63)] {
             assert_eq!(with("OBJECTS_BUCKET", bucket).unwrap().objects_bucket.as_deref(), Some(bucket));
         }
@@ -254,6 +275,7 @@ mod tests {
             ("TOMBSTONE_TTL", "-1d", "from 1s to 36500d"),
             ("WRITE_CONCURRENCY", "1025", "from 1 to 1024"),
             ("WRITE_CONCURRENCY", "many", "from 1 to 1024"),
+            ("BATCHED_CREATES", "TRUE", "true or false"),
             ("COMMIT_TIMESTAMP", "Source", "earliest, source or root"),
             ("SOURCE_TABLES", "users", "users"),
             ("OBJECTS_BUCKET", "s3://my-objects", "the name of an S3 bucket"),

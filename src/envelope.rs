@@ -134,9 +134,13 @@ impl<'a> FullRecord<'a> {
         &self.table
     }
 
+    fn operation(&self) -> Result<Cow<'a, str>, DecodeError> {
+        text(present(self.operation, "op", "a string")?, "op")
+    }
+
     /// Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an upsert.
     fn is_delete(&self) -> Result<bool, DecodeError> {
-        Ok(text(present(self.operation, "op", "a string")?, "op")? == "d")
+        Ok(self.operation()? == "d")
     }
 
     /// The record with the image that its operation needs in the place where it was left out.
@@ -154,15 +158,15 @@ impl<'a> FullRecord<'a> {
     /// # Errors
     /// The operation is missing, the commit timestamp is not usable at `place`, or the image that the operation needs is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
-        let delete = self.is_delete()?;
+        let operation = self.operation()?;
         let transaction = self.transaction.map(|id| text(id, "source.txId")).transpose()?;
         let committed = self.committed(place)?;
-        let image = if delete {
+        let image = if operation == "d" {
             RowImage::Delete(self.before.ok_or(DecodeError::DeleteWithoutBefore)?)
         } else {
             RowImage::Upsert(self.after.ok_or(DecodeError::UpsertWithoutAfter)?)
         };
-        Ok(ChangeEvent { table, committed, transaction, image })
+        Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", image })
     }
 
     /// `earliest` needs both timestamps: with one alone nobody can tell whether it is the commit's or the later one of the two,

@@ -69,7 +69,11 @@ impl DynamoDbHandler {
     /// # Errors
     /// The view's table is missing, does not fit, or cannot be reached.
     pub async fn start(config: Config, sdk_config: &SdkConfig) -> Result<Self, StartError> {
-        let pace = Arc::new(Pace::new(config.write_concurrency));
+        let mut pace = Pace::new(config.write_concurrency);
+        if config.batched_creates {
+            pace = pace.with_creates_together();
+        }
+        let pace = Arc::new(pace);
         let table = DynamoDbView::open(dynamodb::client::new(sdk_config, Arc::clone(&pace)), config.view_table).await?;
         let key_attribute = table.key_attribute().to_owned();
         for table in config.source_tables.iter() {

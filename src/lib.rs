@@ -29,6 +29,7 @@ pub mod assembly;
 pub mod change;
 pub mod coalesce;
 pub mod config;
+pub mod creates;
 pub mod delivery;
 pub mod disposition;
 pub mod envelope;

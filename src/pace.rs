@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
+use crate::creates::Creates;
+
 /// An attempt's outcomes are looked at together: as many as are in flight, and no fewer than these.
 const SMALLEST_WINDOW: f64 = 8.0;
 
@@ -34,6 +36,7 @@ pub struct Pace {
     most: NonZeroUsize,
     now: AtomicUsize,
     window: Mutex<Window>,
+    creates: Option<Creates>,
 }
 
 /// The attempts since the number was last looked at.
@@ -65,7 +68,19 @@ impl Pace {
             before_the_step: None,
             held: 0,
         };
-        Self { most, now: AtomicUsize::new(most.get()), window: Mutex::new(window) }
+        Self { most, now: AtomicUsize::new(most.get()), window: Mutex::new(window), creates: None }
+    }
+
+    /// The same, with creates sent together where they may be; such a request counts as one write.
+    #[must_use]
+    pub fn with_creates_together(mut self) -> Self {
+        self.creates = Some(Creates::default());
+        self
+    }
+
+    /// How creates have gone, where they are sent together.
+    pub fn creates(&self) -> Option<&Creates> {
+        self.creates.as_ref()
     }
 
     /// The most that there may ever be.

@@ -36,6 +36,8 @@ pub struct ViewItem {
     pub key: String,
     /// The commit that the item shows.
     pub committed: CommitTimestamp,
+    /// Whether its change is said to have made the row, see [`ChangeEvent::creates`].
+    pub creates: bool,
     /// All attributes but the partition key.
     pub attributes: HashMap<String, AttributeValue>,
     /// The columns that the item only names, since it had no room for them.
@@ -118,7 +120,7 @@ impl Projector {
             _ if bytes > LARGEST_ITEM => return Err(ProjectionError::ItemTooLarge { bytes }),
             _ => Vec::new(),
         };
-        Ok(ViewItem { key, committed: change.committed, attributes, moved })
+        Ok(ViewItem { key, committed: change.committed, creates: change.creates, attributes, moved })
     }
 
     fn row(
@@ -278,6 +280,7 @@ mod tests {
             table: tables.iter().next().unwrap(),
             committed: CommitTimestamp::from_nanoseconds(1_773_843_841_076_494_565).unwrap(),
             transaction: Some(Cow::Borrowed("tx1")),
+            creates: false,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
         let projector = Projector {

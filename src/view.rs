@@ -16,6 +16,17 @@ pub trait View {
     /// Puts the item in place of what stands at its key, if it is newer than that.
     fn put(&self, item: ViewItem) -> impl Future<Output = Put>;
 
+    /// Whether the item may be created along with others, by [`View::create`].
+    fn may_create(&self, _item: &ViewItem) -> bool {
+        false
+    }
+
+    /// Creates some items, each where nothing stands at its key, in one request. In their order: whether the view confirmed it;
+    /// nothing is known of the others.
+    fn create(&self, items: Vec<ViewItem>) -> impl Future<Output = Vec<bool>> {
+        std::future::ready(vec![false; items.len()])
+    }
+
     /// Clears what an earlier delivery may have left of an item that will not be put, since the view shows a newer one of its row.
     fn clear(&self, superseded: &ViewItem) -> impl Future<Output = Result<(), String>>;
 }

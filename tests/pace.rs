@@ -97,7 +97,8 @@ impl View for Table<'_> {
 
 fn row(record: usize) -> RowChanges {
     let committed = CommitTimestamp::from_nanoseconds(1).unwrap();
-    let item = ViewItem { key: record.to_string(), committed, attributes: HashMap::new(), moved: Vec::new() };
+    let item =
+        ViewItem { key: record.to_string(), committed, creates: false, attributes: HashMap::new(), moved: Vec::new() };
     vec![Candidate { record, item }]
 }
 

@@ -196,6 +196,7 @@ fn the_roles_allow_what_the_functions_and_their_mappings_do_and_nothing_else() {
     let view = expected(&[
         // The function.
         ("dynamodb:DescribeTable", &[VIEW]),
+        ("dynamodb:PartiQLInsert", &[VIEW]),
         ("dynamodb:PutItem", &[VIEW]),
         ("logs:CreateLogStream", &["FunctionLogs.Arn"]),
         ("logs:PutLogEvents", &["FunctionLogs.Arn"]),
@@ -217,6 +218,7 @@ fn the_roles_allow_what_the_functions_and_their_mappings_do_and_nothing_else() {
     let redrive = expected(&[
         // The function.
         ("dynamodb:DescribeTable", &[VIEW]),
+        ("dynamodb:PartiQLInsert", &[VIEW]),
         ("dynamodb:PutItem", &[VIEW]),
         ("kinesis:GetRecords", &[STREAM]),
         ("kinesis:GetShardIterator", &[STREAM]),
@@ -243,6 +245,30 @@ fn the_roles_allow_what_the_functions_and_their_mappings_do_and_nothing_else() {
         assert_eq!(named(&properties(&template, function)["Role"]), role);
         assert!(properties(&template, function).get("Policies").is_none());
         assert!(properties(&template, &role.replace(".Arn", "")).get("ManagedPolicyArns").is_none());
+    }
+}
+
+#[test]
+fn what_a_setting_alone_needs_is_allowed_only_with_it() {
+    let template = template();
+    let condition = at(&template, "Conditions/CreatesAreBatched");
+    let Value::Tagged(equals) = condition else { panic!("{condition:?}") };
+    assert_eq!(equals.tag, "!Equals");
+    assert_eq!((named(&equals.value[0]), &equals.value[1]), ("BatchedCreates", &"true".into()));
+    let variables = at(properties(&template, "ViewFunction"), "Environment/Variables");
+    assert_eq!(named(&variables["BATCHED_CREATES"]), "BatchedCreates");
+    for role in ["FunctionRole", "RedriveRole"] {
+        let policies = properties(&template, role)["Policies"].as_sequence().unwrap().iter();
+        let statements = policies.flat_map(|policy| at(policy, "PolicyDocument/Statement").as_sequence().unwrap());
+        let conditions: Vec<&Value> = statements
+            .filter_map(|statement| match statement {
+                Value::Tagged(optional) if optional.value[1]["Action"] == "dynamodb:PartiQLInsert" => {
+                    Some(&optional.value[0])
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(conditions, ["CreatesAreBatched"], "{role}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The view in a DynamoDB table: one conditional PutItem a row, and what its answers mean.
+//! The view in a DynamoDB table: one conditional PutItem a row, or many creates in a BatchExecuteStatement, and what the answers mean.
 //!
 //! Invariants: no write is without a condition, and none takes the view back in commit time; an error's text that could quote a row is left out of
 //! reasons; what is not known for certain is retryable.
@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, KeyType, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
+    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeyType, ReturnValue,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
 };
 
 use crate::change::CommitTimestamp;
@@ -21,6 +23,7 @@ use crate::view::{Put, View};
 
 pub mod client;
 mod signing;
+mod statement;
 
 /// What [`crate::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
@@ -174,10 +177,51 @@ impl View for DynamoDbView {
         }
     }
 
+    fn may_create(&self, item: &ViewItem) -> bool {
+        item.creates && statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
+    }
+
+    async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+        let asked = items.len();
+        let inserts = items.into_iter().map(|item| {
+            let (text, parameters) = statement::insert(&self.table, &self.key_attribute, item.key, item.attributes);
+            BatchStatementRequest::builder().statement(text).set_parameters(Some(parameters)).build()
+        });
+        // A text was given: there is nothing that can be missing.
+        let Ok(inserts) = inserts.collect() else { return vec![false; asked] };
+        // What fails is put row by row, with all the repetitions that a put has.
+        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
+        let request = self.client.batch_execute_statement().set_statements(Some(inserts));
+        let answered = request.customize().config_override(once).send().await;
+        let (created, problem) = match &answered {
+            Ok(done) => (created(asked, done.responses()), problem(done.responses())),
+            Err(error) => (vec![false; asked], Some(error.code().unwrap_or("no answer that can be read"))),
+        };
+        if let Some(code) = problem {
+            tracing::warn!(code, "creates that were sent together were not all done: the others are put row by row");
+        }
+        created
+    }
+
     /// A put that was not done leaves nothing in a table.
     async fn clear(&self, _superseded: &ViewItem) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// Which of the creates that were asked for together were done; none, where not each of them was answered.
+fn created(asked: usize, responses: &[BatchStatementResponse]) -> Vec<bool> {
+    let answered = responses.len() == asked;
+    (0..asked).map(|place| answered && responses[place].error().is_none()).collect()
+}
+
+/// The first error's code that does not just say that something stands at the key. Its message can quote the row.
+fn problem(responses: &[BatchStatementResponse]) -> Option<&str> {
+    let mut codes = responses.iter().filter_map(BatchStatementResponse::error).map(|error| match error.code() {
+        Some(code) => code.as_str(),
+        None => "an error without a code",
+    });
+    codes.find(|code| *code != BatchStatementErrorCodeEnum::DuplicateItem.as_str())
 }
 
 fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
@@ -321,7 +365,7 @@ fn without_values(message: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement};
+    use aws_sdk_dynamodb::types::{AttributeDefinition, BatchStatementError, KeySchemaElement};
 
     use super::*;
 
@@ -350,6 +394,24 @@ mod tests {
         ] {
             assert_eq!(answered(code, Some("why"), status), expected);
         }
+    }
+
+    #[test]
+    fn a_create_counts_as_done_where_all_were_answered_and_it_has_no_error() {
+        use BatchStatementErrorCodeEnum::{DuplicateItem, ThrottlingError};
+        let done = || BatchStatementResponse::builder().table_name("view").build();
+        let failed = |code: Option<BatchStatementErrorCodeEnum>| {
+            let error = BatchStatementError::builder().set_code(code).message("secret").build();
+            BatchStatementResponse::builder().error(error).build()
+        };
+        let responses = [done(), failed(Some(DuplicateItem)), failed(None), done(), failed(Some(ThrottlingError))];
+        assert_eq!(created(5, &responses), [true, false, false, true, false]);
+        for asked in [0, 2, 4, 6] {
+            assert_eq!(created(asked, &responses), vec![false; asked]);
+        }
+        assert_eq!(problem(&responses[..2]), None);
+        assert_eq!(problem(&responses), Some("an error without a code"));
+        assert_eq!(problem(&responses[3..]), Some("ThrottlingError"));
     }
 
     #[test]

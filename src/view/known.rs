@@ -71,6 +71,24 @@ impl<V: View> View for Remembering<V> {
         put
     }
 
+    fn may_create(&self, item: &ViewItem) -> bool {
+        let is_known = self.with_known(|known| known.get(known.fingerprint(&item.key), SystemTime::now()).is_some());
+        !is_known && self.view.may_create(item)
+    }
+
+    async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+        let commits = items.iter().map(|item| (self.with_known(|known| known.fingerprint(&item.key)), item.committed));
+        let commits: Vec<_> = commits.collect();
+        let created = self.view.create(items).await;
+        self.with_known(|known| {
+            let now = SystemTime::now();
+            for ((key, committed), _) in commits.into_iter().zip(&created).filter(|(_, created)| **created) {
+                known.insert(key, committed, now);
+            }
+        });
+        created
+    }
+
     async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
         self.view.clear(superseded).await
     }
@@ -163,6 +181,18 @@ mod tests {
             self.answers.borrow_mut().remove(0)
         }
 
+        fn may_create(&self, item: &ViewItem) -> bool {
+            item.creates
+        }
+
+        async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+            let mut created = Vec::new();
+            for item in items {
+                created.push(self.put(item).await == Put::Applied);
+            }
+            created
+        }
+
         async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
             self.asked.borrow_mut().push(format!("clear {}@{}", superseded.key, superseded.committed));
             Ok(())
@@ -174,7 +204,13 @@ mod tests {
     }
 
     fn item(key: &str, committed: u64) -> ViewItem {
-        ViewItem { key: key.to_owned(), committed: commit(committed), attributes: HashMap::new(), moved: Vec::new() }
+        ViewItem {
+            key: key.to_owned(),
+            committed: commit(committed),
+            creates: false,
+            attributes: HashMap::new(),
+            moved: Vec::new(),
+        }
     }
 
     fn large(key: &str, committed: u64) -> ViewItem {
@@ -228,6 +264,20 @@ mod tests {
         let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded]).await;
         assert_eq!(ends, [Put::Applied, Put::Superseded, Put::Known]);
         assert_eq!(asked, ["a@2", "a@2", "clear a@1"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_created_is_known_and_what_is_known_is_not_created() {
+        let answers = RefCell::new(vec![Put::Applied, Put::Superseded, Put::Applied]);
+        let view = Remembering::new(Script { answers, asked: RefCell::default() });
+        let create = |key: &str, committed: u64| ViewItem { creates: true, ..item(key, committed) };
+        assert!(view.may_create(&create("a", 1)) && !view.may_create(&item("a", 1)));
+        assert_eq!(view.create(vec![create("a", 1), create("b", 1)]).await, [true, false]);
+        // Only what was confirmed: of b nothing is known.
+        assert!(!view.may_create(&create("a", 1)) && !view.may_create(&create("a", 2)));
+        assert!(view.may_create(&create("b", 1)));
+        assert_eq!([view.put(item("a", 1)).await, view.put(item("b", 1)).await], [Put::Superseded, Put::Applied]);
+        assert_eq!(view.view.asked.into_inner(), ["a@1", "b@1", "b@1"]);
     }
 
     fn at(seconds: u64) -> SystemTime {

@@ -49,6 +49,14 @@ impl<O: Objects> View for OverflowView<O> {
         put.unwrap_or_else(|not_confirmed| not_confirmed)
     }
 
+    fn may_create(&self, item: &ViewItem) -> bool {
+        item.moved.is_empty() && self.table.may_create(item)
+    }
+
+    async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+        self.table.create(items).await
+    }
+
     async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
         let Some(objects) = &self.objects else { return Ok(()) };
         let left = superseded.moved.iter().map(|column| column.object.clone());

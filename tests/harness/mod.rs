@@ -34,6 +34,12 @@ impl Function {
         Self::with_settings(endpoint, VIEW, &[("SOURCE_TABLES", source_tables)]).await
     }
 
+    /// The same, with creates sent together or not.
+    pub async fn creating(endpoint: &str, source_tables: &str, together: bool) -> Self {
+        let together = if together { "true" } else { "false" };
+        Self::with_settings(endpoint, VIEW, &[("SOURCE_TABLES", source_tables), ("BATCHED_CREATES", together)]).await
+    }
+
     /// A function with these settings.
     pub async fn with_settings(endpoint: &str, view_table: &str, settings: &[(&str, &str)]) -> Self {
         let variable = |name: &str| match name {

@@ -19,6 +19,7 @@ use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_dispatch_hint};
@@ -135,9 +136,12 @@ impl Intercept for TellPace {
         match context.output_or_error() {
             Some(Ok(_)) => self.0.answered(false),
             Some(Err(error)) => {
-                let answer = error.as_operation_error().and_then(|error| error.downcast_ref::<PutItemError>());
-                if let Some(answer) = answer {
-                    self.0.answered(answer.code().is_some_and(|code| THROTTLING.contains(&code)));
+                let Some(answer) = error.as_operation_error() else { return Ok(()) };
+                let put = answer.downcast_ref::<PutItemError>().map(ProvideErrorMetadata::code);
+                let code =
+                    put.or_else(|| answer.downcast_ref::<BatchExecuteStatementError>().map(ProvideErrorMetadata::code));
+                if let Some(code) = code {
+                    self.0.answered(code.is_some_and(|code| THROTTLING.contains(&code)));
                 }
             }
             None => {}
