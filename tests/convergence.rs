@@ -23,9 +23,15 @@ struct Delivery {
     batch: usize,
     /// Whether the function that a batch comes to knows nothing of those before: then DynamoDB alone decides.
     cold: bool,
+    /// Whether creates are sent together.
+    together: bool,
 }
 
 impl Delivery {
+    async fn function(&self, db: &LocalDynamoDb) -> Function {
+        Function::creating(&db.endpoint(), TABLES, self.together).await
+    }
+
     fn batches(&self) -> Vec<Vec<String>> {
         let records: Vec<String> = self.order.iter().map(|place| self.history[*place].record()).collect();
         records.chunks(self.batch).map(<[String]>::to_vec).collect()
@@ -87,12 +93,8 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             let all: Vec<usize> = places.clone().chain(repeated).collect();
             Just(all).prop_shuffle()
         });
-        (Just(history), order, 1..20_usize, any::<bool>()).prop_map(|(history, order, batch, cold)| Delivery {
-            history,
-            order,
-            batch,
-            cold,
-        })
+        (Just(history), order, 1..20_usize, any::<bool>(), any::<bool>())
+            .prop_map(|(history, order, batch, cold, together)| Delivery { history, order, batch, cold, together })
     })
 }
 
@@ -126,10 +128,10 @@ async fn ends_as_the_model(delivery: &Delivery, db: &LocalDynamoDb) -> Result<()
 #[test]
 fn any_delivery_of_any_history_ends_in_the_reference_model() {
     for_all(96, &delivery(), &async |delivery, db| {
-        let mut function = Function::new(&db.endpoint(), TABLES).await;
+        let mut function = delivery.function(db).await;
         for batch in delivery.batches() {
             if delivery.cold {
-                function = Function::new(&db.endpoint(), TABLES).await;
+                function = delivery.function(db).await;
             }
             let reported = function.deliver(batch).await;
             prop_assert!(reported.is_empty(), "reported {reported:?}");
@@ -141,8 +143,8 @@ fn any_delivery_of_any_history_ends_in_the_reference_model() {
 #[test]
 fn two_functions_at_once_end_in_the_reference_model() {
     for_all(64, &delivery(), &async |delivery, db| {
-        let one = Function::new(&db.endpoint(), TABLES).await;
-        let other = Function::new(&db.endpoint(), TABLES).await;
+        let one = delivery.function(db).await;
+        let other = delivery.function(db).await;
         let batches = delivery.batches();
         let deliver_half = async |function: &Function, half: usize| {
             for batch in batches.iter().skip(half).step_by(2) {
@@ -157,12 +159,12 @@ fn two_functions_at_once_end_in_the_reference_model() {
 #[test]
 fn a_history_delivered_again_is_superseded_whole_and_changes_nothing() {
     for_all(48, &delivery(), &async |delivery, db| {
-        let function = Function::new(&db.endpoint(), TABLES).await;
+        let function = delivery.function(db).await;
         for batch in delivery.batches() {
             function.deliver(batch).await;
         }
         let before = harness::items(db).await;
-        let again = if delivery.cold { Function::new(&db.endpoint(), TABLES).await } else { function };
+        let again = if delivery.cold { delivery.function(db).await } else { function };
         for batch in delivery.batches() {
             let dispositions = again.dispositions(batch, PLENTY).await;
             let superseded = |end: &Disposition| match end {
@@ -182,12 +184,12 @@ fn a_function_that_dies_after_any_batch_loses_nothing() {
     for_all(32, &(delivery(), any::<prop::sample::Index>()), &async |(delivery, death), db| {
         let batches = delivery.batches();
         let applied_before_death = death.index(batches.len());
-        let dying = Function::new(&db.endpoint(), TABLES).await;
+        let dying = delivery.function(db).await;
         for batch in &batches[..=applied_before_death] {
             dying.deliver(batch).await;
         }
         // Its last answer was lost with it: the next function gets that batch again.
-        let next = Function::new(&db.endpoint(), TABLES).await;
+        let next = delivery.function(db).await;
         for batch in &batches[applied_before_death..] {
             next.deliver(batch).await;
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dsql_view::disposition::{Disposition, Failure};
-use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;
 use dsql_view_support::proxy::{Call, Fault, FaultProxy};
@@ -16,10 +16,13 @@ use harness::{Function, PLENTY, VIEW};
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
 
+/// Creates, as the preview's layout calls them.
 fn history(rows: u64) -> Vec<Change> {
-    (0..rows)
-        .map(|id| Change::upsert("users", Value::number(id), COMMIT + id, vec![("name", Value::text("Ada"))]))
-        .collect()
+    let create = |id| Change {
+        layout: Layout::Preview,
+        ..Change::upsert("users", Value::number(id), COMMIT + id, vec![("name", Value::text("Ada"))])
+    };
+    (0..rows).map(create).collect()
 }
 
 fn records(history: &[Change]) -> Vec<String> {
@@ -44,27 +47,34 @@ async fn faults_that_pass_are_retried_and_nothing_is_reported() {
         Fault::CutAfterTheWrite,
         Fault::Delay(Duration::from_millis(20)),
     ] {
-        let db = harness::dynamodb().await;
-        let proxy = FaultProxy::start(&db.endpoint(), every(3, fault.clone()));
-        let function = Function::new(&proxy.endpoint(), "users(id)").await;
-        let history = history(40);
-        let dispositions = function.dispositions(records(&history), PLENTY).await;
-        let confirmed = |end: &Disposition| matches!(end, Disposition::Applied | Disposition::Superseded);
-        assert!(dispositions.iter().all(confirmed), "{fault:?}: {dispositions:?}");
-        Model::of(&history).assert_equals(&harness::items(&db).await);
+        for together in [false, true] {
+            let db = harness::dynamodb().await;
+            let proxy = FaultProxy::start(&db.endpoint(), every(3, fault.clone()));
+            let function = Function::creating(&proxy.endpoint(), "users(id)", together).await;
+            let history = history(40);
+            let dispositions = function.dispositions(records(&history), PLENTY).await;
+            assert!(dispositions.iter().all(is_confirmed), "{fault:?}: {dispositions:?}");
+            Model::of(&history).assert_equals(&harness::items(&db).await);
+        }
     }
+}
+
+fn is_confirmed(end: &Disposition) -> bool {
+    matches!(end, Disposition::Applied | Disposition::Superseded)
 }
 
 #[tokio::test]
 async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_again() {
-    for (fault, written) in [
+    let faults = [
         (Fault::THROTTLED, false),
         (Fault::ERROR_BEFORE_THE_WRITE, false),
         (Fault::ErrorAfterTheWrite, true),
         (Fault::Cut, false),
         (Fault::CutAfterTheWrite, true),
         (Fault::Error { status: 400, code: "NewInAnotherYearException" }, false),
-    ] {
+    ];
+    for ((fault, written), together) in faults.iter().flat_map(|fault| [(fault.clone(), false), (fault.clone(), true)])
+    {
         let db = harness::dynamodb().await;
         let failing = Arc::new(AtomicBool::new(true));
         let (switch, injected) = (Arc::clone(&failing), fault.clone());
@@ -72,7 +82,7 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
             let fails = switch.load(Ordering::SeqCst) && call.writes("public.users#1");
             if fails { injected.clone() } else { Fault::None }
         });
-        let function = Function::new(&proxy.endpoint(), "users(id)").await;
+        let function = Function::creating(&proxy.endpoint(), "users(id)", together).await;
         let history = history(3);
 
         let dispositions = function.dispositions(records(&history), PLENTY).await;
@@ -84,7 +94,9 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
             };
             assert!(!failure.is_poison());
         }
-        assert_eq!([&dispositions[0], &dispositions[2]], [&Disposition::Applied; 2], "{fault:?}");
+        // Where they were created together with it, they find themselves.
+        let by_themselves = if together && written { Disposition::Superseded } else { Disposition::Applied };
+        assert_eq!([&dispositions[0], &dispositions[2]], [&by_themselves; 2], "{fault:?}");
 
         failing.store(false, Ordering::SeqCst);
         let again = function.dispositions(records(&history), PLENTY).await;
@@ -187,12 +199,16 @@ async fn a_dynamodb_that_hangs_does_not_hold_the_answer() {
 
 #[tokio::test]
 async fn a_function_that_is_cut_off_in_the_middle_of_a_batch_loses_nothing() {
-    for cut_after in [1, 30, 60, 90] {
+    for (cut_after, together) in [1, 30, 60, 90].into_iter().flat_map(|after| [(after, false), (after, true)]) {
         let db = harness::dynamodb().await;
-        let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(Duration::from_millis(10)));
-        let settings = [("SOURCE_TABLES", "users(id)"), ("WRITE_CONCURRENCY", "4")];
+        // What is done late is done after the function is gone.
+        let proxy = FaultProxy::start(&db.endpoint(), move |call| {
+            Fault::Delay(Duration::from_millis(if call.operation == "PutItem" { 10 } else { 40 }))
+        });
+        let created = if together { "true" } else { "false" };
+        let settings = [("SOURCE_TABLES", "users(id)"), ("WRITE_CONCURRENCY", "4"), ("BATCHED_CREATES", created)];
         let function = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
-        let history = history(40);
+        let history = history(if together { 200 } else { 40 });
         let cut = tokio::time::timeout(Duration::from_millis(cut_after), function.deliver(records(&history))).await;
         assert!(cut.is_err(), "the function was to be cut off before its answer");
         drop(function);

@@ -12,7 +12,7 @@ use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
 use dsql_view::handler::DynamoDbHandler;
 use dsql_view::redrive::{Answer, Invocation, Redrive};
-use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::mapping::{
@@ -44,11 +44,12 @@ impl History {
         for number in 0..60 {
             let id = Value::number(i64::try_from(random.below(8)).unwrap());
             let commit = COMMIT + number;
+            let layout = if random.percent(50) { Layout::Preview } else { Layout::Documented };
             let text = if random.percent(8) { "x".repeat(410_000) } else { format!("value {number}") };
             let change = if random.percent(25) {
                 Change::delete("users", id, commit)
             } else {
-                Change::upsert("users", id, commit, vec![("text", Value::text(text))])
+                Change { layout, ..Change::upsert("users", id, commit, vec![("text", Value::text(text))]) }
             };
             if random.percent(5) {
                 history.records.push(format!("poison {number}"));
@@ -118,11 +119,12 @@ impl World {
     }
 }
 
-fn config() -> Config {
+fn config(creates_together: bool) -> Config {
     let variable = |name: &str| match name {
         "VIEW_TABLE" => Some(VIEW.to_owned()),
         "SOURCE_TABLES" => Some("users(id)".to_owned()),
         "OBJECTS_BUCKET" => Some(BUCKET.to_owned()),
+        "BATCHED_CREATES" => Some(creates_together.to_string()),
         _ => None,
     };
     Config::from_variables(variable).unwrap()
@@ -234,6 +236,7 @@ async fn run(seed: u64) {
 
     let endpoint = world.endpoint(random.number(), 6);
     let sdk_config = sdk_config(&endpoint.endpoint());
+    let mut config = || config(random.percent(50));
     let functions = [
         DynamoDbHandler::start(config(), &sdk_config).await.unwrap(),
         DynamoDbHandler::start(config(), &sdk_config).await.unwrap(),

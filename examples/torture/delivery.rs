@@ -60,11 +60,13 @@ type Open = BTreeMap<u64, (u32, Option<Shows>)>;
 
 impl Deliveries {
     pub fn new(world: &World, function: &Path, redrive: &Path, seed: u64) -> Self {
-        let environment = world.environment([2, 8, 64][Random::new(seed).below(3)]);
+        let mut random = Random::new(seed);
+        let write_concurrency = [2, 8, 64][random.below(3)];
+        let mut environment = || world.environment(write_concurrency, random.percent(50));
         Self {
             seed,
-            function: Lambda::new(function, environment.clone(), 8),
-            redrive: Lambda::new(redrive, environment, 3),
+            function: Lambda::new(function, environment(), 8),
+            redrive: Lambda::new(redrive, environment(), 3),
             place: 0,
             begun: HashMap::new(),
             poison: Poison::new(),

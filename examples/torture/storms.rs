@@ -89,15 +89,15 @@ impl Storms {
         let is_poison = call.service == Service::S3 && call.method == "PUT" && call.path.contains("/quarantine/");
         if is_poison && state.refused_poison > 0 {
             state.refused_poison -= 1;
-            return state.happens(Weather::Failing, call.service, false);
+            return state.happens(Weather::Failing, call, false);
         }
         if let Some(kind) = state.refusal(call) {
             return match kind {
                 Weather::Slow => state.count("done after it was given up", Fault::Delay(LONGER_THAN_AN_ATTEMPT)),
-                kind => state.happens(kind, call.service, false),
+                kind => state.happens(kind, call, false),
             };
         }
-        state.next(call.service)
+        state.next(call)
     }
 
     /// How often each kind came.
@@ -109,7 +109,7 @@ impl Storms {
 impl State {
     /// How the row that a call writes is refused, if it is.
     fn refusal(&mut self, call: &Call) -> Option<Weather> {
-        if call.operation != "PutItem" {
+        if !call.is_write() {
             return None;
         }
         let (_, (kind, left)) = self.refused.iter_mut().find(|(key, (_, left))| *left > 0 && call.writes(key))?;
@@ -117,13 +117,13 @@ impl State {
         Some(*kind)
     }
 
-    fn next(&mut self, service: Service) -> Fault {
+    fn next(&mut self, call: &Call) -> Fault {
         let longest = if self.weather == Weather::Calm { LONGEST_CALM } else { LONGEST_STORM };
         if self.left == 0 || self.began.elapsed() > longest {
             use Weather::{Calm, Cutting, Denying, Failing, Slow, Throttling};
             let storms = [Throttling, Failing, Cutting, Slow, Denying];
-            let calm = self.random.percent(50);
-            self.weather = if calm { Calm } else { storms[self.random.below(storms.len())] };
+            let is_calm = self.random.percent(50);
+            self.weather = if is_calm { Calm } else { storms[self.random.below(storms.len())] };
             self.began = Instant::now();
             self.left = match self.weather {
                 Calm => 500 + self.random.below(5000),
@@ -144,15 +144,18 @@ impl State {
             Weather::Denying => (self.weather, 100),
         };
         let is_done_first = self.random.percent(50);
-        if self.random.percent(percent) { self.happens(weather, service, is_done_first) } else { Fault::None }
+        if self.random.percent(percent) { self.happens(weather, call, is_done_first) } else { Fault::None }
     }
 
-    fn happens(&mut self, weather: Weather, service: Service, is_done_first: bool) -> Fault {
-        let is_database = service == Service::DynamoDb;
+    fn happens(&mut self, weather: Weather, call: &Call, is_done_first: bool) -> Fault {
+        let is_database = call.service == Service::DynamoDb;
         match weather {
             Weather::Calm => Fault::None,
             Weather::Denying if is_database => {
                 self.count("denied", Fault::Error { status: 400, code: "AccessDeniedException" })
+            }
+            Weather::Throttling if is_done_first && call.operation == "BatchExecuteStatement" => {
+                self.count("throttled in part", Fault::Statements { code: "ThrottlingError" })
             }
             Weather::Throttling if is_database => self.count("throttled", Fault::THROTTLED),
             Weather::Denying | Weather::Throttling => {

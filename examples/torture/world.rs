@@ -56,7 +56,7 @@ impl World {
     }
 
     /// The functions' variables. The fewer writes are in flight, the more often an invocation's time ends in the middle of a batch.
-    pub fn environment(&self, write_concurrency: usize) -> Vec<(&'static str, String)> {
+    pub fn environment(&self, write_concurrency: usize, batched_creates: bool) -> Vec<(&'static str, String)> {
         let endpoint = self.proxy.endpoint();
         let mut variables = environment(&endpoint);
         for service in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KINESIS", "AWS_ENDPOINT_URL_SQS"] {
@@ -68,6 +68,7 @@ impl World {
             ("OBJECTS_BUCKET", BUCKET.to_owned()),
             ("TOMBSTONE_TTL", format!("{TOMBSTONE_TTL}s")),
             ("WRITE_CONCURRENCY", write_concurrency.to_string()),
+            ("BATCHED_CREATES", batched_creates.to_string()),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
         ]);
         variables
