@@ -192,6 +192,8 @@ mod tests {
         let recovers: Vec<_> = [(3, 10, 3); 8].into_iter().chain([(8, 10, 0); 20]).collect();
         assert!(after(3, &recovers).await.ends_with(&[3, 3]));
         assert_eq!(after(1, &[(8, 10, 8), (8, 10, 0)]).await, [1, 1]);
+        let three = NonZeroUsize::new(3).unwrap();
+        assert_eq!(Pace::new(three).most(), three);
     }
 
     #[tokio::test(start_paused = true)]
