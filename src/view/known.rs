@@ -267,6 +267,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_cleared_is_cleared_in_the_view() {
+        let view = Remembering::new(Script { answers: RefCell::default(), asked: RefCell::default() });
+        view.clear(&large("a", 1)).await.unwrap();
+        assert_eq!(view.view.asked.into_inner(), ["clear a@1"]);
+    }
+
+    #[tokio::test]
     async fn what_was_created_is_known_and_what_is_known_is_not_created() {
         let answers = RefCell::new(vec![Put::Applied, Put::Superseded, Put::Applied]);
         let view = Remembering::new(Script { answers, asked: RefCell::default() });

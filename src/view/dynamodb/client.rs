@@ -149,3 +149,91 @@ impl Intercept for TellPace {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::Mutex;
+    use std::time::SystemTime;
+
+    use aws_config::{BehaviorVersion, Region};
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+    use aws_sigv4::sign::v4;
+    use aws_smithy_async::time::StaticTimeSource;
+    use aws_smithy_runtime_api::client::http::{
+        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+
+    /// Keeps the requests, and answers that all is well.
+    #[derive(Debug, Clone, Default)]
+    struct Wire(Arc<Mutex<Vec<HttpRequest>>>);
+
+    impl HttpConnector for Wire {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            self.0.lock().unwrap().push(request);
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::from("{}"))))
+        }
+    }
+
+    impl HttpClient for Wire {
+        fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+            SharedHttpConnector::new(self.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_signed_and_has_no_header_that_dynamodb_does_nothing_with() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_835_200);
+        let credentials = Credentials::new("AKIAEXAMPLE", "secret", Some("token".to_owned()), None, "test");
+        let wire = Wire::default();
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+            .time_source(StaticTimeSource::new(now))
+            .http_client(wire.clone())
+            .build();
+        let client = new(&config, Arc::new(Pace::new(NonZeroUsize::MIN)));
+        client.put_item().table_name("view").item("pk", AttributeValue::S("1".to_owned())).send().await.unwrap();
+
+        let sent = wire.0.lock().unwrap().remove(0);
+        let headers: Vec<(&str, &str)> = sent.headers().iter().collect();
+        let mut names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        let expected = [
+            "authorization",
+            "content-length",
+            "content-type",
+            "user-agent",
+            "x-amz-date",
+            "x-amz-security-token",
+            "x-amz-target",
+        ];
+        assert_eq!(names, expected);
+        assert!(sent.headers().get("user-agent").is_some_and(|agent| agent.starts_with("dsql-view/")));
+
+        let identity = credentials.into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region("eu-central-1")
+            .name("dynamodb")
+            .time(now)
+            .settings(SigningSettings::default())
+            .build()
+            .unwrap();
+        let signed = headers.into_iter().filter(|(name, _)| ["content-type", "x-amz-target"].contains(name));
+        let body = SignableBody::Bytes(sent.body().bytes().unwrap());
+        let signable = SignableRequest::new("POST", sent.uri(), signed, body).unwrap();
+        let (instructions, _) = sign(signable, &params.into()).unwrap().into_parts();
+        for (name, value) in instructions.headers() {
+            assert_eq!(sent.headers().get(name), Some(value), "{name}");
+        }
+    }
+}

@@ -340,6 +340,7 @@ mod tests {
         let signer = KeepingSigner::default();
         signer.kept.lock().unwrap().update(at(NOON), "eu-central-1", "dynamodb", &credentials);
         let shown = format!("{signer:?}");
+        assert!(shown.contains("20260318T"), "{shown}");
         assert!(!shown.contains("secret") && !shown.contains("token") && !shown.contains("AKIA"), "{shown}");
     }
 }
