@@ -121,8 +121,9 @@ mod tests {
     #[test]
     fn a_large_item_and_a_name_that_escapes_may_hide_in_are_put_by_themselves() {
         let text = |bytes: usize| HashMap::from([("a".to_owned(), AttributeValue::S("x".repeat(bytes)))]);
-        assert!(is_possible("view", "pk", &text(LARGEST_ITEM - 1)));
-        assert!(!is_possible("view", "pk", &text(LARGEST_ITEM)));
+        // Of 16 KiB, with the column's name.
+        assert!(is_possible("view", "pk", &text(16_383)));
+        assert!(!is_possible("view", "pk", &text(16_384)));
         for name in ["a\\", "\\u0041", "a\nb", "\u{0}", "\u{85}"] {
             assert!(!is_possible("view", "pk", &names(&[name])), "{name:?}");
         }
