@@ -1,6 +1,6 @@
 //! The SDK's client for the view: its limits, its retries, and what of its work on each request is kept or left out.
 //!
-//! The SDK spends most of a write's time on things that are the same for each, or that serve its makers: see BENCHMARKS.md. All of it
+//! The SDK spends most of a write's time on things that are the same for each, or that serve its makers. All of it
 //! is changed where the SDK lets one change it; the requests are the SDK's own.
 
 use std::sync::Arc;
