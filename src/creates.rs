@@ -10,7 +10,7 @@
 //! - Another function writes the key in between: the create does not take place, and the row is put.
 //!
 //! Invariants: pure; every row that comes in goes out, once, and once more where it was not created; beyond what is under way when
-//! the first one fails, at most one create in [`ROW_BY_ROW`] is asked for twice.
+//! the first one fails, at most one create in fifty is asked for twice.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
