@@ -1,0 +1,278 @@
+//! A DynamoDB that answers without storing, in a process of its own.
+//!
+//! `dynamodb-stub [--tls CA_FILE] [--latency-ms 5] [--failed-share 0.5] …` (see [`Settings`] for all of them) serves on free loopback ports
+//! until its standard input ends. The first line that it prints is where; with `--tls` it is the HTTPS one, the second line is HTTP, and
+//! the certificate to trust is written to `CA_FILE`. It answers DescribeTable, PutItem and BatchExecuteStatement; for whoever measures,
+//! on both ports: `GET /counts`, `POST /reset` (counts and items), `POST /settings` (a JSON object of what changes).
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dynamodb_stub::{Decision, Settings, Stub};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// The table's description: its name is whatever was asked for.
+const PARTITION_KEY: &str = "pk";
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A stub, and what holds its answers back.
+struct Server {
+    stub: Mutex<Stub>,
+    delayed: mpsc::Sender<(Instant, oneshot::Sender<()>)>,
+}
+
+/// A request that waits for its answer, or until its client is gone.
+struct Waiting<'a>(&'a Mutex<Stub>);
+
+impl<'a> Waiting<'a> {
+    fn for_an_answer_of(stub: &'a Mutex<Stub>) -> Self {
+        stub.lock().expect("no holder panics").came_in();
+        Self(stub)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().expect("no holder panics").went_out();
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    let mut flags: Vec<String> = std::env::args().skip(1).collect();
+    let tls = flags.iter().position(|flag| flag == "--tls");
+    let ca_file =
+        tls.map(|at| flags.drain(at..(at + 2).min(flags.len())).nth(1).ok_or("--tls wants a file")).transpose()?;
+    let stub = Stub::new(Settings::from_flags(flags)?, Instant::now());
+    let server = Arc::new(Server { stub: Mutex::new(stub), delayed: delay() });
+
+    let mut addresses = Vec::new();
+    if let Some(ca_file) = ca_file {
+        let acceptor = acceptor(&ca_file)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        addresses.push(format!("https://localhost:{}", listener.local_addr()?.port()));
+        tokio::spawn(serve(listener, Some(acceptor), Arc::clone(&server)));
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    addresses.push(format!("http://{}", listener.local_addr()?));
+    println!("{}", addresses.join("\n"));
+    std::io::stdout().flush()?;
+    let (end, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = end.send(());
+    });
+    tokio::select! {
+        () = serve(listener, None, server) => Err("no connection can be taken".into()),
+        _ = ended => Ok(()),
+    }
+}
+
+/// Wakes each that waits at its time, in the order in which they came. A thread's sleep is right to some 60 µs; the timers of tokio
+/// would round 5 ms up to 6.
+fn delay() -> mpsc::Sender<(Instant, oneshot::Sender<()>)> {
+    let (sender, receiver) = mpsc::channel::<(Instant, oneshot::Sender<()>)>();
+    std::thread::spawn(move || {
+        for (at, wake) in receiver {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            let _ = wake.send(());
+        }
+    });
+    sender
+}
+
+/// TLS with a certificate for this machine that nobody knows but who reads `ca_file`.
+fn acceptor(ca_file: &str) -> Result<TlsAcceptor, BoxError> {
+    let names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
+    std::fs::write(ca_file, cert.pem())?;
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der())?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, server: Arc<Server>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        let server = Arc::clone(&server);
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            match acceptor {
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve_connection(stream, server).await;
+                    }
+                }
+                None => serve_connection(stream, server).await,
+            }
+        });
+    }
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, server: Arc<Server>) {
+    let is_counted = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        // One that only asks for counts is none of the function's.
+        if is_of_dynamodb(&request) && !is_counted.swap(true, Ordering::Relaxed) {
+            server.stub().connected();
+        }
+        server.answer(request)
+    });
+    // An error is a connection that the client has cut.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn is_of_dynamodb(request: &Request<Incoming>) -> bool {
+    request.uri().path() == "/"
+}
+
+impl Server {
+    fn stub(&self) -> std::sync::MutexGuard<'_, Stub> {
+        self.stub.lock().expect("no holder panics")
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+        if !is_of_dynamodb(&request) {
+            return self.control(request).await;
+        }
+        let _waiting = Waiting::for_an_answer_of(&self.stub);
+        let came_in = Instant::now();
+        let answered = self.operation(request).await;
+        let latency = Duration::from_secs_f64(self.stub().settings().latency_ms / 1e3);
+        if !latency.is_zero() {
+            let (wake, woken) = oneshot::channel();
+            if self.delayed.send((came_in + latency, wake)).is_ok() {
+                let _ = woken.await;
+            }
+        }
+        let (status, body) = answered?;
+        Ok(response(status, body))
+    }
+
+    /// What DynamoDB answers to an operation.
+    async fn operation(&self, request: Request<Incoming>) -> Result<(StatusCode, Bytes), hyper::Error> {
+        let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+        let operation =
+            target.and_then(|target| target.strip_prefix("DynamoDB_20120810.")).unwrap_or_default().to_owned();
+        let body = request.into_body().collect().await?.to_bytes();
+        let now = Instant::now();
+        Ok(match operation.as_str() {
+            "PutItem" => match self.stub().put(&body, now) {
+                Ok(Decision::Applied) => (StatusCode::OK, Bytes::from_static(b"{}")),
+                Ok(Decision::ConditionFailed) => {
+                    error("ConditionalCheckFailedException", "The conditional request failed")
+                }
+                Ok(Decision::Throttled) => throttled(),
+                Err(not_understood) => error("ValidationException", &not_understood.0),
+            },
+            "BatchExecuteStatement" => {
+                let request: Result<Value, _> = serde_json::from_slice(&body);
+                let statements = request.ok().and_then(|request| Some(request["Statements"].as_array()?.len()));
+                match statements {
+                    Some(statements) => executed(&self.stub().execute(statements, now)),
+                    None => error("ValidationException", "expected an object with Statements"),
+                }
+            }
+            "DescribeTable" => {
+                self.stub().described();
+                let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+                (StatusCode::OK, description(&request["TableName"]).to_string().into())
+            }
+            _ => {
+                error("UnknownOperationException", "the stub answers DescribeTable, PutItem and BatchExecuteStatement")
+            }
+        })
+    }
+
+    /// What whoever measures asks for.
+    async fn control(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let body = request.into_body().collect().await?.to_bytes();
+        let mut stub = self.stub();
+        let (status, body) = match (method, path.as_str()) {
+            (Method::GET, "/counts") => (StatusCode::OK, json!(stub.counts()).to_string()),
+            (Method::POST, "/reset") => {
+                stub.reset(Instant::now());
+                (StatusCode::OK, json!(stub.counts()).to_string())
+            }
+            (Method::POST, "/settings") => match stub.settings().with(&body) {
+                Ok(settings) => {
+                    stub.set(settings, Instant::now());
+                    (StatusCode::OK, json!(stub.settings()).to_string())
+                }
+                Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+            },
+            _ => (StatusCode::NOT_FOUND, "expected GET /counts, POST /reset or POST /settings".to_owned()),
+        };
+        Ok(response(status, (body + "\n").into()))
+    }
+}
+
+/// The headers are those that DynamoDB sends, since clients read them.
+fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    const CRC32: HeaderName = HeaderName::from_static("x-amz-crc32");
+    const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+    let crc32 = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &body);
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.0"));
+    headers.insert(REQUEST_ID, HeaderValue::from_static("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEF"));
+    headers.insert(CRC32, HeaderValue::from(crc32));
+    response
+}
+
+fn error(name: &str, message: &str) -> (StatusCode, Bytes) {
+    let body = json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": message });
+    (StatusCode::BAD_REQUEST, body.to_string().into())
+}
+
+fn throttled() -> (StatusCode, Bytes) {
+    error(
+        "ProvisionedThroughputExceededException",
+        "The level of configured provisioned throughput for the table was exceeded.",
+    )
+}
+
+fn executed(decisions: &[Decision]) -> (StatusCode, Bytes) {
+    if decisions.contains(&Decision::Throttled) {
+        return throttled();
+    }
+    let failed = json!({ "Error": { "Code": "ConditionalCheckFailed", "Message": "The conditional request failed" } });
+    let responses: Vec<Value> = decisions
+        .iter()
+        .map(|decision| if *decision == Decision::Applied { json!({}) } else { failed.clone() })
+        .collect();
+    (StatusCode::OK, json!({ "Responses": responses }).to_string().into())
+}
+
+fn description(table: &Value) -> Value {
+    json!({ "Table": {
+        "TableName": table,
+        "TableStatus": "ACTIVE",
+        "TableArn": "arn:aws:dynamodb:us-east-1:123456789012:table/view",
+        "AttributeDefinitions": [{ "AttributeName": PARTITION_KEY, "AttributeType": "S" }],
+        "KeySchema": [{ "AttributeName": PARTITION_KEY, "KeyType": "HASH" }],
+        "ItemCount": 0,
+        "TableSizeBytes": 0,
+    } })
+}
