@@ -1,0 +1,9 @@
+//! A Lambda function that does nothing: what the start and the memory of the real one are measured against.
+
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    run(service_fn(async |_: LambdaEvent<Value>| Ok::<Value, Error>(Value::Null))).await
+}
