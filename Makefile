@@ -79,14 +79,16 @@ e2e: ## Compare the view with a PostgreSQL after random transactions: SEED=…, 
 mutants: ## Change the code in small ways, and tell which changes no test notices; takes hours
 	@scripts/mutants
 
+# Give FUNCTION to measure another binary. Python, Node.js and valgrind show what they are for, where they are there.
+# Each of the binaries is built alone and after the criterion bench, or they would get the features of what is built with them.
 .PHONY: bench
-bench: ## Measure the pipeline, the binary and its start
-	$(call say,Building in the release profile. The first time takes some minutes.)
-	cargo build --locked --release --bin dsql-view --example bare_function
-	cargo bench --locked --bench function
-	@printf '  as in a zip                       %s and %s bytes\n' $$(for binary in dsql-view examples/bare_function; do \
-	gzip -9 -c target/release/$$binary | wc -c; done)
-	cargo bench --locked --bench pipeline
+bench: ## Measure all that BENCHMARKS.md tells, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
+	$(if $(ONLY),$(if $(findstring pipeline,$(ONLY)),cargo bench --locked --bench pipeline),cargo bench --locked --bench pipeline)
+	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
+	cargo build --locked --release --package dsql-view-peers
+	cargo build --locked --release --package dsql-view-bench --package dynamodb-stub
+	benches/peers/install
+	@FUNCTION=$(FUNCTION) ONLY=$(ONLY) RUNS=$(RUNS) target/release/bench
 
 .PHONY: events
 events: ## Write events/*.json anew from events/source/

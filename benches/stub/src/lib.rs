@@ -24,6 +24,8 @@ pub struct Counts {
     pub connections: u64,
     pub describe_table: u64,
     pub put_item: u64,
+    /// The bytes of their bodies.
+    pub put_item_bytes: u64,
     pub batch_execute_statement: u64,
     pub statements: u64,
     /// Puts and statements that were done.
@@ -128,6 +130,7 @@ impl Stub {
     /// Items are remembered, and the body is none of a conditional put.
     pub fn put(&mut self, body: &[u8], now: Instant) -> Result<Decision, NotUnderstood> {
         self.counts.put_item += 1;
+        self.counts.put_item_bytes += body.len() as u64;
         if self.is_throttled(1, now) {
             return Ok(Decision::Throttled);
         }

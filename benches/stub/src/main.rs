@@ -21,6 +21,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -178,9 +180,7 @@ impl Server {
         Ok(match operation.as_str() {
             "PutItem" => match self.stub().put(&body, now) {
                 Ok(Decision::Applied) => (StatusCode::OK, Bytes::from_static(b"{}")),
-                Ok(Decision::ConditionFailed) => {
-                    error("ConditionalCheckFailedException", "The conditional request failed")
-                }
+                Ok(Decision::ConditionFailed) => condition_failed(&body),
                 Ok(Decision::Throttled) => throttled(),
                 Err(not_understood) => error("ValidationException", &not_understood.0),
             },
@@ -244,6 +244,26 @@ fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
 fn error(name: &str, message: &str) -> (StatusCode, Bytes) {
     let body = json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": message });
     (StatusCode::BAD_REQUEST, body.to_string().into())
+}
+
+/// With the item that stands there, if the request asks for it; it looks like the one that it brings.
+fn condition_failed(request: &[u8]) -> (StatusCode, Bytes) {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Put<'a> {
+        #[serde(borrow)]
+        item: &'a RawValue,
+        return_values_on_condition_check_failure: Option<&'a str>,
+    }
+
+    let (status, body) = error("ConditionalCheckFailedException", "The conditional request failed");
+    match serde_json::from_slice(request) {
+        Ok(Put { item, return_values_on_condition_check_failure: Some("ALL_OLD") }) => {
+            let members = String::from_utf8_lossy(&body);
+            (status, format!(r#"{{"Item":{item},{}"#, members.trim_start_matches('{')).into())
+        }
+        _ => (status, body),
+    }
 }
 
 fn throttled() -> (StatusCode, Bytes) {

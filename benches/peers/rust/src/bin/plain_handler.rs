@@ -7,6 +7,7 @@ use aws_config::BehaviorVersion;
 use aws_lambda_events::event::kinesis::KinesisEvent;
 use aws_lambda_events::event::streams::KinesisEventResponse;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Map, Value};
@@ -14,6 +15,8 @@ use serde_json::{Map, Value};
 const TABLE: &str = "public.order_items";
 const PRIMARY_KEY: &str = "id";
 const TOMBSTONE_TTL: Duration = Duration::from_hours(14 * 24);
+
+type Item = HashMap<String, AttributeValue>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -47,7 +50,7 @@ async fn apply(client: &Client, table: &str, data: &[u8]) -> Result<(), Error> {
         .expression_attribute_values(":ts", AttributeValue::N(committed.to_string()));
     match put.send().await {
         Ok(_) => Ok(()),
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) => {
+        Err(error) if error.as_service_error().is_some_and(PutItemError::is_conditional_check_failed_exception) => {
             Ok(())
         }
         Err(error) => Err(error.into()),
@@ -55,7 +58,7 @@ async fn apply(client: &Client, table: &str, data: &[u8]) -> Result<(), Error> {
 }
 
 /// The commit of a record, and the item that the view shall hold; none, where its table is not in the view.
-fn item_of(record: &Value) -> Result<Option<(u64, HashMap<String, AttributeValue>)>, Error> {
+fn item_of(record: &Value) -> Result<Option<(u64, Item)>, Error> {
     let source = &record["source"];
     let table = format!("{}.{}", source["schema"].as_str().unwrap_or(""), source["table"].as_str().unwrap_or(""));
     if table != TABLE {

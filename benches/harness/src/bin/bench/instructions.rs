@@ -1,0 +1,95 @@
+//! Instructions, which no other process on the machine changes: counted by valgrind's callgrind.
+//!
+//! What a batch takes is the difference of two runs, one with it and one without.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dsql_view_support::runtime_api::Function;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::programs::{Program, Programs};
+use crate::{BoxError, PLENTY, puts};
+
+const CALLGRIND: [&str; 2] = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
+
+/// Lets as many connections open as will be.
+pub const WARM_UP: u64 = 200;
+
+/// Callgrind, where it is there.
+pub struct Callgrind(PathBuf);
+
+impl Callgrind {
+    /// As the path has it.
+    pub fn find() -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|folder| folder.join("valgrind")).find(|file| file.exists()).map(Self)
+    }
+
+    /// What the second batch takes a function.
+    pub async fn of_function(&self, program: &Program, warm_up: Bytes, batch: Bytes) -> Result<u64, BoxError> {
+        let without = self.function(program, vec![warm_up.clone()]).await?;
+        let with = self.function(program, vec![warm_up, batch]).await?;
+        Ok(with.saturating_sub(without))
+    }
+
+    /// What sending so many ready-made requests takes.
+    pub async fn of_puts(
+        &self,
+        programs: &Programs,
+        client: &str,
+        endpoint: &str,
+        count: u64,
+    ) -> Result<u64, BoxError> {
+        let without = self.puts(programs, client, endpoint, &format!("0 {WARM_UP}\nprepare 0 {count}\n")).await?;
+        let with = self.puts(programs, client, endpoint, &format!("0 {WARM_UP}\n0 {count}\n")).await?;
+        Ok(with.saturating_sub(without))
+    }
+
+    async fn function(&self, program: &Program, events: Vec<Bytes>) -> Result<u64, BoxError> {
+        let folder = TempDir::new()?;
+        let wrapper = self.wrapper(folder.path(), &program.binary)?;
+        let environment = program.environment.iter().map(|(name, value)| (name, value));
+        let mut running = Function::start(&wrapper, environment)?;
+        running.ready_or_ended().await;
+        for event in events {
+            running.invoke(event, PLENTY).await.response();
+        }
+        // It prints its count when it ends by itself or by a signal that it can see.
+        let process = running.id().ok_or_else(|| running.lines().join("\n"))?;
+        kill(Pid::from_raw(i32::try_from(process)?), Signal::SIGTERM)?;
+        running.ended().await?;
+        // The last lines are read from their pipe in their own time.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        collected(&running.lines().join("\n"))
+    }
+
+    async fn puts(&self, programs: &Programs, client: &str, endpoint: &str, input: &str) -> Result<u64, BoxError> {
+        let mut valgrind = Command::new(&self.0);
+        valgrind.args(CALLGRIND).arg(programs.beside("puts"));
+        let mut process = puts::wrapped(valgrind, client, endpoint, 64).stderr(Stdio::piped()).spawn()?;
+        process.stdin.take().ok_or("no input")?.write_all(input.as_bytes()).await?;
+        collected(&String::from_utf8_lossy(&process.wait_with_output().await?.stderr))
+    }
+
+    /// The test kit starts a binary without arguments.
+    fn wrapper(&self, folder: &Path, binary: &Path) -> Result<PathBuf, BoxError> {
+        let wrapper = folder.join("callgrind");
+        let script = format!("#!/bin/sh\nexec '{}' {} '{}'\n", self.0.display(), CALLGRIND.join(" "), binary.display());
+        std::fs::write(&wrapper, script)?;
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
+        Ok(wrapper)
+    }
+}
+
+fn collected(output: &str) -> Result<u64, BoxError> {
+    let line = output.lines().find_map(|line| line.split_once("Collected : "));
+    Ok(line.ok_or_else(|| format!("callgrind gave no count: {output}"))?.1.trim().parse()?)
+}

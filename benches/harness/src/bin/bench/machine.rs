@@ -1,0 +1,67 @@
+//! What a run's figures belong to: the machine, the day, the versions.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::programs::Programs;
+
+/// The packages of the peers in Python whose versions matter.
+const OF_PYTHON: [&str; 2] = ["boto3", "aws_lambda_powertools"];
+
+/// The head of the document.
+pub fn heading(programs: &Programs) -> String {
+    let processor = read("/proc/cpuinfo");
+    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("of no known name");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let rows = [
+        ("day", said_by("date", &["-u", "+%F"])),
+        ("commit", said_by("git", &["describe", "--always", "--dirty"])),
+        ("processor", Some(format!("{}, {cores} cores", processor.trim_start_matches([' ', '\t', ':'])))),
+        ("kernel", Some(read("/proc/sys/kernel/osrelease").trim().to_owned())),
+        ("versions", Some(versions(programs).join(", "))),
+    ];
+    let rows = rows.map(|(name, value)| format!("| {name} | {} |\n", value.unwrap_or_default()));
+    format!(
+        "# Benchmarks\n\n\
+         Written by `make bench`; do not edit. Each figure is the median of several runs, and what is compared was measured side by side, \
+         turn by turn. Ratios come first: times belong to this machine and this day, and other machines have others.\n\n\
+         | | |\n|---|---|\n{}\n\
+         CPU is the processor's time of the whole process, user and system, all threads. The DynamoDB is a stub on the loopback interface, a \
+         process of its own that speaks its HTTP and answers after 0 or 5 ms without storing anything; functions run behind the real \
+         exchange of Lambda's Runtime API. A change is a record of some 430 bytes with eight columns, and no two of a batch are of the \
+         same row, unless it says otherwise. The function is the release binary, with the default settings.\n",
+        rows.concat()
+    )
+}
+
+fn versions(programs: &Programs) -> Vec<String> {
+    let sdk = read(&programs.of_project("Cargo.lock").to_string_lossy());
+    let sdk = sdk.split("name = \"aws-sdk-dynamodb\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let python = read(&programs.of_project("benches/peers/python/requirements.txt").to_string_lossy());
+    let python = python.lines().filter_map(|line| line.split_once("==")).filter(|(name, _)| OF_PYTHON.contains(name));
+    let node = read(&programs.of_project("benches/peers/node/package.json").to_string_lossy());
+    let node: Value = serde_json::from_str(&node).unwrap_or_default();
+    let node = node["dependencies"].as_object().into_iter().flatten();
+    let node = node.filter_map(|(name, version)| Some(format!("{name} {}", version.as_str()?)));
+
+    let mut versions = Vec::new();
+    versions.extend(said_by("rustc", &["--version"]));
+    versions.extend(sdk.map(|version| format!("aws-sdk-dynamodb {version}")));
+    versions.extend(said_by("python3", &["--version"]));
+    versions.extend(python.map(|(name, version)| format!("{name} {version}")));
+    versions.extend(said_by("node", &["--version"]).map(|version| format!("Node.js {version}")));
+    versions.extend(node);
+    versions.extend(said_by("valgrind", &["--version"]));
+    versions
+}
+
+/// The first line that a command prints, where there is one.
+fn said_by(command: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(command).args(arguments).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}

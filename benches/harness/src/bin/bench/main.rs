@@ -1,0 +1,103 @@
+//! `make bench`: measures the release binary beside what else one could write, and writes BENCHMARKS.md.
+//!
+//! | variable | |
+//! |---|---|
+//! | `ONLY` | the sections to measure, separated by commas, which are then only printed; all, where it is empty |
+//! | `RUNS` | how many times each figure is measured; its median counts |
+//! | `FUNCTION` | the function's binary, where it is another than the one beside this |
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+mod bucket;
+mod figures;
+mod growth;
+mod instructions;
+mod machine;
+mod pace;
+mod peers;
+mod pipeline;
+mod programs;
+mod puts;
+mod requests;
+mod start;
+mod stub;
+mod subject;
+mod throttling;
+mod write_units;
+
+use dsql_view_bench::workload::Workload;
+use programs::Programs;
+use stub::StubProcess;
+
+/// What ends the bench.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+const SECTIONS: [&str; 9] =
+    ["peers", "requests", "write-units", "start", "growth", "pace", "throttling", "bucket", "pipeline"];
+const DOCUMENT: &str = "BENCHMARKS.md";
+const RUNS: usize = 5;
+
+/// What the sections measure with.
+pub struct Bench {
+    runs: usize,
+    programs: Programs,
+    stub: StubProcess,
+    workload: Workload,
+    started: Instant,
+}
+
+impl Bench {
+    /// Says what is being measured.
+    fn progress(&self, what: &str) {
+        eprintln!("{:>5.0} s  {what}", self.started.elapsed().as_secs_f64());
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let only = variable("ONLY").unwrap_or_else(|| SECTIONS.join(","));
+    let only: Vec<&str> = only.split(',').map(str::trim).collect();
+    if let Some(unknown) = only.iter().find(|name| !SECTIONS.contains(name)) {
+        return Err(format!("ONLY: expected some of {}, found {unknown}", SECTIONS.join(", ")).into());
+    }
+    let programs = Programs::find(variable("FUNCTION"))?;
+    let stub = StubProcess::start(&programs)?;
+    let runs = variable("RUNS").map_or(Ok(RUNS), |runs| runs.parse())?;
+    let mut bench = Bench { runs, programs, stub, workload: Workload::default(), started: Instant::now() };
+
+    let mut document = machine::heading(&bench.programs);
+    for section in &only {
+        bench.progress(section);
+        bench.stub.set(&serde_json::json!(dynamodb_stub::Settings::default()))?;
+        bench.stub.reset()?;
+        let measured = section_of(section, &mut bench).await.map_err(|error| format!("{section}: {error}"))?;
+        println!("\n{measured}");
+        document.push('\n');
+        document.push_str(&measured);
+    }
+    if only.len() == SECTIONS.len() {
+        std::fs::write(DOCUMENT, document)?;
+        bench.progress(&format!("{DOCUMENT} is written"));
+    }
+    Ok(())
+}
+
+async fn section_of(name: &str, bench: &mut Bench) -> Result<String, BoxError> {
+    match name {
+        "peers" => peers::measure(bench).await,
+        "requests" => requests::measure(bench).await,
+        "write-units" => write_units::measure(bench).await,
+        "start" => start::measure(bench).await,
+        "growth" => growth::measure(bench).await,
+        "pace" => pace::measure(bench).await,
+        "throttling" => throttling::measure(bench).await,
+        "bucket" => bucket::measure(bench).await,
+        "pipeline" => pipeline::measure(),
+        _ => unreachable!("the names are checked"),
+    }
+}
+
+/// Longer than any batch takes.
+const PLENTY: Duration = Duration::from_secs(800);

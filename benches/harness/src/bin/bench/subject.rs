@@ -1,0 +1,102 @@
+//! A function's process, and what its batches take.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dsql_view_bench::clock::cpu_time;
+use dsql_view_support::kinesis;
+use dsql_view_support::runtime_api::Function;
+
+use crate::figures::median;
+use crate::programs::Program;
+use crate::{BoxError, PLENTY};
+
+/// After its answer a process still asks for the next invocation; that is part of what a batch takes.
+const AFTERWARDS: Duration = Duration::from_millis(10);
+
+/// A function that runs.
+pub struct Subject {
+    pub name: &'static str,
+    running: Function,
+    process: u32,
+    /// From the start of the process to its first request for an invocation.
+    pub init: Duration,
+}
+
+/// What batches took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    pub wall: Duration,
+    /// The processor's time, of all threads.
+    pub cpu: Duration,
+    /// How many records were reported.
+    pub reported: u64,
+}
+
+impl Subject {
+    /// Starts it, and waits until it is ready.
+    pub async fn start(program: &Program) -> Result<Self, BoxError> {
+        let environment = program.environment.iter().map(|(name, value)| (name, value));
+        let mut running = Function::start(&program.binary, environment)?;
+        running.ready_or_ended().await;
+        let Some(process) = running.id() else {
+            return Err(format!("{} did not start: {}", program.name, running.lines().join("\n")).into());
+        };
+        let init = running.ready().await;
+        Ok(Self { name: program.name, running, process, init })
+    }
+
+    /// Applies the batches, one after the other; it is an error where a record is reported.
+    pub async fn apply(&mut self, events: impl IntoIterator<Item = Bytes>) -> Result<Spent, BoxError> {
+        let spent = self.try_to_apply(events).await?;
+        if spent.reported > 0 {
+            let lines = self.running.lines();
+            let last = lines.last().map_or("", String::as_str);
+            return Err(format!("{} has reported {} records; its last line: {last}", self.name, spent.reported).into());
+        }
+        Ok(spent)
+    }
+
+    /// As [`Subject::apply`], where records may be reported.
+    pub async fn try_to_apply(&mut self, events: impl IntoIterator<Item = Bytes>) -> Result<Spent, BoxError> {
+        let mut spent = Spent::default();
+        let before = cpu_time(self.process)?;
+        for event in events {
+            let started = Instant::now();
+            let answer = self.running.invoke(event, PLENTY).await;
+            spent.wall += started.elapsed();
+            spent.reported += kinesis::reported(&answer.response()).len() as u64;
+        }
+        tokio::time::sleep(AFTERWARDS).await;
+        spent.cpu = cpu_time(self.process)?.saturating_sub(before);
+        // A log of all batches would grow without an end.
+        if spent.reported == 0 {
+            self.running.take_lines();
+        }
+        Ok(spent)
+    }
+
+    /// Invokes it once, whatever it answers.
+    pub async fn invoke(&mut self, event: Bytes) {
+        self.running.invoke(event, PLENTY).await.response();
+    }
+
+    /// The most memory that it ever had resident, in megabytes; Linux tells it.
+    pub fn peak_memory(&self) -> Result<f64, BoxError> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        let kilobytes: u32 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(f64::from(kilobytes) / 1024.0)
+    }
+}
+
+impl Spent {
+    /// The medians.
+    pub fn median(of: &[Self]) -> Self {
+        Self {
+            wall: median(of.iter().map(|spent| spent.wall).collect()),
+            cpu: median(of.iter().map(|spent| spent.cpu).collect()),
+            reported: median(of.iter().map(|spent| spent.reported).collect()),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What becomes of batches when DynamoDB throttles.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use serde_json::json;
+
+use crate::figures::{Section, count, float, ratio, time, times, turns};
+use crate::subject::{Spent, Subject};
+use crate::{Bench, BoxError};
+
+const BATCH: u64 = 1_000;
+const LATENCY_MS: u32 = 5;
+const SHARES: [f64; 3] = [0.0, 0.05, 0.3];
+/// Writes a second, and how many functions write at the same time.
+const RATES: [(u32, u64); 4] = [(500, 1), (2_000, 1), (500, 4), (2_000, 4)];
+/// How long each rate is written against, at least.
+const STORM: Duration = Duration::from_secs(8);
+
+pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
+    let mut section = Section::new(
+        "Throttling",
+        &format!("Batches of {} rows, DynamoDB answering after {LATENCY_MS} ms, what it throttles too.", count(BATCH)),
+    );
+    at_random(bench, &mut section).await?;
+    over_a_rate(bench, &mut section).await?;
+    Ok(section.text())
+}
+
+async fn at_random(bench: &mut Bench, section: &mut Section) -> Result<(), BoxError> {
+    let mut subject = Subject::start(&bench.programs.function(&bench.stub.endpoint())).await?;
+    bench.stub.set_latency(LATENCY_MS)?;
+    subject.apply([bench.workload.event(BATCH)]).await?;
+    bench.progress("  a share of the requests throttled");
+    let mut spent = vec![Vec::new(); SHARES.len()];
+    let mut requests = [0; SHARES.len()];
+    for (turn, which) in turns(2 * bench.runs, SHARES.len()).enumerate() {
+        bench.stub.set(&json!({ "throttled_share": SHARES[which], "seed": turn }))?;
+        bench.stub.reset()?;
+        spent[which].push(subject.try_to_apply([bench.workload.event(BATCH)]).await?);
+        requests[which] += bench.stub.counts()?.put_item;
+    }
+    let reported = spent.iter().map(|of| of.iter().map(|spent| spent.reported).sum::<u64>()).collect::<Vec<_>>();
+    let spent: Vec<Spent> = spent.iter().map(|of| Spent::median(of)).collect();
+    section.says("**At random**: the wall time of a batch, against one of which nothing is throttled.");
+    let rows = (0..SHARES.len()).map(|which| {
+        let of_each = float(requests[which]) / float(BATCH * 2 * bench.runs as u64);
+        vec![
+            format!("{:.0} %", SHARES[which] * 100.0),
+            times(ratio(spent[which].wall, spent[0].wall)),
+            time(spent[which].wall),
+            times(ratio(spent[which].cpu, spent[0].cpu)),
+            times(of_each),
+            count(reported[which]),
+        ]
+    });
+    section.table(&["throttled", "wall", "of a batch", "CPU", "requests a change", "reported"], rows);
+    Ok(())
+}
+
+async fn over_a_rate(bench: &mut Bench, section: &mut Section) -> Result<(), BoxError> {
+    section.says(
+        "**Over a rate**: DynamoDB takes so many writes a second (saved up for 50 ms at most) and throttles what comes over it; a function is \
+         given one batch after the other, new rows each. *Goodput* is the share of the rate that was written. Every change was either \
+         written or reported for another delivery, or the bench would have failed.",
+    );
+    let program = bench.programs.function(&bench.stub.endpoint());
+    let mut rows = Vec::new();
+    for (rate, functions) in RATES {
+        bench.progress(&format!("  {rate} writes a second, {functions} functions"));
+        bench.stub.set(&json!({ "throttled_share": 0.0, "rate": null }))?;
+        let mut subjects = Vec::new();
+        for _ in 0..functions {
+            let mut subject = Subject::start(&program).await?;
+            subject.apply([bench.workload.event(BATCH)]).await?;
+            subjects.push(subject);
+        }
+        bench.stub.set(&json!({ "rate": rate }))?;
+        bench.stub.reset()?;
+        let started = Instant::now();
+        let (mut changes, mut reported) = (0, 0);
+        while started.elapsed() < STORM {
+            let batches = subjects.iter_mut().map(|subject| subject.try_to_apply([bench.workload.event(BATCH)]));
+            reported += try_join_all(batches).await?.iter().map(|spent| spent.reported).sum::<u64>();
+            changes += BATCH * functions;
+        }
+        let time_taken = started.elapsed();
+        let counts = bench.stub.counts()?;
+        if counts.applied + reported < changes {
+            return Err(format!("of {changes} changes {} were written and {reported} reported", counts.applied).into());
+        }
+        let goodput = float(counts.applied) / (f64::from(rate) * time_taken.as_secs_f64());
+        rows.push(vec![
+            count(rate.into()),
+            functions.to_string(),
+            format!("{:.0} %", goodput * 100.0),
+            times(float(counts.put_item) / float(counts.applied)),
+            count(changes),
+            count(counts.applied),
+            count(reported),
+        ]);
+    }
+    section.table(&["rate", "functions", "goodput", "requests a write", "changes", "written", "reported"], rows);
+    Ok(())
+}

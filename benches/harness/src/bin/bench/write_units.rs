@@ -1,0 +1,54 @@
+//! What DynamoDB bills for a batch and for its repetitions.
+
+use serde_json::json;
+
+use crate::figures::{Section, count, float, times};
+use crate::programs::Program;
+use crate::subject::Subject;
+use crate::{Bench, BoxError};
+
+/// Changes and rows of a batch.
+const HISTORIES: [(u64, u64); 2] = [(1_000, 1_000), (1_000, 100)];
+
+pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
+    let endpoint = bench.stub.endpoint();
+    let mut programs = vec![bench.programs.function(&endpoint), bench.programs.plain(&endpoint)];
+    programs.extend(bench.programs.node(&endpoint));
+    programs.extend(bench.programs.python(&endpoint).into_iter().take(1));
+    bench.stub.set(&json!({ "remember": true }))?;
+    let mut rows = Vec::new();
+    for (changes, of_rows) in HISTORIES {
+        for program in &programs {
+            bench.progress(&format!("  {}: {changes} changes of {of_rows} rows", program.name));
+            let units = units(bench, program, changes, of_rows).await?;
+            let shown = units.map(|units| format!("{} ({})", times(float(units) / float(of_rows)), count(units)));
+            rows.push([vec![count(changes), count(of_rows), program.name.to_owned()], shown.to_vec()].concat());
+        }
+    }
+    let mut section = Section::new(
+        "Write units",
+        "What DynamoDB bills for a batch, as a multiple of its rows, the least that a first delivery can take, and in brackets in units. \
+         The changes of a row come in no order. Then the same batch again, to the same process and to one that has just started. \
+         DynamoDB bills a write whose condition is not met like any other; the stub remembers each row's newest commit, checks the \
+         condition and bills by size. Every item has less than 1 KB.",
+    );
+    section.table(&["changes", "rows", "", "first delivery", "redelivery", "redelivery to a new process"], rows);
+    Ok(section.text())
+}
+
+/// For a first delivery, another to the same process, and another to a new one.
+async fn units(bench: &mut Bench, program: &Program, changes: u64, rows: u64) -> Result<[u64; 3], BoxError> {
+    bench.stub.reset()?;
+    let event = bench.workload.event_of_history(changes, rows);
+    let mut subject = Subject::start(program).await?;
+    let mut units = [0; 3];
+    for (delivery, of_delivery) in units.iter_mut().enumerate() {
+        if delivery == 2 {
+            subject = Subject::start(program).await?;
+        }
+        let before = bench.stub.counts()?.write_units;
+        subject.apply([event.clone()]).await?;
+        *of_delivery = bench.stub.counts()?.write_units - before;
+    }
+    Ok(units)
+}

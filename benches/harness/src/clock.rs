@@ -1,0 +1,37 @@
+//! The processor's time of a process: all its threads, those that have ended too, in nanoseconds.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+
+/// What a process has spent so far.
+pub fn cpu_time(process: u32) -> std::io::Result<Duration> {
+    let process = i32::try_from(process).map_err(std::io::Error::other)?;
+    spent(clock_getcpuclockid(Pid::from_raw(process))?)
+}
+
+/// What this process has spent so far.
+pub fn own_cpu_time() -> std::io::Result<Duration> {
+    spent(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn spent(clock: ClockId) -> std::io::Result<Duration> {
+    Ok(clock.now()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_thread_that_has_ended_is_in_it() {
+        let before = cpu_time(std::process::id()).unwrap();
+        let worked = std::thread::spawn(|| {
+            let started = own_cpu_time().unwrap();
+            while own_cpu_time().unwrap() < started + Duration::from_millis(20) {}
+        });
+        worked.join().unwrap();
+        assert!(cpu_time(std::process::id()).unwrap() >= before + Duration::from_millis(20));
+    }
+}

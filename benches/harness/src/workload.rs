@@ -1,0 +1,106 @@
+//! The changes that are written: rows as applications have them, a record some 430 bytes, as events and as the items that they become.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
+use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::kinesis;
+use dsql_view_support::random::Random;
+
+/// The table of all rows, as `SOURCE_TABLES` names it.
+pub const SOURCE_TABLES: &str = "order_items(id)";
+
+/// The partition key of the view.
+pub const PARTITION_KEY: &str = "pk";
+
+/// The view's table.
+pub const VIEW: &str = "view";
+
+const TABLE: &str = "order_items";
+const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
+
+/// Rows that are new in every batch, so that nothing can be known of them before.
+#[derive(Debug, Default)]
+pub struct Workload {
+    next: u64,
+}
+
+impl Workload {
+    /// So many rows that no batch had before.
+    pub fn rows(&mut self, count: u64) -> Range<u64> {
+        let first = self.next;
+        self.next += count;
+        first..self.next
+    }
+
+    /// The event of so many changes of rows that no batch had before.
+    pub fn event(&mut self, count: u64) -> Bytes {
+        event(self.rows(count).map(|row| change(row, row)))
+    }
+
+    /// As [`Workload::event`], where the text in each row has so many bytes.
+    pub fn event_of_size(&mut self, count: u64, bytes: usize) -> Bytes {
+        let text = "x".repeat(bytes);
+        let sized = |row| {
+            Change::upsert(TABLE, Value::number(row), FIRST_COMMIT + row, vec![("text", Value::text(text.clone()))])
+        };
+        event(self.rows(count).map(sized))
+    }
+
+    /// The event of so many changes of so many rows, in an order in which commits come late.
+    pub fn event_of_history(&mut self, changes: u64, rows: u64) -> Bytes {
+        let first = self.rows(rows).start;
+        let mut history: Vec<Change> = (0..changes).map(|number| change(first + number % rows, number)).collect();
+        Random::new(first).shuffle(&mut history);
+        event(history)
+    }
+}
+
+/// A row's change: the commits are in the order of their numbers.
+pub fn change(row: u64, commit: u64) -> Change {
+    let columns = vec![
+        ("order_id", Value::number(1_000 + row / 3)),
+        ("product", Value::text(format!("A product with a name, number {row}"))),
+        ("price", Value::text("29.99")),
+        ("quantity", Value::number(5)),
+        ("gift", Value::Bool(false)),
+        ("note", Value::Null),
+        ("created_at", Value::number(1_773_843_841_048_727_i64)),
+    ];
+    Change::upsert(TABLE, Value::number(row), FIRST_COMMIT + commit, columns)
+}
+
+/// The item that the view holds after an upsert.
+pub fn item(change: &Change) -> HashMap<String, AttributeValue> {
+    let columns = change.key.iter().chain(change.row.iter().flatten());
+    let mut item: HashMap<String, AttributeValue> =
+        columns.filter_map(|(name, value)| Some((name.clone(), value.attribute()?))).collect();
+    item.insert(PARTITION_KEY.to_owned(), AttributeValue::S(change.view_key()));
+    item.insert("_ts_ns".to_owned(), AttributeValue::N(change.committed.to_string()));
+    item.insert("_tx_id".to_owned(), AttributeValue::S(change.transaction.clone()));
+    item
+}
+
+fn event(changes: impl IntoIterator<Item = Change>) -> Bytes {
+    kinesis::event_of(changes.into_iter().map(|change| change.record())).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_some_430_bytes_and_6_megabytes_hold_5000() {
+        let mut workload = Workload::default();
+        assert!((410..450).contains(&change(1_000, 1_000).record().len()), "{}", change(1_000, 1_000).record().len());
+        assert!((5_000_000..6_000_000).contains(&workload.event(5_000).len()));
+    }
+
+    #[test]
+    fn no_batch_has_a_row_of_another() {
+        let mut workload = Workload::default();
+        assert_eq!((workload.rows(10), workload.rows(5)), (0..10, 10..15));
+    }
+}
