@@ -1,4 +1,4 @@
-//! The changes that are written: rows as applications have them, a record some 430 bytes, as events and as the items that they become.
+//! The changes that are written: rows as applications have them, a record some 460 bytes, as events and as the items that they become.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -92,10 +92,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_has_some_430_bytes_and_6_megabytes_hold_5000() {
-        let mut workload = Workload::default();
-        assert!((410..450).contains(&change(1_000, 1_000).record().len()), "{}", change(1_000, 1_000).record().len());
-        assert!((5_000_000..6_000_000).contains(&workload.event(5_000).len()));
+    fn a_record_has_some_460_bytes_and_a_payload_of_6_mib_holds_5300() {
+        for row in [0, 1_000, 1_000_000] {
+            assert!((440..480).contains(&change(row, row).record().len()), "{}", change(row, row).record().len());
+        }
+        let mut workload = Workload { next: 10_000_000 };
+        assert!((6_000_000..6 * 1024 * 1024).contains(&workload.event(5_300).len()));
     }
 
     #[test]
