@@ -10,7 +10,7 @@ use lambda_runtime_api_client::PooledClient;
 use lambda_runtime_api_client::body::Body;
 
 use crate::config::Config;
-use crate::telemetry;
+use crate::{https, telemetry};
 
 /// What a start can fail with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -54,7 +54,8 @@ where
         }
         let tables: Vec<String> = config.source_tables.iter().map(ToString::to_string).collect();
         let view_table = config.view_table.clone();
-        let sdk_config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
+        let sdk_config =
+            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()?).load().await;
         let started = start(config, sdk_config).await?;
         tracing::info!(view_table, source_tables = tables.join(", "), "ready");
         Ok(started)

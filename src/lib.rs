@@ -16,10 +16,10 @@
 //! | report | [`report`](mod@report) | the sequence numbers to deliver again |
 //!
 //! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is the second
-//! function, which brings back what did not come this way; [`lambda`] is what the two binaries share.
+//! function, which brings back what did not come this way; [`lambda`] is what the two binaries share, [`https`] how they reach AWS.
 //!
-//! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`], [`handler`] and [`redrive`] do I/O or read a
-//! clock; the order of changes stands in
+//! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`], [`handler`], [`https`] and
+//! [`redrive`] do I/O or read a clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]
@@ -35,6 +35,7 @@ pub mod disposition;
 pub mod envelope;
 pub mod fragments;
 pub mod handler;
+pub mod https;
 pub mod key;
 pub mod lambda;
 pub mod metrics;

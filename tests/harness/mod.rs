@@ -10,6 +10,7 @@ use dsql_view::config::Config;
 use dsql_view::delivery::Batch;
 use dsql_view::disposition::Disposition;
 use dsql_view::handler::DynamoDbHandler;
+use dsql_view::https;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
@@ -47,7 +48,8 @@ impl Function {
             _ => settings.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()),
         };
         let config = Config::from_variables(variable).expect("settings of the test's own");
-        let handler = DynamoDbHandler::start(config, &sdk_config(endpoint)).await.expect("a view that fits");
+        let sdk_config = sdk_config(endpoint).into_builder().http_client(https::client().unwrap()).build();
+        let handler = DynamoDbHandler::start(config, &sdk_config).await.expect("a view that fits");
         Self { handler }
     }
 

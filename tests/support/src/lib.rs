@@ -17,6 +17,7 @@
 //! | [`cdc`] | change records as Aurora DSQL writes them, with the attribute values that they shall become |
 //! | [`model`] | the reference model: what a view must hold after a history |
 //! | [`progress`] | a sign of life of what runs long |
+//! | [`tls`] | TLS before a server, and a proxy that tunnels |
 //! | [`table`](mod@table) | a view as a table for people |
 //!
 //! Every server listens on a free port of the loopback interface and ends when it is dropped.
@@ -37,3 +38,4 @@ pub mod runtime_api;
 mod server;
 pub mod shards;
 pub mod table;
+pub mod tls;

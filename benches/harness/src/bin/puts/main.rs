@@ -15,11 +15,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
+use dsql_view::https;
 use dsql_view::pace::Pace;
 use dsql_view::view::dynamodb::client;
 use dsql_view_bench::clock::own_cpu_time;
@@ -57,10 +58,15 @@ async fn main() -> Result<(), BoxError> {
     let sdk_config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
     match client.as_str() {
         "sdk" => serve(&Client::new(&sdk_config), in_flight).await,
-        "own" => serve(&client::new(&sdk_config, Arc::new(Pace::new(in_flight))), in_flight).await,
+        "own" => serve(&client::new(&own_https(&sdk_config)?, Arc::new(Pace::new(in_flight))), in_flight).await,
         "hand-made" => serve(&HandMade::new(&sdk_config)?, in_flight).await,
         other => Err(format!("expected the client sdk, own or hand-made, found {other}").into()),
     }
+}
+
+/// With dsql-view's HTTPS client in place of the default one.
+fn own_https(sdk_config: &SdkConfig) -> Result<SdkConfig, BoxError> {
+    Ok(sdk_config.clone().into_builder().http_client(https::client()?).build())
 }
 
 /// Does what standard input tells.

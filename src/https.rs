@@ -1,0 +1,315 @@
+//! The HTTPS client of all calls to AWS: one pool of connections, certificates that cost the start next to nothing, a proxy where
+//! `HTTPS_PROXY` names one.
+//!
+//! AWS's certificates come from Amazon's own authorities, which are known here. Those of the system are read only for a certificate
+//! that is none of these (another partition, an endpoint of one's own, a proxy that opens the TLS): that takes milliseconds. Where
+//! `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
+//!
+//! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer is an I/O error,
+//! which the SDK tries again: every write has its condition.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use http::Uri;
+use http::uri::Scheme;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{HttpConnector as TcpConnector, capture_connection};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+/// From the look-up of the name to the end of the TLS handshake; the time-outs of the calls go on from there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What names Amazon's authorities in the subjects of their certificates.
+const OF_AMAZON: [&[u8]; 2] = [b"Amazon Root CA", b"Starfield Services Root Certificate Authority"];
+
+const NO_AUTHORITIES: &str = "no certificates of authorities are found on this system: install its package ca-certificates, or name \
+    them in SSL_CERT_FILE";
+
+/// A client for all of the SDK's clients, with the proxy and the authorities that the environment names.
+///
+/// # Errors
+/// TLS cannot be had with the cryptography that this was built with.
+pub fn client() -> Result<SharedHttpClient, rustls::Error> {
+    let names_authorities = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    let known = if names_authorities { RootCertStore::empty() } else { amazon() };
+    let tls = Authorities::new(known, system).into_config()?;
+    let connector = SharedHttpConnector::new(Https::new(Matcher::from_env(), Arc::new(tls)));
+    Ok(http_client_fn(move |_, _| connector.clone()))
+}
+
+/// A pool of connections, which is asked for answers.
+struct Https(Client<Connector, SdkBody>);
+
+impl Https {
+    fn new(proxies: Matcher, tls: Arc<ClientConfig>) -> Self {
+        let mut pool = Client::builder(TokioExecutor::new());
+        pool.pool_timer(TokioTimer::new());
+        Self(pool.build(Connector::new(proxies, tls)))
+    }
+}
+
+impl fmt::Debug for Https {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Https")
+    }
+}
+
+impl HttpConnector for Https {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let mut request = match request.try_into_http1x() {
+            Ok(request) => request,
+            Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        };
+        let connection = capture_connection(&mut request);
+        let answer = self.0.request(request);
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await.map_err(|error| ConnectorError::io(error.into()))?;
+            if answer.status().is_server_error()
+                && let Some(connection) = connection.connection_metadata().as_ref()
+            {
+                // Another attempt shall reach another machine.
+                connection.poison();
+            }
+            HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
+                .map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Connecting<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send>>;
+
+/// Connects in time, with TLS where the URI says so.
+#[derive(Clone)]
+struct Connector(HttpsConnector<Way>);
+
+impl Connector {
+    fn new(proxies: Matcher, tls: Arc<ClientConfig>) -> Self {
+        let mut tcp = TcpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let to_proxy = HttpsConnector::from((tcp.clone(), Arc::clone(&tls)));
+        Self(HttpsConnector::from((Way { tcp, to_proxy, proxies: Arc::new(proxies) }, tls)))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Stream>;
+    type Error = BoxError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connecting = self.0.call(to);
+        Box::pin(async { tokio::time::timeout(CONNECT_TIMEOUT, connecting).await? })
+    }
+}
+
+/// The way to a server: through a proxy's tunnel, where one stands before an HTTPS endpoint, or straight.
+#[derive(Clone)]
+struct Way {
+    tcp: TcpConnector,
+    to_proxy: HttpsConnector<TcpConnector>,
+    proxies: Arc<Matcher>,
+}
+
+impl Service<Uri> for Way {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = Connecting<Stream>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let proxy = if to.scheme() == Some(&Scheme::HTTPS) { self.proxies.intercept(&to) } else { None };
+        let Some(proxy) = proxy else {
+            let connecting = self.tcp.call(to);
+            return Box::pin(async { Ok(MaybeHttpsStream::Http(connecting.await?)) });
+        };
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone());
+        if let Some(credentials) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        let connecting = tunnel.call(to);
+        Box::pin(async { Ok(connecting.await?) })
+    }
+}
+
+/// Who vouches for a server: authorities that are known, or else the system's, which are read when they are needed.
+#[derive(Debug)]
+struct Authorities {
+    provider: Arc<CryptoProvider>,
+    known: Option<Arc<WebPkiServerVerifier>>,
+    read_system: fn() -> RootCertStore,
+    system: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
+}
+
+impl Authorities {
+    fn new(known: RootCertStore, read_system: fn() -> RootCertStore) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let known = verifier(known, &provider);
+        Self { provider, known, read_system, system: OnceLock::new() }
+    }
+
+    fn into_config(self) -> Result<ClientConfig, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
+        let builder = builder.with_safe_default_protocol_versions()?.dangerous();
+        Ok(builder.with_custom_certificate_verifier(Arc::new(self)).with_no_client_auth())
+    }
+}
+
+impl ServerCertVerifier for Authorities {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verify = |by: &WebPkiServerVerifier| by.verify_server_cert(certificate, intermediates, server, ocsp, now);
+        if let Some(Ok(verified)) = self.known.as_deref().map(verify) {
+            return Ok(verified);
+        }
+        let system = self.system.get_or_init(|| verifier((self.read_system)(), &self.provider));
+        system.as_deref().map_or_else(|| Err(rustls::Error::General(NO_AUTHORITIES.to_owned())), verify)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What verifies by these authorities; nothing, where there are none.
+fn verifier(authorities: RootCertStore, provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(provider)).build().ok()
+}
+
+/// Amazon's own authorities.
+fn amazon() -> RootCertStore {
+    let is_of_amazon =
+        |subject: &[u8]| OF_AMAZON.iter().any(|name| subject.windows(name.len()).any(|part| part == *name));
+    webpki_roots::TLS_SERVER_ROOTS.iter().filter(|authority| is_of_amazon(&authority.subject)).cloned().collect()
+}
+
+/// The authorities that this system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+fn system() -> RootCertStore {
+    let read = rustls_native_certs::load_native_certs();
+    let mut authorities = RootCertStore::empty();
+    let (_, unusable) = authorities.add_parsable_certificates(read.certs);
+    if unusable > 0 || !read.errors.is_empty() {
+        tracing::warn!(unusable, errors = ?read.errors, "not all certificates of authorities can be read");
+    }
+    authorities
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::*;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn store(authority: &Authority) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        store.add(authority.der().clone()).unwrap();
+        store
+    }
+
+    /// A server's certificate by this authority.
+    fn issued_by(authority: &Authority) -> CertificateDer<'static> {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.signed_by(&KeyPair::generate().unwrap(), authority).unwrap().into()
+    }
+
+    fn verify(authorities: &Authorities, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        let server = ServerName::try_from("localhost").unwrap();
+        authorities.verify_server_cert(certificate, &[], &server, &[], UnixTime::now()).map(drop)
+    }
+
+    #[test]
+    fn the_systems_authorities_are_read_once_and_only_for_who_is_not_known() {
+        static SYSTEM: OnceLock<Authority> = OnceLock::new();
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        fn system() -> RootCertStore {
+            READ.fetch_add(1, Ordering::Relaxed);
+            store(SYSTEM.get_or_init(authority))
+        }
+        let known = authority();
+        let authorities = Authorities::new(store(&known), system);
+        verify(&authorities, &issued_by(&known)).unwrap();
+        assert_eq!(READ.load(Ordering::Relaxed), 0);
+        verify(&authorities, &issued_by(SYSTEM.get_or_init(authority))).unwrap();
+        let error = verify(&authorities, &issued_by(&authority())).unwrap_err();
+        assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error}");
+        assert_eq!(READ.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn where_nobody_is_trusted_the_message_says_what_to_do() {
+        let authorities = Authorities::new(RootCertStore::empty(), RootCertStore::empty);
+        let error = verify(&authorities, &issued_by(&authority())).unwrap_err().to_string();
+        assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
+    }
+
+    #[test]
+    fn amazon_has_five_authorities() {
+        assert_eq!(amazon().len(), 5);
+    }
+}
