@@ -1,5 +1,8 @@
 //! How many writes are in flight: as many as are allowed, fewer while DynamoDB throttles, then more again.
 //!
+//! A process begins with few: each write beyond the open connections opens one, and a TLS handshake costs more time of the processor than
+//! ten writes. A small batch is sooner done over few connections, and a large one soon has all that are allowed.
+//!
 //! A table that throttles takes a rate of writes, and more of them in flight than that rate needs are only refused. So the number
 //! falls step by step as long as writes are throttled, and what comes through stays as it was. Where less comes through with fewer in
 //! flight, they are not throttled for their number, as with one hot partition among many: then the last step is taken back.
@@ -13,6 +16,10 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 use crate::creates::Creates;
+
+/// What a new process begins with, and how many answers of DynamoDB allow one more.
+const FIRST_IN_FLIGHT: usize = 24;
+const ANSWERS_FOR_ONE_MORE: usize = 8;
 
 /// An attempt's outcomes are looked at together: as many as are in flight, and no fewer than these.
 const SMALLEST_WINDOW: f64 = 8.0;
@@ -42,6 +49,8 @@ pub struct Pace {
 /// The attempts since the number was last looked at.
 #[derive(Debug)]
 struct Window {
+    /// Of the whole process.
+    answers: usize,
     in_flight: f64,
     began: Instant,
     attempts: f64,
@@ -58,9 +67,10 @@ struct Step {
 }
 
 impl Pace {
-    /// At most so many writes in flight.
+    /// At most so many writes in flight, and no more than 24 at first.
     pub fn new(most: NonZeroUsize) -> Self {
         let window = Window {
+            answers: 0,
             in_flight: as_float(most.get()),
             began: Instant::now(),
             attempts: 0.0,
@@ -68,7 +78,7 @@ impl Pace {
             before_the_step: None,
             held: 0,
         };
-        Self { most, now: AtomicUsize::new(most.get()), window: Mutex::new(window), creates: None }
+        Self { most, now: AtomicUsize::new(most.get().min(FIRST_IN_FLIGHT)), window: Mutex::new(window), creates: None }
     }
 
     /// The same, with creates sent together where they may be; such a request counts as one write.
@@ -102,12 +112,20 @@ impl Pace {
     /// DynamoDB has answered an attempt of a write.
     pub fn answered(&self, throttled: bool) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.answers = window.answers.saturating_add(1);
+        let so_early = FIRST_IN_FLIGHT + window.answers / ANSWERS_FOR_ONE_MORE;
+        if so_early < self.most.get() {
+            // What a step would do does not show yet.
+            self.now.store(so_early, Ordering::Relaxed);
+            window.began = Instant::now();
+            return;
+        }
         window.attempts += 1.0;
         window.throttled += f64::from(u8::from(throttled));
         if window.attempts >= window.in_flight.max(SMALLEST_WINDOW) {
             window.end(Instant::now(), as_float(self.most.get()));
-            self.now.store(as_number(window.in_flight), Ordering::Relaxed);
         }
+        self.now.store(as_number(window.in_flight), Ordering::Relaxed);
     }
 }
 
@@ -151,10 +169,12 @@ mod tests {
 
     use super::*;
 
-    /// Windows of answered attempts, each of so many that took so many milliseconds, a share of them throttled: what may be in flight
+    /// In a process that has all that is allowed: windows of answered attempts, each of so many that took so many milliseconds, a share of them throttled: what may be in flight
     /// after each.
     async fn after(most: usize, windows: &[(usize, u64, usize)]) -> Vec<usize> {
         let pace = Pace::new(NonZeroUsize::new(most).unwrap());
+        (0..1_000).for_each(|_| pace.answered(false));
+        pace.begin();
         let mut found = Vec::new();
         for (attempts, milliseconds, throttled) in windows {
             tokio::time::advance(Duration::from_millis(*milliseconds)).await;
@@ -164,6 +184,19 @@ mod tests {
             found.push(pace.writes_in_flight());
         }
         found
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_begins_with_few_and_has_all_that_are_allowed_after_a_batch() {
+        let pace = Pace::new(NonZeroUsize::new(64).unwrap());
+        let mut found = vec![pace.writes_in_flight()];
+        for _ in 0..500 {
+            pace.answered(false);
+            found.push(pace.writes_in_flight());
+        }
+        assert!(found.is_sorted(), "{found:?}");
+        assert_eq!((found[0], found[100], found[319], found[320], found[500]), (24, 36, 63, 64, 64));
+        assert_eq!(Pace::new(NonZeroUsize::new(3).unwrap()).writes_in_flight(), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -161,6 +161,7 @@ async fn some_throttled_requests_slow_a_batch_no_more_than_their_repetitions_do(
 #[tokio::test(start_paused = true)]
 async fn after_a_storm_a_batch_is_as_fast_as_before() {
     let pace = Pace::new(WRITES_IN_FLIGHT);
+    write(&pace, 1_000, Throttles::Never, 0).await;
     let before = write(&pace, 1_000, Throttles::Never, 0).await.took;
     write(&pace, 2_000, Throttles::Above(200.0), 0).await;
     assert!(pace.writes_in_flight() < 16, "{} in flight", pace.writes_in_flight());
