@@ -6,16 +6,20 @@
 //! `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
 //!
 //! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer is an I/O error,
-//! which the SDK tries again: every write has its condition.
+//! which the SDK's clients try again as often as they are told.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -26,26 +30,32 @@ use http::Uri;
 use http::uri::Scheme;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::legacy::connect::{HttpConnector as TcpConnector, capture_connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector as TcpConnector, capture_connection};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tower_service::Service;
 
 /// From the look-up of the name to the end of the TLS handshake; the time-outs of the calls go on from there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// An answer to the question for a name is shared by the connections that are opened together.
+const ANSWER_SHARED_FOR: Duration = Duration::from_secs(1);
+
 /// What names Amazon's authorities in the subjects of their certificates.
 const OF_AMAZON: [&[u8]; 2] = [b"Amazon Root CA", b"Starfield Services Root Certificate Authority"];
 
-const NO_AUTHORITIES: &str = "no certificates of authorities are found on this system: install its package ca-certificates, or name \
-    them in SSL_CERT_FILE";
+const UNKNOWN: rustls::Error = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+const NO_AUTHORITIES: &str = "no certificates of authorities are found: install the system's package ca-certificates, or name a file \
+    that has them in SSL_CERT_FILE";
 
 /// A client for all of the SDK's clients, with the proxy and the authorities that the environment names.
 ///
@@ -83,21 +93,32 @@ impl HttpConnector for Https {
             Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
         };
         let connection = capture_connection(&mut request);
+        // The SDK's client says when it is not to be used again.
+        if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
+            capture.set_connection_retriever(move || metadata(&connection));
+        }
         let answer = self.0.request(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await.map_err(|error| ConnectorError::io(error.into()))?;
-            if answer.status().is_server_error()
-                && let Some(connection) = connection.connection_metadata().as_ref()
-            {
-                // Another attempt shall reach another machine.
-                connection.poison();
-            }
             HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
 
+/// The connection of a request, as the SDK sees it.
+fn metadata(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
+    let proxied = connection.connection_metadata().as_ref()?.is_proxied();
+    let connection = connection.clone();
+    let poison = move || {
+        if let Some(connection) = connection.connection_metadata().as_ref() {
+            connection.poison();
+        }
+    };
+    Some(ConnectionMetadata::builder().proxied(proxied).poison_fn(poison).build())
+}
+
+type Tcp = TcpConnector<Names<GaiResolver>>;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Connecting<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send>>;
 
@@ -107,7 +128,7 @@ struct Connector(HttpsConnector<Way>);
 
 impl Connector {
     fn new(proxies: Matcher, tls: Arc<ClientConfig>) -> Self {
-        let mut tcp = TcpConnector::new();
+        let mut tcp = TcpConnector::new_with_resolver(Names::new(GaiResolver::new()));
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
         let to_proxy = HttpsConnector::from((tcp.clone(), Arc::clone(&tls)));
@@ -126,15 +147,18 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let connecting = self.0.call(to);
-        Box::pin(async { tokio::time::timeout(CONNECT_TIMEOUT, connecting).await? })
+        Box::pin(async {
+            let in_time = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+            in_time.unwrap_or_else(|_| Err(format!("no connection within {CONNECT_TIMEOUT:?}").into()))
+        })
     }
 }
 
 /// The way to a server: through a proxy's tunnel, where one stands before an HTTPS endpoint, or straight.
 #[derive(Clone)]
 struct Way {
-    tcp: TcpConnector,
-    to_proxy: HttpsConnector<TcpConnector>,
+    tcp: Tcp,
+    to_proxy: HttpsConnector<Tcp>,
     proxies: Arc<Matcher>,
 }
 
@@ -159,6 +183,54 @@ impl Service<Uri> for Way {
         }
         let connecting = tunnel.call(to);
         Box::pin(async { Ok(connecting.await?) })
+    }
+}
+
+/// Looks a name up once for all connections that are opened together: each question takes a thread of its own, and its memory.
+#[derive(Debug, Clone)]
+struct Names<R> {
+    resolver: R,
+    known: Arc<Mutex<HashMap<Name, Known>>>,
+}
+
+/// The last answer for a name, and when it came. Who finds it locked waits for the next one.
+type Known = Arc<tokio::sync::Mutex<Option<(Instant, Vec<SocketAddr>)>>>;
+
+impl<R> Names<R> {
+    fn new(resolver: R) -> Self {
+        Self { resolver, known: Arc::default() }
+    }
+}
+
+impl<R> Service<Name> for Names<R>
+where
+    R: Service<Name, Response: Iterator<Item = SocketAddr>, Error = io::Error, Future: Send> + Clone + Send + 'static,
+{
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.resolver.poll_ready(context)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let known =
+            Arc::clone(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default());
+        let mut resolver = self.resolver.clone();
+        Box::pin(async move {
+            let mut known = known.lock().await;
+            if let Some((at, addresses)) = &mut *known
+                && at.elapsed() < ANSWER_SHARED_FOR
+            {
+                // Each connection begins with another one.
+                addresses.rotate_left(1);
+                return Ok(addresses.clone().into_iter());
+            }
+            let addresses: Vec<SocketAddr> = resolver.call(name).await?.collect();
+            *known = Some((Instant::now(), addresses.clone()));
+            Ok(addresses.into_iter())
+        })
     }
 }
 
@@ -195,11 +267,15 @@ impl ServerCertVerifier for Authorities {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verify = |by: &WebPkiServerVerifier| by.verify_server_cert(certificate, intermediates, server, ocsp, now);
-        if let Some(Ok(verified)) = self.known.as_deref().map(verify) {
+        let by_known = self.known.as_deref().map(verify);
+        if let Some(Ok(verified)) = by_known {
             return Ok(verified);
         }
-        let system = self.system.get_or_init(|| verifier((self.read_system)(), &self.provider));
-        system.as_deref().map_or_else(|| Err(rustls::Error::General(NO_AUTHORITIES.to_owned())), verify)
+        match (self.system.get_or_init(|| verifier((self.read_system)(), &self.provider)).as_deref(), by_known) {
+            (Some(system), _) => verify(system),
+            (None, Some(Err(error))) if error != UNKNOWN => Err(error),
+            (None, _) => Err(rustls::Error::General(NO_AUTHORITIES.to_owned())),
+        }
     }
 
     fn verify_tls12_signature(
@@ -255,6 +331,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -306,6 +383,95 @@ mod tests {
         let authorities = Authorities::new(RootCertStore::empty(), RootCertStore::empty);
         let error = verify(&authorities, &issued_by(&authority())).unwrap_err().to_string();
         assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
+
+        let known = authority();
+        let authorities = Authorities::new(store(&known), RootCertStore::empty);
+        let server = ServerName::try_from("elsewhere").unwrap();
+        let error = authorities.verify_server_cert(&issued_by(&known), &[], &server, &[], UnixTime::now()).unwrap_err();
+        assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error}");
+    }
+
+    /// Asks a server twice: how many connections it saw.
+    async fn connections(poisoned: bool) -> usize {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let opened = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&opened);
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    }
+                });
+            }
+        });
+        let tls = Authorities::new(RootCertStore::empty(), RootCertStore::empty).into_config().unwrap();
+        let https = Https::new(Matcher::builder().build(), Arc::new(tls));
+        for _ in 0..2 {
+            let mut request = HttpRequest::get(&endpoint).unwrap();
+            let capture = CaptureSmithyConnection::new();
+            request.add_extension(capture.clone());
+            https.call(request).await.unwrap();
+            if poisoned {
+                capture.get().unwrap().poison();
+            }
+            // The pool has the connection back when its task has run.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server.abort();
+        opened.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_unless_the_sdk_says_no() {
+        assert_eq!((connections(false).await, connections(true).await), (1, 2));
+    }
+
+    /// Answers with two addresses after a moment, and counts the questions; the first one fails.
+    #[derive(Clone, Default)]
+    struct Slow(Arc<AtomicUsize>);
+
+    impl Service<Name> for Slow {
+        type Response = std::array::IntoIter<SocketAddr, 2>;
+        type Error = io::Error;
+        type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            let count = self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                if count == 0 { Err(io::Error::other("no answer")) } else { Ok(addresses().into_iter()) }
+            })
+        }
+    }
+
+    fn addresses() -> [SocketAddr; 2] {
+        [([127, 0, 0, 1], 1).into(), ([127, 0, 0, 2], 1).into()]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_are_opened_together_ask_once_and_share_the_addresses() {
+        let resolver = Slow::default();
+        let mut names = Names::new(resolver.clone());
+        let name: Name = "dynamodb.us-east-1.amazonaws.com".parse().unwrap();
+        assert!(names.call(name.clone()).await.is_err());
+        let asked = futures_util::future::join_all((0..50).map(|_| names.call(name.clone()))).await;
+        let firsts: Vec<SocketAddr> = asked.into_iter().map(|found| found.unwrap().next().unwrap()).collect();
+        for address in addresses() {
+            assert_eq!(firsts.iter().filter(|first| **first == address).count(), 25);
+        }
+        assert_eq!(resolver.0.load(Ordering::Relaxed), 2);
+        tokio::time::advance(ANSWER_SHARED_FOR).await;
+        names.call(name).await.unwrap();
+        names.call("localhost".parse().unwrap()).await.unwrap();
+        assert_eq!(resolver.0.load(Ordering::Relaxed), 4);
     }
 
     #[test]

@@ -7,6 +7,11 @@ use dsql_view::delivery::Delivery;
 use dsql_view::handler::Handler;
 use dsql_view::lambda::{self, BoxError};
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+use mimalloc::MiMalloc;
+
+/// A write takes hundreds of allocations.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -49,7 +49,7 @@ pub struct Pace {
 /// The attempts since the number was last looked at.
 #[derive(Debug)]
 struct Window {
-    /// Of the whole process.
+    /// Of the whole process; no number is large enough after a throttled one.
     answers: usize,
     in_flight: f64,
     began: Instant,
@@ -112,7 +112,8 @@ impl Pace {
     /// DynamoDB has answered an attempt of a write.
     pub fn answered(&self, throttled: bool) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.answers = window.answers.saturating_add(1);
+        // A table that throttles is no matter of connections.
+        window.answers = if throttled { usize::MAX } else { window.answers.saturating_add(1) };
         let so_early = FIRST_IN_FLIGHT + window.answers / ANSWERS_FOR_ONE_MORE;
         if so_early < self.most.get() {
             // What a step would do does not show yet.
@@ -169,8 +170,8 @@ mod tests {
 
     use super::*;
 
-    /// In a process that has all that is allowed: windows of answered attempts, each of so many that took so many milliseconds, a share of them throttled: what may be in flight
-    /// after each.
+    /// In a process that has all that is allowed: windows of answered attempts, each of so many that took so many milliseconds, a share of
+    /// them throttled: what may be in flight after each.
     async fn after(most: usize, windows: &[(usize, u64, usize)]) -> Vec<usize> {
         let pace = Pace::new(NonZeroUsize::new(most).unwrap());
         (0..1_000).for_each(|_| pace.answered(false));
@@ -197,6 +198,10 @@ mod tests {
         assert!(found.is_sorted(), "{found:?}");
         assert_eq!((found[0], found[100], found[319], found[320], found[500]), (24, 36, 63, 64, 64));
         assert_eq!(Pace::new(NonZeroUsize::new(3).unwrap()).writes_in_flight(), 3);
+
+        let throttled = Pace::new(NonZeroUsize::new(64).unwrap());
+        throttled.answered(true);
+        assert_eq!(throttled.writes_in_flight(), 64);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,11 @@ use dsql_view::apply::Deadline;
 use dsql_view::lambda::{self, BoxError};
 use dsql_view::redrive::{Invocation, Redrive};
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+use mimalloc::MiMalloc;
+
+/// A write takes hundreds of allocations.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

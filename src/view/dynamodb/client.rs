@@ -21,7 +21,6 @@ use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents, StalledS
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_smithy_runtime::client::http::connection_poisoning::ConnectionPoisoningInterceptor;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_dispatch_hint};
 
@@ -101,7 +100,6 @@ impl Intercept for LeaveOut {
         state.store_put(disable_interceptor::<InvocationIdInterceptor>(WHY));
         state.store_put(disable_interceptor::<RequestInfoInterceptor>(WHY));
         state.store_put(disable_interceptor::<ServiceClockSkewInterceptor>(WHY));
-        state.store_put(disable_interceptor::<ConnectionPoisoningInterceptor>("the HTTPS client does it"));
         Ok(())
     }
 

@@ -35,7 +35,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
         "Against its writes alone, and the limit",
         &format!(
             "What a change takes, with {IN_FLIGHT} writes in flight: the function with a batch of {}, beside loops that put the same items and do \
-             nothing else, their requests ready before the clock runs. Their ratio is what the function adds to the SDK's PutItem. *Made by \
+             nothing else, their requests ready before the clock runs, and their allocator is the system's, where the function has mimalloc. *Made by \
              hand* is the least there can be: JSON that is there already, `aws-sigv4`, one HTTP client (in the bench only). Instructions \
              are callgrind's, of user code, for a batch of {} after a first one of {WARM_UP}; its processor has none for SHA-256, so that signing \
              weighs more in them than where there are such.",
