@@ -73,7 +73,7 @@ impl Callgrind {
 
     async fn puts(&self, programs: &Programs, client: &str, endpoint: &str, input: &str) -> Result<u64, BoxError> {
         let mut valgrind = Command::new(&self.0);
-        valgrind.args(CALLGRIND).arg(programs.beside("puts"));
+        valgrind.args(CALLGRIND).arg(puts::binary(programs, client));
         let mut process = puts::wrapped(valgrind, client, endpoint, 64).stderr(Stdio::piped()).spawn()?;
         process.stdin.take().ok_or("no input")?.write_all(input.as_bytes()).await?;
         collected(&String::from_utf8_lossy(&process.wait_with_output().await?.stderr))

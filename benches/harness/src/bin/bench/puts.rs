@@ -1,5 +1,6 @@
 //! The process of the binary `puts`: the writes alone.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -28,7 +29,12 @@ struct Answer {
 
 /// The command that starts it.
 pub fn command(programs: &Programs, client: &str, endpoint: &str, in_flight: usize) -> Command {
-    wrapped(Command::new(programs.beside("puts")), client, endpoint, in_flight)
+    wrapped(Command::new(binary(programs, client)), client, endpoint, in_flight)
+}
+
+/// The binary that has the client, with the allocator that belongs to it.
+pub fn binary(programs: &Programs, client: &str) -> PathBuf {
+    programs.beside(if client == "own" { "puts_with_mimalloc" } else { "puts" })
 }
 
 /// The command that starts it within another one, which gets it as its last arguments.

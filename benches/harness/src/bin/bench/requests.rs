@@ -16,7 +16,7 @@ const CHANGES_COUNTED: u64 = 1_000;
 const NAMES: [&str; 4] = [
     "**dsql-view**, from the event to its answer",
     "the SDK's PutItem, its client with the defaults",
-    "the SDK's PutItem, dsql-view's client",
+    "the SDK's PutItem, dsql-view's client and allocator",
     "a request made by hand",
 ];
 /// The names of the clients to `puts`.
@@ -35,7 +35,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
         "Against its writes alone, and the limit",
         &format!(
             "What a change takes, with {IN_FLIGHT} writes in flight: the function with a batch of {}, beside loops that put the same items and do \
-             nothing else, their requests ready before the clock runs, and their allocator is the system's, where the function has mimalloc. *Made by \
+             nothing else, their requests ready before the clock runs. What the function has beyond the third row is its own work. *Made by \
              hand* is the least there can be: JSON that is there already, `aws-sigv4`, one HTTP client (in the bench only). Instructions \
              are callgrind's, of user code, for a batch of {} after a first one of {WARM_UP}; its processor has none for SHA-256, so that signing \
              weighs more in them than where there are such.",

@@ -6,7 +6,7 @@
 //!
 //! | `sdk` | the SDK's, with its defaults |
 //! |---|---|
-//! | `own` | dsql-view's |
+//! | `own` | dsql-view's; with its allocator too as `puts_with_mimalloc` |
 //! | `hand-made` | no SDK: JSON that is there already, `aws-sigv4`, one HTTP client |
 
 use std::error::Error;
@@ -33,7 +33,8 @@ mod hand_made;
 
 use hand_made::HandMade;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+/// What ends it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 const CONDITION: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
@@ -48,8 +49,9 @@ trait Writer {
     fn send(&self, request: Self::Request) -> impl Future<Output = bool>;
 }
 
+/// Makes the puts that it is told to.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), BoxError> {
+pub async fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [client, in_flight] = arguments.as_slice() else {
         return Err("usage: puts <client> <writes in flight>".into());
