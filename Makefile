@@ -83,7 +83,7 @@ mutants: ## Change the code in small ways, and tell which changes no test notice
 # Each of the binaries is built alone and after the criterion bench, or they would get the features of what is built with them.
 .PHONY: bench
 bench: ## Measure all that BENCHMARKS.md tells, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
-	$(if $(ONLY),$(if $(findstring pipeline,$(ONLY)),cargo bench --locked --bench pipeline),cargo bench --locked --bench pipeline)
+	$(if $(findstring pipeline,$(or $(ONLY),pipeline)),cargo bench --locked --bench pipeline)
 	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
 	cargo build --locked --release --package dsql-view-peers
 	cargo build --locked --release --package dsql-view-bench --package dynamodb-stub

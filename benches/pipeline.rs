@@ -13,7 +13,7 @@ use dsql_view::pace::Pace;
 use dsql_view::plan::Planner;
 use dsql_view::projection::Projector;
 use dsql_view::view::dynamodb::{self, DynamoDbView};
-use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
 
@@ -32,20 +32,9 @@ fn planner() -> Planner {
     }
 }
 
-/// Rows as applications have them; a record is some 430 bytes.
+/// The event of so many rows.
 fn event(records: u64) -> Vec<u8> {
-    let record = |id: u64| {
-        let columns = vec![
-            ("order_id", Value::number(1_000 + id / 3)),
-            ("product", Value::text(format!("A product with a name, number {id}"))),
-            ("price", Value::text("29.99")),
-            ("quantity", Value::number(5)),
-            ("gift", Value::Bool(false)),
-            ("note", Value::Null),
-            ("created_at", Value::number(1_773_843_841_048_727_i64)),
-        ];
-        Change::upsert("order_items", Value::number(id), 1_773_843_841_076_494_565 + id, columns).record()
-    };
+    let record = |id: u64| Change::order_item(id, 1_773_843_841_076_494_565 + id).record();
     kinesis::event_of((0..records).map(record)).to_string().into_bytes()
 }
 

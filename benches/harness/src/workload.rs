@@ -60,16 +60,7 @@ impl Workload {
 
 /// A row's change: the commits are in the order of their numbers.
 pub fn change(row: u64, commit: u64) -> Change {
-    let columns = vec![
-        ("order_id", Value::number(1_000 + row / 3)),
-        ("product", Value::text(format!("A product with a name, number {row}"))),
-        ("price", Value::text("29.99")),
-        ("quantity", Value::number(5)),
-        ("gift", Value::Bool(false)),
-        ("note", Value::Null),
-        ("created_at", Value::number(1_773_843_841_048_727_i64)),
-    ];
-    Change::upsert(TABLE, Value::number(row), FIRST_COMMIT + commit, columns)
+    Change::order_item(row, FIRST_COMMIT + commit)
 }
 
 /// The item that the view holds after an upsert.

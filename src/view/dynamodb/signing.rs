@@ -196,7 +196,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -231,8 +231,12 @@ mod tests {
         request
     }
 
-    /// The same by the SDK's own crate, of the headers that are signed here.
-    fn expected(request: &HttpRequest, now: SystemTime, credentials: &Credentials) -> Vec<(String, String)> {
+    /// What signs an unsigned request by the SDK's own crate, of the headers that are signed here.
+    pub(in crate::view::dynamodb) fn expected(
+        request: &HttpRequest,
+        now: SystemTime,
+        credentials: &Credentials,
+    ) -> Vec<(String, String)> {
         let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)

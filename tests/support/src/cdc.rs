@@ -163,6 +163,20 @@ impl Change {
         Self { row: None, ..Self::upsert(table, id, committed, Vec::new()) }
     }
 
+    /// An upsert of a row as applications have them, some 460 bytes as a record: what is measured.
+    pub fn order_item(id: u64, committed: u64) -> Self {
+        let columns = vec![
+            ("order_id", Value::number(1_000 + id / 3)),
+            ("product", Value::text(format!("A product with a name, number {id}"))),
+            ("price", Value::text("29.99")),
+            ("quantity", Value::number(5)),
+            ("gift", Value::Bool(false)),
+            ("note", Value::Null),
+            ("created_at", Value::number(1_773_843_841_048_727_i64)),
+        ];
+        Self::upsert("order_items", Value::number(id), committed, columns)
+    }
+
     /// The change that a record holds, if it is one; `primary_key` answers the key columns of the configured tables.
     ///
     /// Of the two timestamps the earlier is the commit's.
