@@ -4,6 +4,7 @@ use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
 
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::{BehaviorVersion, SdkConfig};
 use http::{Method, Request};
 use lambda_runtime_api_client::PooledClient;
@@ -54,9 +55,7 @@ where
         }
         let tables: Vec<String> = config.source_tables.iter().map(ToString::to_string).collect();
         let view_table = config.view_table.clone();
-        let sdk_config =
-            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()?).load().await;
-        let started = start(config, sdk_config).await?;
+        let started = start(config, sdk_config().await?).await?;
         tracing::info!(view_table, source_tables = tables.join(", "), "ready");
         Ok(started)
     };
@@ -65,6 +64,23 @@ where
         tell_lambda(error.as_ref()).await;
     }
     started
+}
+
+/// What the SDK's clients have in common. Lambda gives a function its region and its credentials in the environment; only where they
+/// are not there is all of the SDK's usual chain made ready, which takes longer than all the rest of a start.
+async fn sdk_config() -> Result<SdkConfig, BoxError> {
+    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()?);
+    let given = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        .iter()
+        .all(|name| variable(name).is_some_and(|value| !value.trim().is_empty()));
+    let loader = if given {
+        loader
+            .region(EnvironmentVariableRegionProvider::new())
+            .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+    } else {
+        loader
+    };
+    Ok(loader.load().await)
 }
 
 /// Tells Lambda why the function cannot start, so that the reason stands in the invocation's error and not in the log alone.

@@ -64,6 +64,27 @@ async fn wrong_settings_stop_the_function_with_one_message_that_names_them_all()
 }
 
 #[tokio::test]
+async fn credentials_and_region_may_come_from_a_profile() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let [credentials, config] =
+        ["profile-credentials", "profile-config"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+    std::fs::write(&credentials, "[mine]\naws_access_key_id = local\naws_secret_access_key = local\n").unwrap();
+    std::fs::write(&config, "[profile mine]\nregion = us-east-1\n").unwrap();
+    let given = |name: &str| ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].contains(&name);
+    let variables = environment(&db.endpoint()).into_iter().filter(|(name, _)| !given(name));
+    let variables = variables.chain(REQUIRED.map(|(name, value)| (name, value.to_owned()))).chain([
+        ("AWS_PROFILE", "mine".to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_str().unwrap().to_owned()),
+        ("AWS_CONFIG_FILE", config.to_str().unwrap().to_owned()),
+    ]);
+    let mut function = Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap();
+    let change = Change::upsert("users", Value::number(7), COMMIT, vec![("name", Value::text("Ada"))]);
+    let answer = function.invoke(event_of([change.record()]).to_string(), LONG).await.response();
+    assert!(reported(&answer).is_empty(), "{answer}");
+}
+
+#[tokio::test]
 async fn a_view_table_that_is_missing_or_does_not_fit_stops_the_function() {
     use KeyType::{Hash, Range};
     use ScalarAttributeType::{N, S};
