@@ -95,6 +95,18 @@ struct WireSource<'a> {
 #[serde(transparent)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
+/// The text of a JSON string. What is in a [`RawValue`] was read once, so that only escapes are left to be seen to.
+///
+/// # Errors
+/// It holds half a surrogate pair, or is no string.
+pub(crate) fn unquoted(string: &RawValue) -> serde_json::Result<Cow<'_, str>> {
+    let json = string.get();
+    match json.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(json).map(|Text(text)| text),
+    }
+}
+
 /// Reads the envelope of a record's bytes.
 ///
 /// # Errors
@@ -208,8 +220,7 @@ fn text<'a>(value: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, De
     if !value.get().starts_with('"') {
         return Err(DecodeError::NoEnvelope { field, expected: "a string", found: kind(value) });
     }
-    let Text(text) = serde_json::from_str(value.get()).map_err(|error| malformed(&error))?;
-    Ok(text)
+    unquoted(value).map_err(|error| malformed(&error))
 }
 
 fn object<'a, T: Deserialize<'a>>(value: &'a RawValue, field: &'static str) -> Result<T, DecodeError> {

@@ -77,10 +77,12 @@ enum Way {
 impl Planner {
     /// Plans a batch, given as the bytes of its records.
     pub fn plan<'r>(&self, records: impl IntoIterator<Item = &'r [u8]>, written_at: SystemTime) -> Plan<'_> {
-        let mut planned = Vec::new();
-        let mut candidates = Vec::new();
+        let records = records.into_iter();
+        let most = records.size_hint().0;
+        let mut planned = Vec::with_capacity(most);
+        let mut candidates = Vec::with_capacity(most);
         let mut parts = Vec::new();
-        for (record, data) in records.into_iter().enumerate() {
+        for (record, data) in records.enumerate() {
             let mut keep = |folder, object, role| parts.push(Part { record, folder, object, role });
             let (table, way) = self.way(data, written_at, &mut keep);
             let disposition = match way {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::change::{ChangeEvent, CommitTimestamp, RowImage};
 use crate::config::SourceTable;
-use crate::envelope::{self, Text};
+use crate::envelope;
 use crate::key::{self, LONGEST_KEY};
 use crate::overflow::{self, LARGEST_WHOLE_ITEM, MovedColumn, OVERFLOW};
 use crate::view::attributes::{self, DEEPEST_NESTING, LARGEST_ITEM, LONGEST_NAME, ValueError};
@@ -248,10 +248,7 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
 fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     let json = value.get();
     match json.as_bytes().first() {
-        Some(b'"') => match serde_json::from_str(json) {
-            Ok(Text(text)) => Ok(text),
-            Err(_) => Err("text that is no JSON string"),
-        },
+        Some(b'"') => envelope::unquoted(value).map_err(|_| "text that is no JSON string"),
         Some(b'n' | b'[' | b'{') | None => Err(envelope::kind(value)),
         Some(_) => Ok(Cow::Borrowed(json)),
     }

@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::envelope::Text;
+use crate::envelope::{self, Text};
 
 /// DynamoDB's limit for an item with the names of its attributes, in bytes.
 pub const LARGEST_ITEM: usize = 409_600;
@@ -57,7 +57,7 @@ fn attribute(value: &RawValue, level: usize) -> Result<AttributeValue, ValueErro
     let json = value.get();
     match json.as_bytes().first() {
         Some(b'"') => {
-            let Text(text) = serde_json::from_str(json).map_err(|_| ValueError::NotJson)?;
+            let text = envelope::unquoted(value).map_err(|_| ValueError::NotJson)?;
             Ok(AttributeValue::S(text.into_owned()))
         }
         Some(b't') => Ok(AttributeValue::Bool(true)),
@@ -152,7 +152,10 @@ impl Decimal {
     /// Reads a number as JSON writes it.
     fn read(json: &str) -> Self {
         let (negative, json) = json.strip_prefix('-').map_or((false, json), |rest| (true, rest));
-        let (coefficient, exponent) = json.split_once(['e', 'E']).unwrap_or((json, "0"));
+        let (coefficient, exponent) = match json.bytes().position(|byte| matches!(byte, b'e' | b'E')) {
+            Some(place) => (&json[..place], &json[place + 1..]),
+            None => (json, "0"),
+        };
         // Exponents beyond i64 are as far out of DynamoDB's range as its ends are.
         let exponent: i64 =
             exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 });
