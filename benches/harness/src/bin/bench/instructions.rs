@@ -33,10 +33,10 @@ impl Callgrind {
         std::env::split_paths(&path).map(|folder| folder.join("valgrind")).find(|file| file.exists()).map(Self)
     }
 
-    /// What the second batch takes a function.
-    pub async fn of_function(&self, program: &Program, warm_up: Bytes, batch: Bytes) -> Result<u64, BoxError> {
-        let without = self.function(program, vec![warm_up.clone()]).await?;
-        let with = self.function(program, vec![warm_up, batch]).await?;
+    /// What a batch takes a function that had some others before.
+    pub async fn of_function(&self, program: &Program, before: &[&Bytes], batch: &Bytes) -> Result<u64, BoxError> {
+        let without = self.function(program, before).await?;
+        let with = self.function(program, &[before, &[batch]].concat()).await?;
         Ok(with.saturating_sub(without))
     }
 
@@ -53,14 +53,14 @@ impl Callgrind {
         Ok(with.saturating_sub(without))
     }
 
-    async fn function(&self, program: &Program, events: Vec<Bytes>) -> Result<u64, BoxError> {
+    async fn function(&self, program: &Program, events: &[&Bytes]) -> Result<u64, BoxError> {
         let folder = TempDir::new()?;
         let wrapper = self.wrapper(folder.path(), &program.binary)?;
         let environment = program.environment.iter().map(|(name, value)| (name, value));
         let mut running = Function::start(&wrapper, environment)?;
         running.ready_or_ended().await;
         for event in events {
-            running.invoke(event, PLENTY).await.response();
+            running.invoke(Bytes::clone(event), PLENTY).await.response();
         }
         // It prints its count when it ends by itself or by a signal that it can see.
         let process = running.id().ok_or_else(|| running.lines().join("\n"))?;

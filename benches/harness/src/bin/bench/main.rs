@@ -10,6 +10,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 mod bucket;
+mod creates;
 mod figures;
 mod growth;
 mod instructions;
@@ -33,8 +34,8 @@ use stub::StubProcess;
 /// What ends the bench.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-const SECTIONS: [&str; 9] =
-    ["peers", "requests", "write-units", "start", "growth", "pace", "throttling", "bucket", "pipeline"];
+const SECTIONS: [&str; 10] =
+    ["peers", "requests", "write-units", "start", "growth", "pace", "creates", "throttling", "bucket", "pipeline"];
 const DOCUMENT: &str = "BENCHMARKS.md";
 const RUNS: usize = 5;
 
@@ -92,6 +93,7 @@ async fn section_of(name: &str, bench: &mut Bench) -> Result<String, BoxError> {
         "start" => start::measure(bench).await,
         "growth" => growth::measure(bench).await,
         "pace" => pace::measure(bench).await,
+        "creates" => creates::measure(bench).await,
         "throttling" => throttling::measure(bench).await,
         "bucket" => bucket::measure(bench).await,
         "pipeline" => pipeline::measure(),
