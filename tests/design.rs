@@ -1,9 +1,11 @@
 //! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes, duplicates, crashes,
-//! writes that arrive late, functions that remember what was confirmed, and tombstones that expire.
+//! writes that arrive late, functions that remember what was confirmed, and tombstones that expire. And the same with creates, as they
+//! are sent together: each takes place only where nothing stands, at any time after it was sent, and a put follows where it is not
+//! confirmed.
 //!
 //! It is a model of the rules, not of the code: `CommitTimestamp::supersedes`, the condition on the write, a tombstone for a deletion,
-//! a tombstone that outlives what may still be delivered, and a memory of confirmed commits that leaves out writes. Each rule, broken,
-//! is caught.
+//! a tombstone that outlives what may still be delivered, a memory of confirmed commits that leaves out writes, and what a create may
+//! and what it says. Each rule, broken, is caught.
 
 use stateright::{Checker, Model, Property};
 
@@ -24,6 +26,18 @@ enum Rules {
     UnknownIsDone,
     /// A function remembers a change as shown before DynamoDB has answered its write.
     UnknownIsRemembered,
+    /// A create takes place whatever stands there.
+    CreateOverwrites,
+    /// A create takes place where a tombstone stands.
+    CreateOverTombstone,
+    /// A create that finds something counts as superseded, and no put follows.
+    CreateInVainIsDone,
+    /// A create without an answer counts as done, and no put follows.
+    LostCreateIsDone,
+    /// A function remembers a change as shown before DynamoDB has answered its create.
+    LostCreateIsRemembered,
+    /// A tombstone expires while an older create is still on its way.
+    CreateOutlivesTombstone,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +47,17 @@ struct Design {
     history: Vec<bool>,
     duplicates: u8,
     failures: u8,
+    /// So many creates may stay without an answer; where none may, none are sent.
+    lost_creates: u8,
+}
+
+/// What a function sends to DynamoDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Request {
+    /// In place of what is older, or of nothing.
+    Put,
+    /// In place of nothing.
+    Create,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,9 +81,10 @@ struct State {
     /// Which changes Lambda knows to be done.
     settled: Vec<bool>,
     /// Writes on their way of functions that have given them up, or are dead.
-    late: Vec<Commit>,
+    late: Vec<(Commit, Request)>,
     duplicates_left: u8,
     failures_left: u8,
+    lost_creates_left: u8,
     /// Nothing older than this commit is delivered any more.
     horizon: Commit,
     /// The newest commit that the view has ever shown.
@@ -71,6 +97,10 @@ struct State {
 enum Action {
     Deliver(usize, Commit),
     Write(usize),
+    /// A create that DynamoDB answers. Where it finds something, the function still holds the change.
+    Create(usize),
+    /// A create that is not answered, and takes place now or later; the function still holds the change.
+    LoseCreate(usize),
     Answer(usize),
     /// The function dies: what it did stays, Lambda does not know of it, and what was remembered is gone.
     Crash(usize),
@@ -78,6 +108,8 @@ enum Action {
     LoseAnswer(usize),
     /// The write is given up and is still on its way.
     GiveUp(usize),
+    /// The time is over before the put that follows a create.
+    Stop(usize),
     LateWrite(usize),
     Expire,
 }
@@ -87,20 +119,32 @@ impl Design {
         self.history[usize::from(commit) - 1]
     }
 
-    fn write(&self, state: &mut State, commit: Commit) {
-        let replaces = match state.view {
-            None => true,
-            Some(shown) if self.rules == Rules::EqualReplaces => commit >= shown,
-            Some(shown) => commit > shown,
+    /// Whether DynamoDB does what is asked.
+    fn write(&self, state: &mut State, commit: Commit, request: Request) -> bool {
+        let replaces = match (request, state.view) {
+            (_, None) => true,
+            (Request::Put, Some(shown)) if self.rules == Rules::EqualReplaces => commit >= shown,
+            (Request::Put, Some(shown)) => commit > shown,
+            (Request::Create, Some(shown)) => match self.rules {
+                Rules::CreateOverwrites => true,
+                Rules::CreateOverTombstone => self.is_deletion(shown),
+                _ => false,
+            },
         };
         if !replaces {
-            return;
+            return false;
         }
         state.wrote_again |= state.view == Some(commit);
         state.went_back |= commit < state.newest_shown;
         state.newest_shown = state.newest_shown.max(commit);
         let removes = self.rules == Rules::RemoveInsteadOfTombstone && self.is_deletion(commit);
         state.view = (!removes).then_some(commit);
+        true
+    }
+
+    fn give_up(state: &mut State, commit: Commit, request: Request) {
+        state.late.push((commit, request));
+        state.late.sort_unstable();
     }
 
     /// Whether nothing will happen any more but deliveries of what is done.
@@ -130,6 +174,7 @@ impl Model for Design {
             late: Vec::new(),
             duplicates_left: self.duplicates,
             failures_left: self.failures,
+            lost_creates_left: self.lost_creates,
             horizon: 0,
             newest_shown: 0,
             went_back: false,
@@ -146,10 +191,20 @@ impl Model for Design {
                     });
                     actions.extend(deliverable.map(|(commit, _)| Action::Deliver(place, commit)));
                 }
-                Function::Holding(_) => {
+                Function::Holding(commit) => {
                     actions.push(Action::Write(place));
                     if state.failures_left > 0 {
                         actions.extend([Action::Crash(place), Action::GiveUp(place)]);
+                    }
+                    // What is known is not created, and a tombstone is put.
+                    if self.lost_creates > 0 && *commit > state.known[place] && !self.is_deletion(*commit) {
+                        actions.push(Action::Create(place));
+                        if state.lost_creates_left > 0 {
+                            actions.push(Action::LoseCreate(place));
+                        }
+                        if state.failures_left > 0 {
+                            actions.push(Action::Stop(place));
+                        }
                     }
                 }
                 Function::Written(_) => {
@@ -168,7 +223,9 @@ impl Model for Design {
                 Function::Holding(commit) | Function::Written(commit) => is_older(commit),
             });
             let undelivered = (1..shown).any(|commit| !state.settled[usize::from(commit) - 1]);
-            let nothing_older_is_left = !held && !undelivered && !state.late.iter().any(is_older);
+            let is_awaited = |request| self.rules != Rules::CreateOutlivesTombstone || request == Request::Put;
+            let is_on_its_way = state.late.iter().any(|(commit, request)| is_older(commit) && is_awaited(*request));
+            let nothing_older_is_left = !held && !undelivered && !is_on_its_way;
             if nothing_older_is_left || self.rules == Rules::TombstoneTooShort {
                 actions.push(Action::Expire);
             }
@@ -187,10 +244,29 @@ impl Model for Design {
             Action::Write(place) => {
                 let Function::Holding(commit) = state.functions[place] else { return None };
                 if commit > state.known[place] {
-                    self.write(&mut state, commit);
+                    self.write(&mut state, commit, Request::Put);
                     state.known[place] = commit;
                 }
                 state.functions[place] = Function::Written(commit);
+            }
+            Action::Create(place) => {
+                let Function::Holding(commit) = state.functions[place] else { return None };
+                if self.write(&mut state, commit, Request::Create) {
+                    state.known[place] = commit;
+                } else if self.rules != Rules::CreateInVainIsDone {
+                    return None;
+                }
+                state.functions[place] = Function::Written(commit);
+            }
+            Action::LoseCreate(place) => {
+                let Function::Holding(commit) = state.functions[place] else { return None };
+                state.lost_creates_left -= 1;
+                Self::give_up(&mut state, commit, Request::Create);
+                match self.rules {
+                    Rules::LostCreateIsDone => state.functions[place] = Function::Written(commit),
+                    Rules::LostCreateIsRemembered => state.known[place] = commit,
+                    _ => {}
+                }
             }
             Action::Answer(place) => {
                 let Function::Written(commit) = state.functions[place] else { return None };
@@ -202,7 +278,7 @@ impl Model for Design {
                 state.known[place] = 0;
                 state.functions[place] = Function::Idle;
             }
-            Action::LoseAnswer(place) => {
+            Action::LoseAnswer(place) | Action::Stop(place) => {
                 state.failures_left -= 1;
                 state.functions[place] = Function::Idle;
             }
@@ -214,13 +290,12 @@ impl Model for Design {
                     Rules::UnknownIsRemembered => state.known[place] = state.known[place].max(commit),
                     _ => {}
                 }
-                state.late.push(commit);
-                state.late.sort_unstable();
+                Self::give_up(&mut state, commit, Request::Put);
                 state.functions[place] = Function::Idle;
             }
             Action::LateWrite(place) => {
-                let commit = state.late.remove(place);
-                self.write(&mut state, commit);
+                let (commit, request) = state.late.remove(place);
+                self.write(&mut state, commit, request);
             }
             Action::Expire => {
                 if self.rules != Rules::TombstoneTooShort {
@@ -261,24 +336,37 @@ fn histories(changes: u32) -> impl Iterator<Item = Vec<bool>> {
     (0..1_u32 << changes).map(move |kinds| (0..changes).map(|place| kinds >> place & 1 == 1).collect())
 }
 
+/// Looks at all states of all histories of up to so many changes, of which none may violate a property: how many there are.
+fn states_that_keep_the_promise(changes: u32, duplicates: u8, failures: u8, lost_creates: u8) -> usize {
+    let design = |history| Design { rules: Rules::Ours, history, duplicates, failures, lost_creates };
+    let states = (1..=changes).flat_map(histories).map(|history| {
+        let checker = design(history).checker().threads(2).spawn_bfs().join();
+        checker.assert_properties();
+        checker.unique_state_count()
+    });
+    states.sum()
+}
+
 #[test]
 fn every_interleaving_of_up_to_four_changes_keeps_the_promise() {
-    let mut states = 0;
-    for history in (1..=4).flat_map(histories) {
-        let design = Design { rules: Rules::Ours, history, duplicates: 1, failures: 2 };
-        let checker = design.checker().threads(2).spawn_bfs().join();
-        checker.assert_properties();
-        states += checker.unique_state_count();
-    }
+    let states = states_that_keep_the_promise(4, 1, 2, 0);
     println!("{states} states");
     assert!(states > 100_000, "only {states} states were looked at");
 }
 
-/// The properties that a broken rule violates, over all histories of three changes.
-fn violated(rules: Rules) -> Vec<&'static str> {
+#[test]
+fn every_interleaving_with_creates_sent_together_keeps_the_promise() {
+    let states = states_that_keep_the_promise(3, 1, 2, 2);
+    println!("{states} states with creates");
+    assert!(states > 100_000, "only {states} states were looked at");
+}
+
+/// The properties that a broken rule violates, over all histories of so many changes.
+fn violated(rules: Rules, changes: u32, lost_creates: u8) -> Vec<&'static str> {
     let mut violated = Vec::new();
-    for history in histories(3) {
-        let checker = Design { rules, history, duplicates: 1, failures: 1 }.checker().spawn_bfs().join();
+    for history in histories(changes) {
+        let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates };
+        let checker = design.checker().spawn_bfs().join();
         violated.extend(checker.discoveries().into_keys().filter(|name| *name != "all is done"));
     }
     violated.sort_unstable();
@@ -288,7 +376,7 @@ fn violated(rules: Rules) -> Vec<&'static str> {
 
 #[test]
 fn removing_an_item_instead_of_leaving_a_tombstone_is_caught() {
-    let violated = violated(Rules::RemoveInsteadOfTombstone);
+    let violated = violated(Rules::RemoveInsteadOfTombstone, 3, 0);
     assert!(
         violated.contains(&"the view converges") && violated.contains(&"never a step back in commit time"),
         "{violated:?}"
@@ -297,12 +385,12 @@ fn removing_an_item_instead_of_leaving_a_tombstone_is_caught() {
 
 #[test]
 fn an_equal_commit_that_replaces_is_caught() {
-    assert_eq!(violated(Rules::EqualReplaces), ["no commit is written twice"]);
+    assert_eq!(violated(Rules::EqualReplaces, 3, 0), ["no commit is written twice"]);
 }
 
 #[test]
 fn a_tombstone_shorter_than_what_may_still_be_delivered_is_caught() {
-    let violated = violated(Rules::TombstoneTooShort);
+    let violated = violated(Rules::TombstoneTooShort, 3, 0);
     assert!(
         violated.contains(&"the view converges") && violated.contains(&"never a step back in commit time"),
         "{violated:?}"
@@ -311,15 +399,34 @@ fn a_tombstone_shorter_than_what_may_still_be_delivered_is_caught() {
 
 #[test]
 fn an_unknown_outcome_that_is_taken_for_done_is_caught() {
-    assert_eq!(violated(Rules::UnknownIsDone), ["no record is unaccounted for"]);
+    assert_eq!(violated(Rules::UnknownIsDone, 3, 0), ["no record is unaccounted for"]);
 }
 
 #[test]
 fn a_memory_of_what_is_not_confirmed_is_caught() {
-    assert_eq!(violated(Rules::UnknownIsRemembered), ["no record is unaccounted for"]);
+    assert_eq!(violated(Rules::UnknownIsRemembered, 3, 0), ["no record is unaccounted for"]);
+}
+
+#[test]
+fn a_create_that_does_or_says_what_it_may_not_is_caught() {
+    const UNACCOUNTED: &str = "no record is unaccounted for";
+    const STEP_BACK: &str = "never a step back in commit time";
+    const TWICE: &str = "no commit is written twice";
+    const CONVERGES: &str = "the view converges";
+    for (rules, expected) in [
+        (Rules::CreateOverwrites, &[STEP_BACK, TWICE, CONVERGES][..]),
+        (Rules::CreateOverTombstone, &[STEP_BACK, CONVERGES]),
+        (Rules::CreateOutlivesTombstone, &[STEP_BACK, CONVERGES]),
+        (Rules::CreateInVainIsDone, &[UNACCOUNTED, CONVERGES]),
+        (Rules::LostCreateIsDone, &[UNACCOUNTED, CONVERGES]),
+        (Rules::LostCreateIsRemembered, &[UNACCOUNTED, CONVERGES]),
+    ] {
+        assert_eq!(violated(rules, 2, 1), expected, "{rules:?}");
+    }
 }
 
 #[test]
 fn the_rules_as_they_are_violate_nothing() {
-    assert_eq!(violated(Rules::Ours), [""; 0]);
+    assert_eq!(violated(Rules::Ours, 3, 0), [""; 0]);
+    assert_eq!(violated(Rules::Ours, 2, 1), [""; 0]);
 }
