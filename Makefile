@@ -53,10 +53,11 @@ test: ## Run all tests
 
 # The release binaries; give FUNCTION and REDRIVE to take others.
 .PHONY: torture
-torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds
+torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds, BATCHED_CREATES=true or false
 	@$(if $(FUNCTION),,$(call release,--bins))
 	cargo build --locked --example torture
-	@FUNCTION=$(FUNCTION) REDRIVE=$(REDRIVE) SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) cargo run --quiet --locked --example torture
+	@FUNCTION=$(FUNCTION) REDRIVE=$(REDRIVE) SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) BATCHED_CREATES=$(BATCHED_CREATES) \
+	cargo run --quiet --locked --example torture
 
 .PHONY: soak
 soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses

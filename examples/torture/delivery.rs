@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::error::Error;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dsql_view_support::kinesis::{KinesisRecord, place, shard_id};
@@ -35,6 +34,8 @@ pub struct Deliveries {
     place: u64,
     /// How often an invocation began with the record at this place, by the function that it is of.
     begun: HashMap<(u64, Role), u64>,
+    /// Whether the function of the mapping sends creates together.
+    pub batched_creates: bool,
     /// The poison records so far.
     pub poison: Poison,
     pub watch: Watch,
@@ -59,14 +60,19 @@ enum Role {
 type Open = BTreeMap<u64, (u32, Option<Shows>)>;
 
 impl Deliveries {
-    pub fn new(world: &World, function: &Path, redrive: &Path, seed: u64) -> Self {
+    pub fn new(world: &World, given: &crate::Settings, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let write_concurrency = [2, 8, 64][random.below(3)];
-        let mut environment = || world.environment(write_concurrency, random.percent(50));
+        let batched = [(); 2].map(|()| {
+            let drawn = random.percent(50);
+            given.batched_creates.unwrap_or(drawn)
+        });
+        let [function, redrive] = batched.map(|batched| world.environment(write_concurrency, batched));
         Self {
             seed,
-            function: Lambda::new(function, environment(), 8),
-            redrive: Lambda::new(redrive, environment(), 3),
+            function: Lambda::new(&given.function, function, 8),
+            redrive: Lambda::new(&given.redrive, redrive, 3),
+            batched_creates: batched[0],
             place: 0,
             begun: HashMap::new(),
             poison: Poison::new(),
@@ -176,6 +182,10 @@ impl Deliveries {
                 mapping.settle(&delivery, &Outcome::Throttled);
                 continue;
             }
+            // Lambda ends processes as it likes; a new one knows nothing, neither of rows nor of how creates went.
+            if random.percent(30) {
+                self.function.end_idle();
+            }
             let longest = [200, 1500][random.below(2)];
             let short = random.percent(20).then(|| Duration::from_millis(50 + random.number() % longest));
             let timeout = short.unwrap_or(Duration::from_secs(20));
@@ -244,10 +254,12 @@ fn first_of(delivery: &Delivery) -> u64 {
     delivery.records.first().and_then(|record| place(&record.sequence_number)).unwrap_or_default()
 }
 
-/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function its part.
+/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function its part. The rounds that make
+/// most rows have large batches, so that many of these come together.
 fn settings(random: &mut Random, round: u64) -> Settings {
+    let batch_sizes = if round % 3 == 2 { [20, 100, 100] } else { [5, 20, 100] };
     Settings {
-        batch_size: [5, 20, 100][random.below(3)],
+        batch_size: batch_sizes[random.below(3)],
         window: Duration::from_secs(random.number() % 3),
         parallelization: 1 + u32::try_from(random.below(10)).unwrap_or_default(),
         maximum_retries: Some(u32::try_from(random.below(3)).unwrap_or_default()),

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use dsql_view_support::lambda::{ENDS, End};
+use dsql_view_support::proxy::Statements;
 use dsql_view_support::runtime_api::Outcome;
 use dsql_view_support::table;
 use serde_json::Value;
@@ -30,6 +31,12 @@ pub struct Figures {
     /// As the functions have logged them of the batches that they answered.
     pub ends: BTreeMap<&'static str, u64>,
     pub expired_tombstones: u64,
+    /// Whether the function of the mapping sends creates together.
+    pub batched_creates: bool,
+    /// What came of the creates that both functions have sent together.
+    pub creates: Statements,
+    /// Requests with creates that met a fault.
+    pub faulty_creates: u64,
     /// Of the last comparison, or of the first that found any.
     pub items: usize,
     pub divergent: u64,
@@ -85,6 +92,12 @@ impl Figures {
         let missing = counts.iter().filter(|(_, count)| *count == 0);
         self.problems
             .extend(missing.map(|(what, _)| format!("there was no {what}: the run shows less than it seems to")));
+        let Statements { asked, done } = self.creates;
+        if self.batched_creates && (done == 0 || done == asked || self.faulty_creates == 0) {
+            let found = format!("{asked} creates were sent together, {done} took place");
+            let found = format!("{found}, {} requests met a fault", self.faulty_creates);
+            self.problems.push(format!("{found}: expected some that do, some that do not, and some faults"));
+        }
         if self.failed_starts * 2 > processes {
             self.problems.push(format!("{} of {processes} processes did not start", self.failed_starts));
         }
@@ -133,6 +146,9 @@ impl Figures {
             ENDS.iter().filter_map(|end| Some((format!("  {end}"), *self.ends.get(end)?))).collect();
         rows.extend(ends.iter().map(|(end, count)| (end.as_str(), *count)));
         rows.extend([
+            ("creates sent together that came to DynamoDB", self.creates.asked as u64),
+            ("  that took place", self.creates.done as u64),
+            ("  requests of them that met a fault", self.faulty_creates),
             ("tombstones that expired", self.expired_tombstones),
             ("items compared at the end", self.items as u64),
             ("comparisons of the whole view", self.rounds),

@@ -2,8 +2,9 @@
 //!
 //! `make torture` builds them and starts this. `SEED` repeats what is written, in which order and where it arrives, what each delivery meets,
 //! and which rows are refused; storms follow the calls as they come, and the moments at which what runs at once takes place are new each time.
-//! It ends after `CHANGES` changes or `DURATION` seconds, whichever comes first, in whole rounds. `BROKEN=1` lets DynamoDB forget the
-//! conditions of some writes: then the run must fail.
+//! It ends after `CHANGES` changes or `DURATION` seconds, whichever comes first, in whole rounds. `BATCHED_CREATES` says whether both
+//! functions send creates together; where it says nothing, that is drawn for each. `BROKEN=puts` lets DynamoDB forget the conditions
+//! of some puts, and `BROKEN=creates` what stands in the way of creates that are sent together: then the run must fail.
 
 mod checks;
 mod delivery;
@@ -23,7 +24,7 @@ use dsql_view_support::random::Random;
 
 use crate::delivery::Deliveries;
 use crate::figures::Figures;
-use crate::storms::Storms;
+use crate::storms::{Broken, Storms};
 use crate::workload::Workload;
 use crate::world::World;
 
@@ -40,7 +41,8 @@ struct Settings {
     changes: u64,
     given_changes: Option<u64>,
     duration: Duration,
-    conditions_get_lost: bool,
+    batched_creates: Option<bool>,
+    broken: Broken,
     function: PathBuf,
     redrive: PathBuf,
 }
@@ -52,13 +54,15 @@ impl Settings {
         if changes == Some(0) || number("DURATION")? == Some(0) {
             return Err("CHANGES and DURATION: expected at least 1, found 0".into());
         }
+        let broken = broken()?;
         let default = if changes.is_some() { u64::MAX } else { 120 };
         Ok(Self {
             seed: number("SEED")?.unwrap_or(u64::from(now.subsec_nanos())),
             given_changes: changes,
             changes: changes.unwrap_or(u64::MAX),
             duration: Duration::from_secs(number("DURATION")?.unwrap_or(default)),
-            conditions_get_lost: number("BROKEN")?.is_some_and(|broken| broken != 0),
+            batched_creates: switch("BATCHED_CREATES")?.or((broken == Broken::Creates).then_some(true)),
+            broken,
             function: binary("FUNCTION", "dsql-view")?,
             redrive: binary("REDRIVE", "redrive")?,
         })
@@ -80,6 +84,22 @@ fn number(name: &str) -> Result<Option<u64>, String> {
     let value = std::env::var(name).unwrap_or_default();
     let number = (!value.is_empty()).then(|| value.parse());
     number.transpose().map_err(|_| format!("{name} is {value:?}: expected a whole number"))
+}
+
+/// A variable that is `true` or `false`; an empty one says nothing.
+fn switch(name: &str) -> Result<Option<bool>, String> {
+    let value = std::env::var(name).unwrap_or_default();
+    let switch = (!value.is_empty()).then(|| value.parse());
+    switch.transpose().map_err(|_| format!("{name} is {value:?}: expected true or false"))
+}
+
+fn broken() -> Result<Broken, String> {
+    match std::env::var("BROKEN").unwrap_or_default().as_str() {
+        "" => Ok(Broken::No),
+        "puts" => Ok(Broken::Puts),
+        "creates" => Ok(Broken::Creates),
+        other => Err(format!("BROKEN is {other:?}: expected puts or creates")),
+    }
 }
 
 fn binary(variable: &str, name: &str) -> Result<PathBuf, String> {
@@ -107,8 +127,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let (seed, mut random) = (settings.seed, Random::new(settings.seed));
     println!("SEED={seed}");
     let mut workload = Workload::new(random.number());
-    let world = World::new(Storms::new(Random::new(random.number()), settings.conditions_get_lost)).await;
-    let mut deliveries = Deliveries::new(&world, &settings.function, &settings.redrive, random.number());
+    let world = World::new(Storms::new(Random::new(random.number()), settings.broken)).await;
+    let mut deliveries = Deliveries::new(&world, &settings, random.number());
     let (mut model, mut figures) = (Model::default(), Figures::default());
     let mut progress = Progress::start(STEPS);
     let mut last_round_began = SystemTime::now();
@@ -139,6 +159,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     }
 
     let faults = world.storms.faults();
+    figures.batched_creates = deliveries.batched_creates;
+    (figures.creates, figures.faulty_creates) = (world.creates(), world.storms.faulty_creates());
     if figures.problems.is_empty() && figures.rounds >= FEWEST_ROUNDS {
         figures.look_for_what_did_not_come(&faults, deliveries.processes());
     }
@@ -152,8 +174,13 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     for problem in figures.problems.iter().take(MOST_PROBLEMS) {
         println!("{}", problem.chars().take(1000).collect::<String>());
     }
-    let broken = if settings.conditions_get_lost { "BROKEN=1 " } else { "" };
+    let broken = match settings.broken {
+        Broken::No => "",
+        Broken::Puts => "BROKEN=puts ",
+        Broken::Creates => "BROKEN=creates ",
+    };
+    let batched = settings.batched_creates.map_or(String::new(), |batched| format!(" BATCHED_CREATES={batched}"));
     let changes = settings.given_changes.unwrap_or(figures.changes);
-    println!("{} problems. Again: {broken}make torture SEED={seed} CHANGES={changes}", figures.problems.len());
+    println!("{} problems. Again: {broken}make torture SEED={seed} CHANGES={changes}{batched}", figures.problems.len());
     Ok(false)
 }

@@ -13,8 +13,17 @@ use crate::workload::Round;
 /// The faults to come, and those that came.
 pub struct Storms {
     state: Mutex<State>,
-    /// Whether DynamoDB forgets the conditions of some writes, which the run must notice.
-    conditions_get_lost: bool,
+    /// What DynamoDB forgets conditions of.
+    broken: Broken,
+}
+
+/// Whether DynamoDB forgets the conditions of some writes, which the run must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    No,
+    Puts,
+    /// That are sent together.
+    Creates,
 }
 
 struct State {
@@ -28,6 +37,8 @@ struct State {
     /// How many objects of the quarantine are refused from now on.
     refused_poison: u32,
     faults: BTreeMap<&'static str, u64>,
+    /// Requests with creates that met a fault.
+    faulty_creates: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +63,7 @@ const REFUSED_ROWS: usize = 6;
 const REFUSED_ATTEMPTS: u32 = 24;
 
 impl Storms {
-    pub fn new(random: Random, conditions_get_lost: bool) -> Self {
+    pub fn new(random: Random, broken: Broken) -> Self {
         let state = State {
             random,
             weather: Weather::Calm,
@@ -61,8 +72,9 @@ impl Storms {
             refused: HashMap::new(),
             refused_poison: 0,
             faults: BTreeMap::new(),
+            faulty_creates: 0,
         };
-        Self { state: Mutex::new(state), conditions_get_lost }
+        Self { state: Mutex::new(state), broken }
     }
 
     /// A round begins: some of its rows are refused for a while, and so are its poison records.
@@ -83,7 +95,18 @@ impl Storms {
     /// What happens to a call.
     pub fn fault(&self, call: &Call) -> Fault {
         let mut state = self.state.lock().expect("no holder panics");
-        if self.conditions_get_lost && call.operation == "PutItem" && state.random.percent(2) {
+        let fault = self.drawn(&mut state, call);
+        state.faulty_creates += u64::from(call.operation == "BatchExecuteStatement" && fault != Fault::None);
+        fault
+    }
+
+    fn drawn(&self, state: &mut State, call: &Call) -> Fault {
+        let is_broken = match self.broken {
+            Broken::No => false,
+            Broken::Puts => call.operation == "PutItem" && state.random.percent(2),
+            Broken::Creates => call.operation == "BatchExecuteStatement",
+        };
+        if is_broken {
             return state.count("without its condition", Fault::WithoutCondition);
         }
         let is_poison = call.service == Service::S3 && call.method == "PUT" && call.path.contains("/quarantine/");
@@ -98,6 +121,11 @@ impl Storms {
             };
         }
         state.next(call)
+    }
+
+    /// How many requests with creates met a fault.
+    pub fn faulty_creates(&self) -> u64 {
+        self.state.lock().expect("no holder panics").faulty_creates
     }
 
     /// How often each kind came.
@@ -143,6 +171,8 @@ impl State {
             Weather::Slow => (self.weather, 50),
             Weather::Denying => (self.weather, 100),
         };
+        // Of these there are few.
+        let percent = if call.operation == "BatchExecuteStatement" { percent.max(20) } else { percent };
         let is_done_first = self.random.percent(50);
         if self.random.percent(percent) { self.happens(weather, call, is_done_first) } else { Fault::None }
     }

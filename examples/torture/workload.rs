@@ -17,6 +17,13 @@ pub const SOURCE_TABLES: &str =
 const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
 /// Nanoseconds: a round of 2,000 changes spans half a day.
 const LONGEST_BETWEEN_TRANSACTIONS: u64 = 80_000_000_000;
+/// Of the rounds in turn: how many out of a hundred changes make a row, and how many of the others come in the preview's layout, which names
+/// all but deletions creates.
+const NEW_AND_PREVIEW: [(u64, u64); 3] = [(10, 50), (30, 20), (80, 5)];
+/// What changes a row that was made in a round changes one of so many youngest: by then its create may not have arrived.
+const YOUNGEST: usize = 30;
+/// The ids of rows that are made in a round; those of others are below.
+const FIRST_NEW_ID: usize = 1000;
 /// DynamoDB's, in bytes: rows are made around it.
 const LARGEST_ITEM: usize = 409_600;
 
@@ -62,32 +69,40 @@ pub struct Round {
     pub duplicates: usize,
 }
 
+/// A row's schema, table and key.
+type Row = (&'static str, &'static str, Vec<(&'static str, Value)>);
+
 /// The source of rounds.
 pub struct Workload {
     random: Random,
     commit: u64,
     /// So many changes were made, each with values of its own.
     number: u64,
+    rounds: usize,
+    /// So many rows were made that nobody had changed before.
+    new: usize,
     /// Records that come once more in the next round.
     late: Vec<Record>,
 }
 
 impl Workload {
     pub fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), commit: FIRST_COMMIT, number: 0, late: Vec::new() }
+        Self { random: Random::new(seed), commit: FIRST_COMMIT, number: 0, rounds: 0, new: 0, late: Vec::new() }
     }
 
     /// The next round, of at least so many changes.
     pub fn round(&mut self, changes: usize) -> Round {
         let mut round = Round { begins: self.commit, ..Round::default() };
         let late = std::mem::take(&mut self.late);
+        let (new, preview) = NEW_AND_PREVIEW[self.rounds % NEW_AND_PREVIEW.len()];
+        self.rounds += 1;
         // Each with its place in the order of arrival.
         let mut arrivals: Vec<(usize, Record)> = Vec::new();
         while round.changes.len() < changes {
             self.commit += 1 + self.random.number() % LONGEST_BETWEEN_TRANSACTIONS;
             let first = round.changes.len();
             for _ in 0..=self.random.below(4) {
-                let change = self.change();
+                let change = self.change(new, preview);
                 // A transaction has one record a row.
                 if round.changes[first..].iter().all(|other| other.view_key() != change.view_key()) {
                     round.changes.push(change);
@@ -118,10 +133,15 @@ impl Workload {
         if self.random.percent(10) { self.random.below(changes) } else { written + self.random.below(changes / 10 + 1) }
     }
 
-    fn change(&mut self) -> Change {
+    fn change(&mut self, new: u64, preview: u64) -> Change {
         self.number += 1;
-        let deleted = self.random.percent(25);
-        let (schema, table, key) = self.row();
+        let is_new = self.random.percent(new);
+        let deleted = !is_new && self.random.percent(25);
+        let (schema, table, key) = match is_new {
+            true => self.new_row(),
+            false if self.new >= YOUNGEST && self.random.percent(15) => self.young_row(),
+            false => self.row(),
+        };
         let row = if table == "documents" { self.document(deleted) } else { self.columns() };
         Change {
             schema: schema.to_owned(),
@@ -131,12 +151,31 @@ impl Workload {
             committed: self.commit,
             transaction: format!("tx{}", self.commit),
             lag: self.random.number() % 10_000_000_000,
-            layout: if self.random.percent(50) { Layout::Documented } else { Layout::Preview },
+            layout: if is_new || self.random.percent(preview) { Layout::Preview } else { Layout::Documented },
+        }
+    }
+
+    /// The table and the key of a row that nobody has changed before.
+    fn new_row(&mut self) -> Row {
+        self.new += 1;
+        Self::row_made(self.new)
+    }
+
+    /// The table and the key of one of the rows that were made last.
+    fn young_row(&mut self) -> Row {
+        Self::row_made(self.new - self.random.below(YOUNGEST))
+    }
+
+    fn row_made(number: usize) -> Row {
+        let id = FIRST_NEW_ID + number;
+        match number % 2 {
+            0 => ("public", "users", vec![("id", Value::number(id as u64))]),
+            _ => ("Sales", "Order Lines", vec![("Order Id", Value::text(format!("#{id}%")))]),
         }
     }
 
     /// The table and the key of a row: four of ten times one of a few hot ones.
-    fn row(&mut self) -> (&'static str, &'static str, Vec<(&'static str, Value)>) {
+    fn row(&mut self) -> Row {
         let rows = if self.random.percent(40) { 6 } else { 700 };
         let mut number = |below| Value::number(i64::try_from(self.random.below(below)).unwrap_or_default());
         let id = number(rows);
@@ -239,7 +278,7 @@ impl Workload {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use super::*;
 
@@ -267,5 +306,29 @@ mod tests {
         }
         assert!(!in_first.is_disjoint(&in_second), "some come late");
         assert!(first.duplicates > 20 && second.duplicates > first.duplicates);
+    }
+
+    #[test]
+    fn rows_are_made_and_some_of_their_creates_arrive_after_what_changes_them() {
+        let mut workload = Workload::new(7);
+        let mut made = HashSet::new();
+        let (mut again, mut overtaken) = (0, 0);
+        for _ in 0..NEW_AND_PREVIEW.len() {
+            let round = workload.round(500);
+            let arrives =
+                |change: &Change| round.records.iter().position(|record| *record.data == *change.record().as_bytes());
+            let is_new = |change: &Change| change.layout == Layout::Preview && change.row.is_some();
+            let mut creates: HashMap<String, &Change> = HashMap::new();
+            for change in &round.changes {
+                let key = change.view_key();
+                if let Some(create) = creates.get(&key) {
+                    again += 1;
+                    overtaken += usize::from(arrives(change) < arrives(create));
+                } else if is_new(change) && made.insert(key.clone()) {
+                    creates.insert(key, change);
+                }
+            }
+        }
+        assert!(made.len() > 500 && again > 100 && overtaken > 10, "{} {again} {overtaken}", made.len());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::objects::LocalS3;
-use dsql_view_support::proxy::{FaultProxy, Service};
+use dsql_view_support::proxy::{FaultProxy, Service, Statements};
 use dsql_view_support::queues::LocalQueues;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 
@@ -53,6 +53,11 @@ impl World {
         while !self.proxy.is_quiet() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The creates that were sent together and came as far as DynamoDB.
+    pub fn creates(&self) -> Statements {
+        self.proxy.statements()
     }
 
     /// The functions' variables. The fewer writes are in flight, the more often an invocation's time ends in the middle of a batch.

@@ -98,6 +98,11 @@ impl<T> Lambda<T> {
         self.started
     }
 
+    /// Ends a process that waits for an invocation, if any does.
+    pub fn end_idle(&mut self) {
+        self.idle.pop();
+    }
+
     /// Starts an invocation for `tag`, in a process that waits for one or in a new one.
     pub fn invoke(&mut self, tag: T, invocation: Invocation) -> io::Result<()> {
         let function = if let Some(function) = self.idle.pop() {

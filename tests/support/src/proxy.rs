@@ -33,7 +33,7 @@ pub enum Fault {
     Delay(Duration),
     /// DynamoDB does what was asked, and the answer takes its time.
     DelayAfterTheWrite(Duration),
-    /// A DynamoDB that is broken: it puts the item whatever its condition says.
+    /// A DynamoDB that is broken: it puts the item whatever its condition says, and inserts items whatever stands there.
     WithoutCondition,
     /// Of a BatchExecuteStatement, DynamoDB refuses the first statement and each second one after it with this error, and does the others.
     Statements { code: &'static str },
@@ -102,10 +102,24 @@ type Plan = dyn Fn(&Call) -> Fault + Send + Sync;
 /// A proxy whose faults a plan decides, call by call.
 pub struct FaultProxy {
     server: Server,
-    writes: Arc<AtomicUsize>,
-    in_flight: Arc<Mutex<InFlight>>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    writes: AtomicUsize,
+    in_flight: Mutex<InFlight>,
     /// The calls that are on their way, also those whose senders are gone.
-    under_way: Arc<AtomicUsize>,
+    under_way: AtomicUsize,
+    statements: Mutex<Statements>,
+}
+
+/// Those of BatchExecuteStatement calls that came as far as DynamoDB.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Statements {
+    pub asked: usize,
+    /// Without an error.
+    pub done: usize,
 }
 
 #[derive(Debug, Default)]
@@ -133,28 +147,24 @@ impl FaultProxy {
     ) -> Self {
         let upstreams: Arc<HashMap<Service, String>> = Arc::new(upstreams.iter().cloned().collect());
         let plan: Arc<Plan> = Arc::new(plan);
-        let writes = Arc::new(AtomicUsize::new(0));
-        let in_flight = Arc::new(Mutex::new(InFlight::default()));
-        let (counted, gauge) = (Arc::clone(&writes), Arc::clone(&in_flight));
-        let under_way = Arc::new(AtomicUsize::new(0));
-        let on_their_way = Arc::clone(&under_way);
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
         let server = Server::start(0, move |listener| async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
             serve_http(listener, move |request| {
                 let (client, upstreams, plan) = (client.clone(), Arc::clone(&upstreams), Arc::clone(&plan));
-                let (writes, gauge) = (Arc::clone(&counted), Arc::clone(&gauge));
-                let under_way = Arc::clone(&on_their_way);
+                let counters = Arc::clone(&counted);
                 // On a task of its own: what has left its sender goes on its way, whether or not the sender still waits for it.
                 let answered = tokio::spawn(async move {
-                    let _under_way = UnderWay::begin(under_way);
-                    answer(&client, &upstreams, &*plan, &writes, &gauge, request).await
+                    let _under_way = UnderWay::begin(&counters.under_way);
+                    answer(&client, &upstreams, &*plan, &counters, request).await
                 });
                 async move { answered.await.ok()? }
             })
             .await;
         })
         .expect("a free loopback port");
-        Self { server, writes, in_flight, under_way }
+        Self { server, counters }
     }
 
     /// Where it listens, as a URL.
@@ -164,17 +174,22 @@ impl FaultProxy {
 
     /// Whether no call is on its way, delayed ones included.
     pub fn is_quiet(&self) -> bool {
-        self.under_way.load(Ordering::SeqCst) == 0
+        self.counters.under_way.load(Ordering::SeqCst) == 0
     }
 
     /// How many writes have come, retries included.
     pub fn writes(&self) -> usize {
-        self.writes.load(Ordering::SeqCst)
+        self.counters.writes.load(Ordering::SeqCst)
+    }
+
+    /// The statements that DynamoDB was asked for, and what came of them.
+    pub fn statements(&self) -> Statements {
+        *self.counters.statements.lock().expect("no holder panics")
     }
 
     /// The most writes that were in flight at a time.
     pub fn most_in_flight(&self) -> usize {
-        self.in_flight.lock().expect("no holder panics").most
+        self.counters.in_flight.lock().expect("no holder panics").most
     }
 }
 
@@ -182,8 +197,7 @@ async fn answer(
     client: &Client<HttpConnector, Full<Bytes>>,
     upstreams: &HashMap<Service, String>,
     plan: &Plan,
-    writes: &AtomicUsize,
-    gauge: &Mutex<InFlight>,
+    counters: &Counters,
     request: Request<Incoming>,
 ) -> Answer {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
@@ -193,12 +207,13 @@ async fn answer(
     let body = body.collect().await.ok()?.to_bytes();
 
     let is_write = is_write(&operation);
-    let number = if is_write { writes.fetch_add(1, Ordering::SeqCst) } else { 0 };
+    let number = if is_write { counters.writes.fetch_add(1, Ordering::SeqCst) } else { 0 };
+    let has_statements = operation == "BatchExecuteStatement";
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let call =
         Call { service, operation, method: head.method.to_string(), path: path.clone(), number, body: body.clone() };
     let fault = plan(&call);
-    let _in_flight = is_write.then(|| Passage::enter(gauge));
+    let _in_flight = is_write.then(|| Passage::enter(&counters.in_flight));
 
     let forward = async |body: &Bytes| {
         let uri = format!("{}{path}", upstreams.get(&service)?);
@@ -210,7 +225,11 @@ async fn answer(
         }
         let response = client.request(forwarded.body(Full::new(body.clone())).ok()?).await.ok()?;
         let (head, body) = response.into_parts();
-        Some(Response::from_parts(head, Full::new(body.collect().await.ok()?.to_bytes())))
+        let body = body.collect().await.ok()?.to_bytes();
+        if has_statements {
+            counters.count_statements(&body);
+        }
+        Some(Response::from_parts(head, Full::new(body)))
     };
     match fault {
         Fault::None => forward(&body).await,
@@ -232,6 +251,10 @@ async fn answer(
             let answer = forward(&body).await;
             tokio::time::sleep(time).await;
             answer
+        }
+        Fault::WithoutCondition if has_statements => {
+            forward(&removals(&body)?).await?;
+            forward(&body).await
         }
         Fault::WithoutCondition => forward(&without_condition(&body)?).await,
         Fault::Statements { code } => match every_second_statement(&body) {
@@ -283,22 +306,45 @@ fn without_condition(body: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&put).ok().map(Bytes::from)
 }
 
+/// The body of a BatchExecuteStatement that removes what stands where one with this body inserts.
+fn removals(body: &[u8]) -> Option<Bytes> {
+    let mut request: serde_json::Value = serde_json::from_slice(body).ok()?;
+    for statement in request["Statements"].as_array_mut()? {
+        // INSERT INTO "table" VALUE {'key': ?, …}
+        let text = statement["Statement"].as_str()?;
+        let (table, key) = (text.split('"').nth(1)?, text.split('\'').nth(1)?);
+        statement["Statement"] = format!(r#"DELETE FROM "{table}" WHERE "{key}" = ?"#).into();
+        statement["Parameters"].as_array_mut()?.truncate(1);
+    }
+    Some(request.to_string().into())
+}
+
 fn error(status: u16, code: &str) -> Response<Full<Bytes>> {
     let kind = format!("com.amazonaws.dynamodb.v20120810#{code}");
     json(status, serde_json::json!({ "__type": kind, "message": "made by the fault proxy" }).to_string())
 }
 
-/// Counts a call until it has come to its end.
-struct UnderWay(Arc<AtomicUsize>);
+impl Counters {
+    fn count_statements(&self, answer: &[u8]) {
+        let answer: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+        let Some(responses) = answer["Responses"].as_array() else { return };
+        let mut statements = self.statements.lock().expect("no holder panics");
+        statements.asked += responses.len();
+        statements.done += responses.iter().filter(|response| response["Error"].is_null()).count();
+    }
+}
 
-impl UnderWay {
-    fn begin(calls: Arc<AtomicUsize>) -> Self {
+/// Counts a call until it has come to its end.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(calls: &'a AtomicUsize) -> Self {
         calls.fetch_add(1, Ordering::SeqCst);
         Self(calls)
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
