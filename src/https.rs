@@ -380,9 +380,11 @@ mod tests {
 
     #[test]
     fn where_nobody_is_trusted_the_message_says_what_to_do() {
-        let authorities = Authorities::new(RootCertStore::empty(), RootCertStore::empty);
-        let error = verify(&authorities, &issued_by(&authority())).unwrap_err().to_string();
-        assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
+        for known in [RootCertStore::empty(), amazon()] {
+            let authorities = Authorities::new(known, RootCertStore::empty);
+            let error = verify(&authorities, &issued_by(&authority())).unwrap_err().to_string();
+            assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
+        }
 
         let known = authority();
         let authorities = Authorities::new(store(&known), RootCertStore::empty);

@@ -202,6 +202,10 @@ mod tests {
         let throttled = Pace::new(NonZeroUsize::new(64).unwrap());
         throttled.answered(true);
         assert_eq!(throttled.writes_in_flight(), 64);
+        // With no more than a process begins with, the first answer counts already.
+        let begins_with_all = Pace::new(NonZeroUsize::new(FIRST_IN_FLIGHT).unwrap());
+        (0..FIRST_IN_FLIGHT).for_each(|attempt| begins_with_all.answered(attempt >= 5));
+        assert_eq!(begins_with_all.writes_in_flight(), 19);
     }
 
     #[tokio::test(start_paused = true)]

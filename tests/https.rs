@@ -38,9 +38,21 @@ async fn writes_arrive(function: &mut Function, db: &LocalDynamoDb) {
 }
 
 #[tokio::test]
-async fn a_server_is_trusted_by_the_authority_that_is_named() {
-    let (db, front, trust) = view().await;
-    writes_arrive(&mut start(&front, &[trust]), &db).await;
+async fn a_server_is_trusted_by_the_authority_that_is_named_and_one_that_cannot_be_read_is_told() {
+    let (db, front, (variable, _)) = view().await;
+    let authority = front.certificate();
+    let with_another = authority.with_file_name("authorities.pem");
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&with_another, std::fs::read_to_string(authority).unwrap() + no_certificate).unwrap();
+    for (file, all_are_read) in [(authority, true), (&with_another, false)] {
+        let trust = (variable, file.to_string_lossy().into_owned());
+        let mut function = start(&front, &[trust, ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned())]);
+        writes_arrive(&mut function, &db).await;
+        function.log_line("batch", 1).await.expect("a line of the batch");
+        let lines = function.lines();
+        let told = lines.iter().any(|line| line.contains("not all certificates of authorities can be read"));
+        assert_ne!(told, all_are_read, "{lines:?}");
+    }
 }
 
 #[tokio::test]
