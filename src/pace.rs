@@ -3,9 +3,11 @@
 //! A process begins with few: each write beyond the open connections opens one, and a TLS handshake costs more time of the processor than
 //! ten writes. A small batch is sooner done over few connections, and a large one soon has all that are allowed.
 //!
-//! A table that throttles takes a rate of writes, and more of them in flight than that rate needs are only refused. So the number
-//! falls step by step as long as writes are throttled, and what comes through stays as it was. Where less comes through with fewer in
-//! flight, they are not throttled for their number, as with one hot partition among many: then the last step is taken back.
+//! A table that throttles takes a rate of writes, and more of them in flight than that rate needs are only refused. Another throttles some
+//! writes whatever their number, as with one hot partition among many, and takes fewer a second the fewer are in flight. So while writes
+//! are throttled, the number goes a step down or up, and what comes through tells whether that was right: a step down that costs little
+//! is followed by another, and so is one up that brings much; after any other the direction turns, for a while by one step. That finds its way back from
+//! anywhere, where measurements that are off by chance had led.
 //!
 //! Invariants: at least one, at most as many as are allowed; what is in flight stays so, the number only says whether more may start.
 
@@ -21,21 +23,26 @@ use crate::creates::Creates;
 const FIRST_IN_FLIGHT: usize = 24;
 const ANSWERS_FOR_ONE_MORE: usize = 8;
 
-/// An attempt's outcomes are looked at together: as many as are in flight, and no fewer than these.
+/// Attempts' outcomes are looked at together: as many as are in flight, and no fewer than these where one was throttled; fewer say too
+/// little about a rate.
 const SMALLEST_WINDOW: f64 = 8.0;
+const SMALLEST_THROTTLED_WINDOW: f64 = 48.0;
 
 /// The share of throttled attempts in a window that nothing is changed for.
 const HARMLESS: f64 = 0.1;
 
-/// A step down; a step up is an eighth of what is in flight.
-const STEP_DOWN: f64 = 0.8;
-const STEP_UP: f64 = 1.0 / 8.0;
+/// A step down, and the inverse of one up.
+const STEP: f64 = 0.6;
 
-/// A step down is taken back where less than this share of the writes still comes through.
-const NO_LESS: f64 = 0.8;
+/// A step down was right if at least this share of the writes still comes through, one up if the inverse does. Where writes come through
+/// in proportion to their number, it is [`STEP`]; where they do not depend on it, it is 1.
+const NO_LESS: f64 = 0.72;
 
-/// Then no step is tried for so many windows.
+/// After a wrong step, and at either end, the next one is tried after so many windows.
 const WINDOWS_HELD: u32 = 4;
+
+/// Where nothing is throttled any more, the number grows by this share.
+const GROWTH: f64 = 1.0 / 8.0;
 
 /// The number of writes that may be in flight at a time.
 #[derive(Debug)]
@@ -55,15 +62,11 @@ struct Window {
     began: Instant,
     attempts: f64,
     throttled: f64,
-    before_the_step: Option<Step>,
+    /// How many writes a second came through before the last step, while they were throttled.
+    before_the_step: Option<f64>,
+    /// The direction of the last step, and of the next one if that was right.
+    up: bool,
     held: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    in_flight: f64,
-    /// Writes that came through, a second.
-    rate: f64,
 }
 
 impl Pace {
@@ -76,6 +79,7 @@ impl Pace {
             attempts: 0.0,
             throttled: 0.0,
             before_the_step: None,
+            up: false,
             held: 0,
         };
         Self { most, now: AtomicUsize::new(most.get().min(FIRST_IN_FLIGHT)), window: Mutex::new(window), creates: None }
@@ -123,7 +127,8 @@ impl Pace {
         }
         window.attempts += 1.0;
         window.throttled += f64::from(u8::from(throttled));
-        if window.attempts >= window.in_flight.max(SMALLEST_WINDOW) {
+        let smallest = if window.throttled > 0.0 { SMALLEST_THROTTLED_WINDOW } else { SMALLEST_WINDOW };
+        if window.attempts >= window.in_flight.max(smallest) {
             window.end(Instant::now(), as_float(self.most.get()));
         }
         self.now.store(as_number(window.in_flight), Ordering::Relaxed);
@@ -135,15 +140,25 @@ impl Window {
         let seconds = now.duration_since(self.began).as_secs_f64().max(1e-6);
         let rate = (self.attempts - self.throttled) / seconds;
         if self.throttled <= self.attempts * HARMLESS {
-            self.in_flight = (self.in_flight + (self.in_flight * STEP_UP).max(1.0)).min(most);
-            (self.before_the_step, self.held) = (None, 0);
+            self.in_flight = (self.in_flight + (self.in_flight * GROWTH).max(1.0)).min(most);
+            (self.before_the_step, self.up, self.held) = (None, false, 0);
         } else if self.held > 0 {
             self.held -= 1;
-        } else if let Some(before) = self.before_the_step.take_if(|before| rate < before.rate * NO_LESS) {
-            (self.in_flight, self.held) = (before.in_flight, WINDOWS_HELD);
         } else {
-            self.before_the_step = Some(Step { in_flight: self.in_flight, rate });
-            self.in_flight = (self.in_flight * STEP_DOWN).max(1.0);
+            let expected = if self.up { 1.0 / NO_LESS } else { NO_LESS };
+            let was_wrong = self.before_the_step.is_some_and(|before| rate < before * expected);
+            // Where nothing comes through, fewer are enough.
+            self.up = self.up != was_wrong && self.throttled < self.attempts;
+            // By one write at least.
+            let next = if self.up { (self.in_flight / STEP).ceil() } else { (self.in_flight * STEP).floor() };
+            if self.up && next >= most || !self.up && next < 1.0 {
+                // A step that is cut off says nothing.
+                (self.before_the_step, self.up, self.held) = (None, !self.up, WINDOWS_HELD);
+            } else {
+                // What was right before the wrong step is kept for a while.
+                (self.before_the_step, self.held) = if was_wrong { (None, WINDOWS_HELD) } else { (Some(rate), 0) };
+            }
+            self.in_flight = next.clamp(1.0, most);
         }
         (self.began, self.attempts, self.throttled) = (now, 0.0, 0.0);
     }
@@ -204,8 +219,8 @@ mod tests {
         assert_eq!(throttled.writes_in_flight(), 64);
         // With no more than a process begins with, the first answer counts already.
         let begins_with_all = Pace::new(NonZeroUsize::new(FIRST_IN_FLIGHT).unwrap());
-        (0..FIRST_IN_FLIGHT).for_each(|attempt| begins_with_all.answered(attempt >= 5));
-        assert_eq!(begins_with_all.writes_in_flight(), 19);
+        (0..2 * FIRST_IN_FLIGHT).for_each(|attempt| begins_with_all.answered(attempt >= 5));
+        assert_eq!(begins_with_all.writes_in_flight(), 14);
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,16 +230,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn throttled_writes_become_fewer_while_as_many_come_through_and_then_more_again() {
-        // Some 50 a window of 10 ms come through.
-        let fewer = [(64, 10, 14), (52, 8, 12), (41, 7, 6), (33, 6, 0), (37, 5, 0)];
-        assert_eq!(after(64, &fewer).await, [51, 40, 32, 36, 41]);
+        // Some 50 in 10 ms come through.
+        let fewer = [(64, 10, 14), (48, 8, 8), (24, 5, 0), (26, 5, 0)];
+        assert_eq!(after(64, &fewer).await, [38, 22, 24, 27]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_step_after_which_less_comes_through_is_taken_back_and_held() {
-        let hot_partition =
-            [(64, 10, 20), (52, 10, 17), (64, 10, 20), (64, 10, 20), (64, 10, 20), (64, 10, 20), (64, 10, 20)];
-        assert_eq!(after(64, &hot_partition).await, [51, 64, 64, 64, 64, 64, 51]);
+        let mut hot_partition = vec![(64, 10, 20); 12];
+        hot_partition[1] = (48, 13, 15);
+        assert_eq!(after(64, &hot_partition).await, [38, 64, 64, 64, 64, 64, 38, 64, 64, 64, 64, 64]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn from_a_few_that_chance_has_led_to_it_comes_back_to_many_where_these_bring_more() {
+        let pace = Pace::new(NonZeroUsize::new(64).unwrap());
+        (0..10_000).for_each(|_| pace.answered(true));
+        assert_eq!(pace.writes_in_flight(), 1);
+        let mut found = Vec::new();
+        for _ in 0..100 {
+            let in_flight = pace.writes_in_flight();
+            let attempts = in_flight.max(48);
+            // Each takes 5 ms, and 3 of 10 are throttled.
+            tokio::time::advance(Duration::from_micros((attempts * 5_000 / in_flight) as u64)).await;
+            (0..attempts).for_each(|attempt| pace.answered(attempt % 10 < 3));
+            found.push(pace.writes_in_flight());
+        }
+        let late = &found[50..];
+        assert!(late.iter().sum::<usize>() > 50 * late.len(), "{found:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,12 +276,12 @@ mod tests {
         let pace = Pace::new(NonZeroUsize::new(8).unwrap());
         let window = async |milliseconds| {
             tokio::time::advance(Duration::from_millis(milliseconds)).await;
-            (0..8).for_each(|attempt| pace.answered(attempt < 4));
+            (0..48).for_each(|attempt| pace.answered(attempt < 24));
             pace.writes_in_flight()
         };
-        assert_eq!(window(10).await, 6);
+        assert_eq!(window(10).await, 4);
         tokio::time::advance(Duration::from_secs(60)).await;
         pace.begin();
-        assert_eq!(window(10).await, 5);
+        assert_eq!(window(10).await, 2);
     }
 }

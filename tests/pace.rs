@@ -159,6 +159,22 @@ async fn some_throttled_requests_slow_a_batch_no_more_than_their_repetitions_do(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_share_that_is_throttled_for_long_slows_no_batch_much_more_than_the_first() {
+    let none = write(&Pace::new(WRITES_IN_FLIGHT), 1_000, Throttles::Never, 0).await.took.as_secs_f64();
+    for seed in 0..8 {
+        let pace = Pace::new(WRITES_IN_FLIGHT);
+        let (mut sum, batches) = (0.0, 16_u32);
+        for batch in 0..batches {
+            let batch = write(&pace, 1_000, Throttles::Percent(30), 100 * seed + u64::from(batch)).await;
+            assert_eq!(batch.reported, 0);
+            sum += batch.took.as_secs_f64() / none;
+        }
+        let mean = sum / f64::from(batches);
+        assert!(mean < 8.0, "{mean:.1} times as long, seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_storm_a_batch_is_as_fast_as_before() {
     let pace = Pace::new(WRITES_IN_FLIGHT);
     write(&pace, 1_000, Throttles::Never, 0).await;

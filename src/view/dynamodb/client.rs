@@ -38,7 +38,7 @@ pub(super) const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Throttling lasts for moments: many short waits beat the SDK's few long ones. How often DynamoDB is asked all in all is the pace's
 /// matter.
-pub const MOST_ATTEMPTS: u32 = 32;
+pub const MOST_ATTEMPTS: u32 = 48;
 /// The first wait between two attempts, on average half of it; the next ones double.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest wait between two attempts.
