@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::kinesis;
 use dsql_view_support::random::Random;
 
@@ -38,6 +38,11 @@ impl Workload {
     /// The event of so many changes of rows that no batch had before.
     pub fn event(&mut self, count: u64) -> Bytes {
         event(self.rows(count).map(|row| change(row, row)))
+    }
+
+    /// As [`Workload::event`], where each change says that it made its row.
+    pub fn event_of_creates(&mut self, count: u64) -> Bytes {
+        event(self.rows(count).map(|row| Change { layout: Layout::Preview, ..change(row, row) }))
     }
 
     /// As [`Workload::event`], where the text in each row has so many bytes.

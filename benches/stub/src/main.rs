@@ -277,7 +277,7 @@ fn executed(decisions: &[Decision]) -> (StatusCode, Bytes) {
     if decisions.contains(&Decision::Throttled) {
         return throttled();
     }
-    let failed = json!({ "Error": { "Code": "ConditionalCheckFailed", "Message": "The conditional request failed" } });
+    let failed = json!({ "Error": { "Code": "DuplicateItem", "Message": "Duplicate primary key exists in table" } });
     let responses: Vec<Value> = decisions
         .iter()
         .map(|decision| if *decision == Decision::Applied { json!({}) } else { failed.clone() })

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::figures::{Section, count, float, ratio, time, times, turns};
+use crate::figures::{Section, count, each, float, ratio, time, times, turns};
+use crate::programs::Program;
 use crate::subject::{Spent, Subject};
 use crate::{Bench, BoxError};
 
@@ -38,9 +39,10 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
+/// A share's row.
 async fn of_share(
     bench: &mut Bench,
-    programs: &[crate::programs::Program; 2],
+    programs: &[Program; 2],
     found: f64,
     latency_ms: u32,
 ) -> Result<Vec<String>, BoxError> {
@@ -50,7 +52,7 @@ async fn of_share(
     for (turn, which) in turns(bench.runs + 1, subjects.len()).enumerate() {
         bench.stub.set(&json!({ "latency_ms": latency_ms, "statement_hits": 1.0 - found, "seed": turn }))?;
         bench.stub.reset()?;
-        let events: Vec<_> = (0..BATCHES).map(|_| bench.workload.event(BATCH)).collect();
+        let events: Vec<_> = (0..BATCHES).map(|_| bench.workload.event_of_creates(BATCH)).collect();
         let of_turn = subjects[which].apply(events).await?;
         // The first turn opens the connections, and shows how creates go.
         if turn < subjects.len() {
@@ -64,7 +66,7 @@ async fn of_share(
         }
     }
     let [on, off] = spent.map(|of| Spent::median(&of));
-    let batch = |spent: std::time::Duration| time(crate::figures::each(spent, BATCHES));
+    let batch = |spent| time(each(spent, BATCHES));
     let of_each = |number: u64| times(float(number) / float(BATCHES * BATCH * bench.runs as u64));
     Ok(vec![
         format!("{:.0} %", found * 100.0),
