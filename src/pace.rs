@@ -9,6 +9,9 @@
 //! is followed by another, and so is one up that brings much; after any other the direction turns, for a while by one step. That finds its way back from
 //! anywhere, where measurements that are off by chance had led.
 //!
+//! A DynamoDB that fails, or does not answer, counts as one that throttles: what is in flight comes down to one while nothing comes through,
+//! and goes up with what does.
+//!
 //! Invariants: at least one, at most as many as are allowed; what is in flight stays so, the number only says whether more may start.
 
 use std::num::NonZeroUsize;
@@ -19,16 +22,20 @@ use tokio::time::Instant;
 
 use crate::creates::Creates;
 
-/// What a new process begins with, and how many answers of DynamoDB allow one more.
+/// What a new process begins with, and what each answer of DynamoDB adds.
 const FIRST_IN_FLIGHT: usize = 24;
-const ANSWERS_FOR_ONE_MORE: usize = 8;
+const MORE_FOR_AN_ANSWER: f64 = 1.0 / 8.0;
 
-/// Attempts' outcomes are looked at together: as many as are in flight, and no fewer than these where one was throttled; fewer say too
+/// What the first throttled answer allows at once. A table that throttles is no matter of connections, and those that a share of the writes
+/// is throttled for want many; but each that is opened costs a handshake, and what is allowed can be a thousand.
+const ALLOWED_AT_ONCE: f64 = 64.0;
+
+/// Attempts' outcomes are looked at together: as many as are in flight, and no fewer than these where one was refused; fewer say too
 /// little about a rate.
 const SMALLEST_WINDOW: f64 = 8.0;
-const SMALLEST_THROTTLED_WINDOW: f64 = 48.0;
+const SMALLEST_REFUSED_WINDOW: f64 = 48.0;
 
-/// The share of throttled attempts in a window that nothing is changed for.
+/// The share of refused attempts in a window that nothing is changed for.
 const HARMLESS: f64 = 0.1;
 
 /// A step down, and the inverse of one up.
@@ -41,7 +48,7 @@ const NO_LESS: f64 = 0.72;
 /// After a wrong step, and at either end, the next one is tried after so many windows.
 const WINDOWS_HELD: u32 = 4;
 
-/// Where nothing is throttled any more, the number grows by this share.
+/// Where nothing is refused any more, the number grows by this share.
 const GROWTH: f64 = 1.0 / 8.0;
 
 /// The number of writes that may be in flight at a time.
@@ -56,13 +63,13 @@ pub struct Pace {
 /// The attempts since the number was last looked at.
 #[derive(Debug)]
 struct Window {
-    /// Of the whole process; no number is large enough after a throttled one.
-    answers: usize,
+    /// The process opens its first connections: each answer allows more, and none was refused.
+    opens: bool,
     in_flight: f64,
     began: Instant,
     attempts: f64,
-    throttled: f64,
-    /// How many writes a second came through before the last step, while they were throttled.
+    refused: f64,
+    /// How many writes a second came through before the last step, while some were refused.
     before_the_step: Option<f64>,
     /// The direction of the last step, and of the next one if that was right.
     up: bool,
@@ -72,17 +79,18 @@ struct Window {
 impl Pace {
     /// At most so many writes in flight, and no more than 24 at first.
     pub fn new(most: NonZeroUsize) -> Self {
+        let first = most.get().min(FIRST_IN_FLIGHT);
         let window = Window {
-            answers: 0,
-            in_flight: as_float(most.get()),
+            opens: first < most.get(),
+            in_flight: as_float(first),
             began: Instant::now(),
             attempts: 0.0,
-            throttled: 0.0,
+            refused: 0.0,
             before_the_step: None,
             up: false,
             held: 0,
         };
-        Self { most, now: AtomicUsize::new(most.get().min(FIRST_IN_FLIGHT)), window: Mutex::new(window), creates: None }
+        Self { most, now: AtomicUsize::new(first), window: Mutex::new(window), creates: None }
     }
 
     /// The same, with creates sent together where they may be; such a request counts as one write.
@@ -110,26 +118,35 @@ impl Pace {
     /// A batch begins: the time since the last one says nothing about a rate.
     pub fn begin(&self) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        (window.began, window.attempts, window.throttled, window.before_the_step) = (Instant::now(), 0.0, 0.0, None);
+        (window.began, window.attempts, window.refused, window.before_the_step) = (Instant::now(), 0.0, 0.0, None);
     }
 
     /// DynamoDB has answered an attempt of a write.
     pub fn answered(&self, throttled: bool) {
+        self.count(throttled, ALLOWED_AT_ONCE);
+    }
+
+    /// DynamoDB has failed at an attempt of a write, or has not answered.
+    pub fn failed(&self) {
+        self.count(true, 0.0);
+    }
+
+    fn count(&self, refused: bool, allowed_at_once: f64) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        // A table that throttles is no matter of connections.
-        window.answers = if throttled { usize::MAX } else { window.answers.saturating_add(1) };
-        let so_early = FIRST_IN_FLIGHT + window.answers / ANSWERS_FOR_ONE_MORE;
-        if so_early < self.most.get() {
+        let most = as_float(self.most.get());
+        if window.opens {
             // What a step would do does not show yet.
-            self.now.store(so_early, Ordering::Relaxed);
+            let more = window.in_flight + MORE_FOR_AN_ANSWER;
+            window.in_flight = if refused { window.in_flight.max(allowed_at_once) } else { more }.min(most);
+            window.opens = !refused && window.in_flight < most;
             window.began = Instant::now();
-            return;
-        }
-        window.attempts += 1.0;
-        window.throttled += f64::from(u8::from(throttled));
-        let smallest = if window.throttled > 0.0 { SMALLEST_THROTTLED_WINDOW } else { SMALLEST_WINDOW };
-        if window.attempts >= window.in_flight.max(smallest) {
-            window.end(Instant::now(), as_float(self.most.get()));
+        } else {
+            window.attempts += 1.0;
+            window.refused += f64::from(u8::from(refused));
+            let smallest = if window.refused > 0.0 { SMALLEST_REFUSED_WINDOW } else { SMALLEST_WINDOW };
+            if window.attempts >= window.in_flight.max(smallest) {
+                window.end(Instant::now(), most);
+            }
         }
         self.now.store(as_number(window.in_flight), Ordering::Relaxed);
     }
@@ -138,8 +155,8 @@ impl Pace {
 impl Window {
     fn end(&mut self, now: Instant, most: f64) {
         let seconds = now.duration_since(self.began).as_secs_f64().max(1e-6);
-        let rate = (self.attempts - self.throttled) / seconds;
-        if self.throttled <= self.attempts * HARMLESS {
+        let rate = (self.attempts - self.refused) / seconds;
+        if self.refused <= self.attempts * HARMLESS {
             self.in_flight = (self.in_flight + (self.in_flight * GROWTH).max(1.0)).min(most);
             (self.before_the_step, self.up, self.held) = (None, false, 0);
         } else if self.held > 0 {
@@ -148,7 +165,7 @@ impl Window {
             let expected = if self.up { 1.0 / NO_LESS } else { NO_LESS };
             let was_wrong = self.before_the_step.is_some_and(|before| rate < before * expected);
             // Where nothing comes through, fewer are enough.
-            self.up = self.up != was_wrong && self.throttled < self.attempts;
+            self.up = self.up != was_wrong && self.refused < self.attempts;
             // By one write at least.
             let next = if self.up { (self.in_flight / STEP).ceil() } else { (self.in_flight * STEP).floor() };
             if self.up && next >= most || !self.up && next < 1.0 {
@@ -160,7 +177,7 @@ impl Window {
             }
             self.in_flight = next.clamp(1.0, most);
         }
-        (self.began, self.attempts, self.throttled) = (now, 0.0, 0.0);
+        (self.began, self.attempts, self.refused) = (now, 0.0, 0.0);
     }
 }
 
@@ -214,9 +231,18 @@ mod tests {
         assert_eq!((found[0], found[100], found[319], found[320], found[500]), (24, 36, 63, 64, 64));
         assert_eq!(Pace::new(NonZeroUsize::new(3).unwrap()).writes_in_flight(), 3);
 
-        let throttled = Pace::new(NonZeroUsize::new(64).unwrap());
-        throttled.answered(true);
-        assert_eq!(throttled.writes_in_flight(), 64);
+        // The first throttled answer allows many at once, but no thousand, and a failed one no more than there are.
+        for (most, answers, at_once) in [(32, 0, 32), (64, 0, 64), (1024, 0, 64), (1024, 4_000, 524)] {
+            let [throttled, failed] = [(); 2].map(|()| {
+                let pace = Pace::new(NonZeroUsize::new(most).unwrap());
+                (0..answers).for_each(|_| pace.answered(false));
+                pace
+            });
+            let before = failed.writes_in_flight();
+            throttled.answered(true);
+            failed.failed();
+            assert_eq!((throttled.writes_in_flight(), failed.writes_in_flight()), (at_once, before));
+        }
         // With no more than a process begins with, the first answer counts already.
         let begins_with_all = Pace::new(NonZeroUsize::new(FIRST_IN_FLIGHT).unwrap());
         (0..2 * FIRST_IN_FLIGHT).for_each(|attempt| begins_with_all.answered(attempt >= 5));
@@ -269,6 +295,16 @@ mod tests {
         assert_eq!(after(1, &[(8, 10, 8), (8, 10, 0)]).await, [1, 1]);
         let three = NonZeroUsize::new(3).unwrap();
         assert_eq!(Pace::new(three).most(), three);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_dynamodb_fails_one_write_is_in_flight_and_soon_all_again_when_it_answers() {
+        let pace = Pace::new(NonZeroUsize::new(64).unwrap());
+        (0..320).for_each(|_| pace.answered(false));
+        (0..600).for_each(|_| pace.failed());
+        assert_eq!(pace.writes_in_flight(), 1);
+        (0..800).for_each(|_| pace.answered(false));
+        assert_eq!(pace.writes_in_flight(), 64);
     }
 
     #[tokio::test(start_paused = true)]
