@@ -85,9 +85,14 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
         let function = Function::creating(&proxy.endpoint(), "users(id)", together).await;
         let history = history(3);
 
-        let dispositions = function.dispositions(records(&history), PLENTY).await;
+        // What is throttled is tried for as long as there is time.
+        let is_throttled = fault == Fault::THROTTLED;
+        let time = if is_throttled { Duration::from_secs(2) } else { PLENTY };
+        let dispositions = function.dispositions(records(&history), time).await;
         if written && dispositions[1] == Disposition::Superseded {
             // A repetition came through and found the row's own commit: success.
+        } else if is_throttled {
+            assert_eq!(dispositions[1], Disposition::Reported(Failure::OutOfTime));
         } else {
             let Disposition::Reported(failure @ Failure::Retryable(_)) = &dispositions[1] else {
                 panic!("{fault:?}: {dispositions:?}");

@@ -175,14 +175,10 @@ async fn any_name_of_the_partition_key_will_do() {
 async fn the_counts_in_the_log_add_up_to_the_records_and_to_the_answer() {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
-    // Every put of one row is throttled, until the function gives it up.
-    let proxy =
-        FaultProxy::start(
-            &db.endpoint(),
-            |call| {
-                if call.writes("public.users#3") { Fault::THROTTLED } else { Fault::None }
-            },
-        );
+    // Every put of one row fails, until the function gives it up.
+    let proxy = FaultProxy::start(&db.endpoint(), |call| {
+        if call.writes("public.users#3") { Fault::ERROR_BEFORE_THE_WRITE } else { Fault::None }
+    });
     let mut function = start(&proxy.endpoint(), &[REQUIRED[0], REQUIRED[1], ("AWS_LAMBDA_LOG_FORMAT", "JSON")]);
     let user = |id: i64, commit: u64| Change::upsert("users", Value::number(id), COMMIT + commit, vec![]).record();
     let batch = [

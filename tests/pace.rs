@@ -14,9 +14,10 @@ use dsql_view::coalesce::{Candidate, RowChanges};
 use dsql_view::disposition::Disposition;
 use dsql_view::pace::Pace;
 use dsql_view::projection::ViewItem;
-use dsql_view::view::dynamodb::client::{FIRST_BACKOFF, LONGEST_BACKOFF, MOST_ATTEMPTS};
+use dsql_view::view::dynamodb::client::{FIRST_BACKOFF, LONGEST_BACKOFF, THROTTLED_FOR};
 use dsql_view::view::{Put, View};
 use dsql_view_support::random::Random;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 const LATENCY: Duration = Duration::from_millis(5);
@@ -32,10 +33,15 @@ enum Throttles {
     Above(f64),
 }
 
-struct Table<'p> {
+struct Table {
     throttles: Throttles,
-    pace: &'p Pace,
     state: RefCell<State>,
+}
+
+/// The table as a function sees it.
+struct Client<'t> {
+    table: &'t Table,
+    pace: &'t Pace,
 }
 
 struct State {
@@ -49,7 +55,13 @@ struct State {
 /// DynamoDB tables take bursts: here a twentieth of a second's.
 const BURST: f64 = 0.05;
 
-impl Table<'_> {
+impl Table {
+    fn new(throttles: Throttles, seed: u64) -> Self {
+        let random = Random::new(seed);
+        let state = State { random, tokens: 0.0, counted_at: Instant::now(), attempts: 0, refused: 0 };
+        Self { throttles, state: RefCell::new(state) }
+    }
+
     fn takes_an_attempt(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         state.attempts += 1;
@@ -59,7 +71,7 @@ impl Table<'_> {
             Throttles::Above(rate) => {
                 let now = Instant::now();
                 let since = now.duration_since(state.counted_at).as_secs_f64();
-                state.tokens = (state.tokens + since * rate).min(rate * BURST);
+                state.tokens = (state.tokens + since * rate).min((rate * BURST).max(1.0));
                 state.counted_at = now;
                 let takes = state.tokens >= 1.0;
                 state.tokens -= f64::from(u8::from(takes));
@@ -70,22 +82,32 @@ impl Table<'_> {
         takes
     }
 
-    fn backoff(&self, attempt: u32) -> Duration {
+    fn backoff(&self, attempt: i32) -> Duration {
         let share = f64::from(u32::try_from(self.state.borrow_mut().random.below(1000)).unwrap()) / 1000.0;
-        FIRST_BACKOFF.mul_f64(share * 2_f64.powi(attempt.min(20).cast_signed())).min(LONGEST_BACKOFF)
+        FIRST_BACKOFF.mul_f64(2_f64.powi(attempt.min(20))).min(LONGEST_BACKOFF).mul_f64(share)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    fn refused(&self) -> f64 {
+        let state = self.state.borrow();
+        state.refused as f64 / state.attempts as f64
     }
 }
 
-impl View for Table<'_> {
+impl View for Client<'_> {
     async fn put(&self, _: ViewItem) -> Put {
-        for attempt in 0..MOST_ATTEMPTS {
-            tokio::time::sleep(LATENCY).await;
-            let takes = self.takes_an_attempt();
+        tokio::time::sleep(LATENCY).await;
+        let first = Instant::now();
+        for attempt in 0.. {
+            let takes = self.table.takes_an_attempt();
             self.pace.answered(!takes);
             if takes {
                 return Put::Applied;
             }
-            tokio::time::sleep(self.backoff(attempt)).await;
+            if first.elapsed() >= THROTTLED_FOR {
+                break;
+            }
+            tokio::time::sleep(self.table.backoff(attempt) + LATENCY).await;
         }
         Put::Retryable("throttled".to_owned())
     }
@@ -111,28 +133,40 @@ struct Batch {
 
 /// Writes so many rows, after the batches that the pace has seen.
 async fn write(pace: &Pace, rows: usize, throttles: Throttles, seed: u64) -> Batch {
-    let state = State { random: Random::new(seed), tokens: 0.0, counted_at: Instant::now(), attempts: 0, refused: 0 };
-    let table = Table { throttles, pace, state: RefCell::new(state) };
+    write_from(&[pace], rows, throttles, seed).await
+}
+
+/// Writes so many rows from each of several functions at once.
+async fn write_from(paces: &[&Pace], rows: usize, throttles: Throttles, seed: u64) -> Batch {
+    let table = Table::new(throttles, seed);
     let began = Instant::now();
-    let mut reported = 0;
-    let deadline = Deadline::after(Duration::from_secs(900));
-    apply(&table, (0..rows).map(row).collect(), pace, deadline, |_, end| {
-        reported += usize::from(end != Disposition::Applied);
-    })
-    .await;
-    let state = table.state.into_inner();
-    #[expect(clippy::cast_precision_loss, reason = "thousands")]
-    let refused = state.refused as f64 / state.attempts as f64;
-    Batch { took: began.elapsed(), reported, refused }
+    let functions = paces.iter().map(async |pace| {
+        let mut reported = 0;
+        let client = Client { table: &table, pace };
+        let deadline = Deadline::after(Duration::from_secs(900));
+        apply(&client, (0..rows).map(row).collect(), pace, deadline, |_, end| {
+            reported += usize::from(end != Disposition::Applied);
+        })
+        .await;
+        reported
+    });
+    let reported = join_all(functions).await.into_iter().sum();
+    Batch { took: began.elapsed(), reported, refused: table.refused() }
+}
+
+/// How much of a rate comes through: of so many functions of so many writes in flight, which write so many rows each.
+async fn goodput(functions: usize, most: usize, rows: u32, rate: u32) -> (f64, Batch) {
+    let paces: Vec<Pace> = (0..functions).map(|_| Pace::new(NonZeroUsize::new(most).unwrap())).collect();
+    let paces: Vec<&Pace> = paces.iter().collect();
+    let batch = write_from(&paces, rows as usize, Throttles::Above(f64::from(rate)), 1).await;
+    let ideal = f64::from(rows) * f64::from(u32::try_from(functions).unwrap()) / f64::from(rate);
+    (ideal / batch.took.as_secs_f64(), batch)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_table_that_takes_a_rate_of_writes_gets_nearly_that_rate_and_nothing_is_reported() {
-    for (rate, rows) in [(100_u32, 1_000_u32), (200, 1_000), (1_000, 5_000), (3_000, 10_000), (8_000, 20_000)] {
-        let pace = Pace::new(WRITES_IN_FLIGHT);
-        let batch = write(&pace, rows as usize, Throttles::Above(f64::from(rate)), 1).await;
-        let ideal = f64::from(rows) / f64::from(rate);
-        let goodput = ideal / batch.took.as_secs_f64();
+    for (rate, rows) in [(100, 1_000), (200, 1_000), (1_000, 5_000), (3_000, 10_000), (8_000, 20_000)] {
+        let (goodput, batch) = goodput(1, WRITES_IN_FLIGHT.get(), rows, rate).await;
         assert_eq!(batch.reported, 0, "at {rate} a second");
         assert!(goodput > 0.95, "{:.1} % of {rate} a second", goodput * 100.0);
         // Of a table that is this slow, the first writes in flight are the better part of a second's.
@@ -142,6 +176,20 @@ async fn a_table_that_takes_a_rate_of_writes_gets_nearly_that_rate_and_nothing_i
             "{:.1} % of the attempts at {rate} a second were refused",
             batch.refused * 100.0
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_does_one_that_many_functions_or_many_writes_in_flight_share() {
+    for (functions, most, rows, rate) in
+        [(4, 64, 1_000, 500), (8, 64, 500, 500), (32, 64, 250, 500), (1, 1024, 1_000, 500), (1, 64, 100, 10)]
+    {
+        let (goodput, batch) = goodput(functions, most, rows, rate).await;
+        let which = format!("{functions} functions with {most} in flight, at {rate} a second");
+        assert_eq!(batch.reported, 0, "{which}");
+        // Of a table that is this slow, the burst between two attempts of one write is lost.
+        let least = if rate < 20 { 0.7 } else { 0.9 };
+        assert!(goodput > least, "{which}: {:.1} %", goodput * 100.0);
     }
 }
 

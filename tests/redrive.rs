@@ -208,10 +208,10 @@ async fn memory_is_bounded_by_a_page_and_not_by_the_range() {
 async fn what_is_not_applied_comes_again_later_and_later() {
     let world = World::new().await;
     world.put(0, (0..4).map(|id| user(id).record()));
-    let mut throttled =
-        world.function(|call| if call.writes("public.users#2") { Fault::THROTTLED } else { Fault::None });
+    let mut failing =
+        world.function(|call| if call.writes("public.users#2") { Fault::ERROR_BEFORE_THE_WRITE } else { Fault::None });
     for times in [1, 2, 3] {
-        assert!(!throttled.deliver(&on_failure(0, 0, 3), times).await);
+        assert!(!failing.deliver(&on_failure(0, 0, 3), times).await);
     }
     let waits: Vec<u64> = world.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
     assert_eq!(waits, [60, 120, 240]);

@@ -19,30 +19,50 @@ use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
-use aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError;
+use aws_sdk_dynamodb::operation::batch_execute_statement::{BatchExecuteStatementError, BatchExecuteStatementOutput};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::BatchStatementErrorCodeEnum;
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{Error, Output};
 use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use tokio::time::Instant;
 
 use super::signing::KeepingAuthScheme;
 use crate::pace::Pace;
 
 /// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
-/// connection of a small function, an operation all attempts that its back-off allows.
+/// connection of a small function. An operation ends with its attempts, or with the invocation, whose answer waits for none; its own limit
+/// is for what neither ends.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Lambda ends a function that is not ready after ten seconds; its reason must be told before.
 pub(super) const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Throttling lasts for moments: many short waits beat the SDK's few long ones. How often DynamoDB is asked all in all is the pace's
-/// matter.
-pub const MOST_ATTEMPTS: u32 = 48;
-/// The first wait between two attempts, on average half of it; the next ones double.
+/// How long a write that is throttled is tried again. A time and no number: how soon its turn comes depends on how many others, of this function
+/// and of others, want what the table takes, and the pace needs some seconds to bring these down; how often DynamoDB is asked meanwhile
+/// is the pace's matter. It ends well within the invocation, so that rows that are throttled for good do not keep the others of a batch from their turn.
+pub const THROTTLED_FOR: Duration = Duration::from_secs(15);
+/// The first wait after a throttled attempt, on average half of it; the next ones double. Many short waits beat the SDK's few long
+/// ones: a table takes the next write when its next token is there.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// The longest wait between two attempts.
+/// The longest wait after a throttled attempt.
 pub const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection. With waits that double from the SDK's own for them,
+/// these take one to two seconds where the failure is quick, and outlast what a service that moves a partition does. What is down for longer
+/// is not waited for with one row: that row is reported, and the next one tried. Meanwhile the pace lets one write after the other go, some
+/// requests a second, so that the invocation does no harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all
+/// its time, where an early answer would use one up each time.
+pub const MOST_FAILURES: u32 = 8;
+const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
+const LONGEST_BACKOFF_OF_FAILURES: Duration = Duration::from_secs(1);
+
+/// For the SDK, which wants a number, and counts up to it when it loads credentials: with waits of 50 ms on average, no write makes as many.
+const MORE_ATTEMPTS_THAN_ANY: u32 = 1000;
 
 /// How the function names itself to AWS, in place of the SDK's lists of features.
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -50,7 +70,7 @@ const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VE
 /// A client for the view, which tells `pace` what becomes of its attempts.
 pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
     let retry = RetryConfig::standard()
-        .with_max_attempts(MOST_ATTEMPTS)
+        .with_max_attempts(MORE_ATTEMPTS_THAN_ANY)
         .with_initial_backoff(FIRST_BACKOFF)
         .with_max_backoff(LONGEST_BACKOFF);
     // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound them.
@@ -63,7 +83,7 @@ pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .push_auth_scheme(KeepingAuthScheme::default())
         .interceptor(LeaveOut)
-        .interceptor(TellPace(pace))
+        .interceptor(Attempts(pace))
         .build();
     Client::from_conf(config)
 }
@@ -114,40 +134,105 @@ impl Intercept for LeaveOut {
     }
 }
 
-/// What DynamoDB answers where it is asked for more than it gives.
+/// What DynamoDB answers where it is asked for more than it gives: of a request, and of a statement in one.
 const THROTTLING: [&str; 3] = ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"];
+const THROTTLED_STATEMENT: [BatchStatementErrorCodeEnum; 3] = [
+    BatchStatementErrorCodeEnum::ProvisionedThroughputExceeded,
+    BatchStatementErrorCodeEnum::RequestLimitExceeded,
+    BatchStatementErrorCodeEnum::ThrottlingError,
+];
 
-/// Tells the pace of each attempt that DynamoDB answered whether it was throttled.
+/// Tells the pace what becomes of each attempt, and says whether and when there is another after one that was not done.
 #[derive(Debug)]
-struct TellPace(Arc<Pace>);
+struct Attempts(Arc<Pace>);
+
+/// How an attempt has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// DynamoDB has done it, or has said why it does not.
+    Answered,
+    Throttled,
+    Failed,
+}
+
+impl Attempt {
+    fn of(output_or_error: Result<&Output, &OrchestratorError<Error>>, status: Option<u16>) -> Self {
+        let is_throttled = match output_or_error {
+            Ok(output) => {
+                let together = output.downcast_ref().map_or(&[][..], BatchExecuteStatementOutput::responses);
+                let mut codes = together.iter().filter_map(|response| response.error()?.code());
+                codes.any(|code| THROTTLED_STATEMENT.contains(code))
+            }
+            Err(error) => {
+                let answer = error.as_operation_error();
+                let put = answer.and_then(|answer| answer.downcast_ref().map(PutItemError::code));
+                let of_write = || answer.and_then(|answer| answer.downcast_ref().map(BatchExecuteStatementError::code));
+                match put.or_else(of_write) {
+                    Some(code) if code.is_some_and(|code| THROTTLING.contains(&code)) => true,
+                    Some(_) if status.is_some_and(|status| status < 500) => false,
+                    // Also whatever is answered to what is no write: it is tried again no more often.
+                    _ => return Self::Failed,
+                }
+            }
+        };
+        if is_throttled { Self::Throttled } else { Self::Answered }
+    }
+}
+
+/// The attempts of an operation that were not done.
+#[derive(Debug, Clone)]
+struct NotDone {
+    since: Instant,
+    failures: u32,
+}
+
+impl Storable for NotDone {
+    type Storer = StoreReplace<Self>;
+}
 
 #[dyn_dispatch_hint]
-impl Intercept for TellPace {
+impl Intercept for Attempts {
     fn name(&self) -> &'static str {
-        "TellPace"
+        "Attempts"
     }
 
     fn read_after_attempt(
         &self,
         context: &FinalizerInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        match context.output_or_error() {
-            Some(Ok(_)) => self.0.answered(false),
-            Some(Err(error)) => {
-                let Some(answer) = error.as_operation_error() else { return Ok(()) };
-                let put = answer.downcast_ref::<PutItemError>().map(ProvideErrorMetadata::code);
-                let code =
-                    put.or_else(|| answer.downcast_ref::<BatchExecuteStatementError>().map(ProvideErrorMetadata::code));
-                if let Some(code) = code {
-                    self.0.answered(code.is_some_and(|code| THROTTLING.contains(&code)));
-                }
-            }
-            None => {}
+        let Some(output_or_error) = context.output_or_error() else { return Ok(()) };
+        let attempt = Attempt::of(output_or_error, context.response().map(|response| response.status().as_u16()));
+        match attempt {
+            Attempt::Answered => self.0.answered(false),
+            Attempt::Throttled => self.0.answered(true),
+            Attempt::Failed => self.0.failed(),
+        }
+        if attempt != Attempt::Answered {
+            set_next(config, attempt == Attempt::Failed);
         }
         Ok(())
     }
+}
+
+/// Sets what the SDK's retry strategy asks next: whether there is another attempt, and after which wait. It reads that anew after each attempt; an
+/// operation that ends in this way keeps the error of its last attempt, which one that ends by its own time-out does not.
+fn set_next(config: &mut ConfigBag, has_failed: bool) {
+    let Some(retry) = config.load::<RetryConfig>().filter(|retry| retry.has_retry()).cloned() else { return };
+    let now = Instant::now();
+    let mut so_far = config.load::<NotDone>().cloned().unwrap_or(NotDone { since: now, failures: 0 });
+    so_far.failures += u32::from(has_failed);
+    let is_over = so_far.failures >= MOST_FAILURES || now.duration_since(so_far.since) >= THROTTLED_FOR;
+    let (first, longest) = if has_failed {
+        (FIRST_BACKOFF_OF_FAILURES, LONGEST_BACKOFF_OF_FAILURES)
+    } else {
+        (FIRST_BACKOFF, LONGEST_BACKOFF)
+    };
+    let next = retry.with_initial_backoff(first).with_max_backoff(longest);
+    let state = config.interceptor_state();
+    state.store_put(if is_over { next.with_max_attempts(1) } else { next });
+    state.store_put(so_far);
 }
 
 #[cfg(test)]
@@ -159,25 +244,68 @@ mod tests {
     use aws_config::{BehaviorVersion, Region};
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
-    use aws_sdk_dynamodb::types::AttributeValue;
+    use aws_sdk_dynamodb::types::{AttributeValue, BatchStatementRequest};
     use aws_smithy_async::time::StaticTimeSource;
     use aws_smithy_runtime_api::client::http::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
     };
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_runtime_api::client::result::ConnectorError;
     use aws_smithy_types::body::SdkBody;
 
     use super::*;
     use crate::view::dynamodb::signing::tests::expected as expected_signature;
 
-    /// Keeps the requests, and answers that all is well.
-    #[derive(Debug, Clone, Default)]
-    struct Wire(Arc<Mutex<Vec<HttpRequest>>>);
+    const DONE: (u16, &str) = (200, "{}");
+    const THROTTLED: (u16, &str) = (400, r#"{"__type":"ThrottlingException"}"#);
+    const FAILED: (u16, &str) = (500, r#"{"__type":"InternalServerError"}"#);
+    /// As a service does that is down: the connection is cut.
+    const CUT: (u16, &str) = (0, "");
+
+    /// Keeps the requests, and answers the first ones as told, and all others with the last of these.
+    #[derive(Debug, Clone)]
+    struct Wire {
+        sent: Arc<Mutex<Vec<HttpRequest>>>,
+        answers: Arc<[(u16, &'static str)]>,
+    }
+
+    impl Wire {
+        fn new(answers: &[(u16, &'static str)]) -> Self {
+            Self { sent: Arc::default(), answers: answers.into() }
+        }
+
+        fn client(&self, pace: &Arc<Pace>) -> Client {
+            new(&self.config(), Arc::clone(pace))
+        }
+
+        fn config(&self) -> SdkConfig {
+            SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("eu-central-1"))
+                .credentials_provider(SharedCredentialsProvider::new(credentials()))
+                .time_source(StaticTimeSource::new(now()))
+                .http_client(self.clone())
+                .build()
+        }
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_835_200)
+    }
+
+    fn credentials() -> Credentials {
+        Credentials::new("AKIAEXAMPLE", "secret", Some("token".to_owned()), None, "test")
+    }
 
     impl HttpConnector for Wire {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-            self.0.lock().unwrap().push(request);
-            HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::from("{}"))))
+            let mut sent = self.sent.lock().unwrap();
+            let answer = self.answers.get(sent.len()).or(self.answers.last()).copied();
+            sent.push(request);
+            HttpConnectorFuture::ready(match answer.unwrap() {
+                CUT => Err(ConnectorError::io("cut".into())),
+                (status, body) => Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))),
+            })
         }
     }
 
@@ -189,20 +317,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_is_signed_and_has_no_header_that_dynamodb_does_nothing_with() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_835_200);
-        let credentials = Credentials::new("AKIAEXAMPLE", "secret", Some("token".to_owned()), None, "test");
-        let wire = Wire::default();
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-central-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
-            .time_source(StaticTimeSource::new(now))
-            .http_client(wire.clone())
-            .build();
-        let client = new(&config, Arc::new(Pace::new(NonZeroUsize::MIN)));
+        let wire = Wire::new(&[DONE]);
+        let client = wire.client(&Arc::new(Pace::new(NonZeroUsize::MIN)));
         client.put_item().table_name("view").item("pk", AttributeValue::S("1".to_owned())).send().await.unwrap();
 
-        let sent = wire.0.lock().unwrap().remove(0);
+        let sent = wire.sent.lock().unwrap().remove(0);
         let mut names: Vec<&str> = sent.headers().iter().map(|(name, _)| name).collect();
         names.sort_unstable();
         let expected = [
@@ -221,8 +340,62 @@ mod tests {
         for of_signature in ["authorization", "x-amz-date", "x-amz-security-token"] {
             unsigned.headers_mut().remove(of_signature);
         }
-        for (name, value) in expected_signature(&unsigned, now, &credentials) {
+        for (name, value) in expected_signature(&unsigned, now(), &credentials()) {
             assert_eq!(sent.headers().get(&name), Some(value.as_str()), "{name}");
+        }
+    }
+
+    /// Puts an item: the code that it ends with, how many requests there were, and how long it took.
+    async fn put(answers: &[(u16, &'static str)]) -> (Result<(), Option<String>>, usize, Duration) {
+        let wire = Wire::new(answers);
+        let client = wire.client(&Arc::new(Pace::new(NonZeroUsize::MIN)));
+        let began = Instant::now();
+        let put = client.put_item().table_name("view").item("pk", AttributeValue::S("1".to_owned())).send().await;
+        let sent = wire.sent.lock().unwrap().len();
+        (put.map(|_| ()).map_err(|error| error.code().map(str::to_owned)), sent, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_throttled_is_tried_again_for_a_time() {
+        let (end, requests, took) = put(&[THROTTLED]).await;
+        assert_eq!(end, Err(Some("ThrottlingException".to_owned())));
+        assert!((THROTTLED_FOR..=THROTTLED_FOR + LONGEST_BACKOFF).contains(&took), "{took:?}");
+        assert!((200..450).contains(&requests), "{requests} requests");
+
+        let (end, requests, _) = put(&[[THROTTLED; 100].as_slice(), &[DONE]].concat()).await;
+        assert_eq!((end, requests), (Ok(()), 101));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_tried_again_a_few_times_and_ever_more_slowly() {
+        for (failure, code) in [(FAILED, Some("InternalServerError")), (CUT, None)] {
+            let code = code.map(str::to_owned);
+            let (end, requests, took) = put(&[failure]).await;
+            assert_eq!((end, requests), (Err(code.clone()), MOST_FAILURES as usize));
+            assert!(took < Duration::from_secs(3), "{took:?}");
+            // It is in the numbers of either alone.
+            let between = [[THROTTLED; 40].as_slice(), &[failure; 7], &[THROTTLED; 40]].concat();
+            assert_eq!(put(&[&between[..], &[DONE]].concat()).await.0, Ok(()));
+            assert_eq!(put(&[&between[..], &[failure]].concat()).await.0, Err(code));
+        }
+        let (end, requests, _) = put(&[(400, r#"{"__type":"ConditionalCheckFailedException"}"#)]).await;
+        assert_eq!((end, requests), (Err(Some("ConditionalCheckFailedException".to_owned())), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_is_told_of_whatever_is_not_done() {
+        const STATEMENTS: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"ThrottlingError"}}]}"#);
+        const FOUND: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"DuplicateItem"}}]}"#);
+        for (answer, allowed) in [(DONE, 25), (FOUND, 25), (STATEMENTS, 64), (THROTTLED, 64), (FAILED, 24), (CUT, 24)] {
+            let pace = Arc::new(Pace::new(NonZeroUsize::new(256).unwrap()));
+            let client = Wire::new(&[answer]).client(&pace);
+            for _ in 0..8 {
+                let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
+                let insert = BatchStatementRequest::builder().statement("INSERT").build().unwrap();
+                let request = client.batch_execute_statement().statements(insert).customize().config_override(once);
+                let _ = request.send().await;
+            }
+            assert_eq!(pace.writes_in_flight(), allowed, "{answer:?}");
         }
     }
 }
