@@ -105,6 +105,7 @@ impl Deliveries {
             }
             tokio::select! {
                 Some((delivery, end)) = self.function.next_end() => {
+                    figures.refused_rows += refused_rows(world, &open, &end);
                     self.settle(&mut mapping, &mut open, &delivery, &end, figures);
                 }
                 Some((message, end)) = self.redrive.next_end() => {
@@ -248,6 +249,16 @@ impl Deliveries {
         *count += 1;
         Random::of(&[self.seed, role as u64, first, *count])
     }
+}
+
+/// In how many ways of failing that an invocation has logged a row that is refused was given up, and not just out of time.
+fn refused_rows(world: &World, open: &Open, end: &End) -> u64 {
+    let given_up = end.reported().filter(|line| {
+        let is_after_all = line["reason"].as_str().is_some_and(|reason| reason.contains("did not confirm the write"));
+        let lowest = line["lowest"].as_str().and_then(place).and_then(|place| open.get(&place)?.1.as_ref());
+        is_after_all && lowest.is_some_and(|shows| world.storms.refuses(&shows.key))
+    });
+    given_up.count() as u64
 }
 
 fn first_of(delivery: &Delivery) -> u64 {

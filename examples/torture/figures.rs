@@ -30,6 +30,8 @@ pub struct Figures {
     pub ranges: u64,
     /// As the functions have logged them of the batches that they answered.
     pub ends: BTreeMap<&'static str, u64>,
+    /// Ways of failing in a batch whose lowest record is of a row that is refused, and was given up after all its attempts.
+    pub refused_rows: u64,
     pub expired_tombstones: u64,
     /// Whether the function of the mapping sends creates together.
     pub batched_creates: bool,
@@ -87,6 +89,7 @@ impl Figures {
             ("garbled answer", self.garbled),
             ("expired tombstone", self.expired_tombstones),
             ("reported record", self.ends.get("reported").copied().unwrap_or_default()),
+            ("row that was refused for so long that it was reported", self.refused_rows),
             ("fault", faults.values().sum()),
         ];
         let missing = counts.iter().filter(|(_, count)| *count == 0);
@@ -146,6 +149,7 @@ impl Figures {
             ENDS.iter().filter_map(|end| Some((format!("  {end}"), *self.ends.get(end)?))).collect();
         rows.extend(ends.iter().map(|(end, count)| (end.as_str(), *count)));
         rows.extend([
+            ("rows that were refused until they were reported", self.refused_rows),
             ("creates sent together that came to DynamoDB", self.creates.asked as u64),
             ("  that took place", self.creates.done as u64),
             ("  requests of them that met a fault", self.faulty_creates),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use dsql_view::view::dynamodb::client::{MOST_FAILURES, THROTTLED_FOR};
 use dsql_view_support::proxy::{Call, Fault, Service};
 use dsql_view_support::random::Random;
 
@@ -32,8 +33,8 @@ struct State {
     /// So many calls are left of it, unless it lasts too long.
     left: usize,
     began: Instant,
-    /// The rows that are refused, by their view keys: how, and how often from now on.
-    refused: HashMap<String, (Weather, u32)>,
+    /// The rows that are refused, by their view keys.
+    refused: HashMap<String, Refused>,
     /// How many objects of the quarantine are refused from now on.
     refused_poison: u32,
     faults: BTreeMap<&'static str, u64>,
@@ -51,6 +52,16 @@ enum Weather {
     Denying,
 }
 
+/// How a row is refused.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    how: Weather,
+    /// So often from now on.
+    left: u32,
+    /// Until then, once it has begun.
+    until: Option<Instant>,
+}
+
 /// What is counted in calls alone would not end where one call waits for the next.
 const LONGEST_STORM: Duration = Duration::from_millis(1500);
 const LONGEST_CALM: Duration = Duration::from_secs(6);
@@ -58,9 +69,14 @@ const LONGEST_CALM: Duration = Duration::from_secs(6);
 /// The function gives an attempt four seconds: its write happens after it has been given up.
 const LONGER_THAN_AN_ATTEMPT: Duration = Duration::from_millis(4500);
 
-/// Of a round, and the attempts that are refused of each: those of some invocations, for the SDK makes eight.
-const REFUSED_ROWS: usize = 6;
-const REFUSED_ATTEMPTS: u32 = 24;
+/// Of a round, and how: an invocation gives a row up after so many failures, or after so long a time of throttling, and the next one
+/// that has it meets the rest.
+const REFUSED_ROWS: [Weather; 6] =
+    [Weather::Failing, Weather::Cutting, Weather::Throttling, Weather::Slow, Weather::Failing, Weather::Cutting];
+const REFUSED_ATTEMPTS: u32 = 3 * MOST_FAILURES;
+const REFUSED_FOR: Duration = THROTTLED_FOR.saturating_add(Duration::from_secs(1));
+/// Of the quarantine's objects in a round: those of some records.
+const REFUSED_OBJECTS: u32 = 24;
 
 impl Storms {
     pub fn new(random: Random, broken: Broken) -> Self {
@@ -79,17 +95,19 @@ impl Storms {
 
     /// A round begins: some of its rows are refused for a while, and so are its poison records.
     pub fn begin(&self, round: &Round, random: &mut Random) {
-        let kinds = [Weather::Throttling, Weather::Failing, Weather::Cutting, Weather::Slow];
         let mut state = self.state.lock().expect("no holder panics");
-        state.refused.retain(|_, (_, left)| *left > 0);
-        for place in 0..REFUSED_ROWS {
+        state.refused.clear();
+        for how in REFUSED_ROWS {
             let change = &round.changes[random.below(round.changes.len())];
-            let kind = kinds[place % kinds.len()];
-            // Each takes as long as an attempt: the first invocation runs out of time with it.
-            let attempts = if kind == Weather::Slow { 4 } else { REFUSED_ATTEMPTS };
-            state.refused.insert(change.view_key(), (kind, attempts));
+            let left = match how {
+                Weather::Throttling => u32::MAX,
+                // Each takes as long as an attempt: the first invocation runs out of time with it.
+                Weather::Slow => 4,
+                _ => REFUSED_ATTEMPTS,
+            };
+            state.refused.insert(change.view_key(), Refused { how, left, until: None });
         }
-        state.refused_poison = REFUSED_ATTEMPTS;
+        state.refused_poison = REFUSED_OBJECTS;
     }
 
     /// What happens to a call.
@@ -128,6 +146,11 @@ impl Storms {
         self.state.lock().expect("no holder panics").faulty_creates
     }
 
+    /// Whether the row with this key of the view is one of those that are refused for a while in this round.
+    pub fn refuses(&self, view_key: &str) -> bool {
+        self.state.lock().expect("no holder panics").refused.contains_key(view_key)
+    }
+
     /// How often each kind came.
     pub fn faults(&self) -> BTreeMap<&'static str, u64> {
         self.state.lock().expect("no holder panics").faults.clone()
@@ -140,9 +163,11 @@ impl State {
         if !call.is_write() {
             return None;
         }
-        let (_, (kind, left)) = self.refused.iter_mut().find(|(key, (_, left))| *left > 0 && call.writes(key))?;
-        *left -= 1;
-        Some(*kind)
+        let (_, row) = self.refused.iter_mut().find(|(key, row)| row.left > 0 && call.writes(key))?;
+        let now = Instant::now();
+        let until = *row.until.get_or_insert(now + REFUSED_FOR);
+        row.left = if row.how == Weather::Throttling && now >= until { 0 } else { row.left - 1 };
+        Some(row.how)
     }
 
     fn next(&mut self, call: &Call) -> Fault {

@@ -49,8 +49,17 @@ pub const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quara
 impl End {
     /// What its process has logged of batches, where it logs JSON.
     pub fn batches(&self) -> impl Iterator<Item = Value> {
+        self.logged("batch")
+    }
+
+    /// What its process has logged of the ways in which records were reported, where it logs JSON.
+    pub fn reported(&self) -> impl Iterator<Item = Value> {
+        self.logged("reported")
+    }
+
+    fn logged(&self, message: &'static str) -> impl Iterator<Item = Value> {
         let logged = self.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        logged.filter(|line| line["message"] == "batch")
+        logged.filter(move |line| line["message"] == message)
     }
 }
 
