@@ -10,9 +10,11 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
 
 use crate::apply::{Deadline, apply};
 use crate::assembly::{Assembler, Settled, quarantine_set};
+use crate::coalesce::Candidate;
 use crate::config::{Config, SourceTable};
 use crate::delivery::{Batch, Record};
 use crate::disposition::{Disposition, Failure};
@@ -25,10 +27,10 @@ use crate::projection::Projector;
 use crate::quarantine;
 use crate::report::report;
 use crate::telemetry;
-use crate::view::View;
 use crate::view::dynamodb::{self, DynamoDbView, OpenError};
 use crate::view::known::Remembering;
 use crate::view::overflow::OverflowView;
+use crate::view::{Put, View};
 
 /// A poison record can have megabytes: so many are on their way to the quarantine at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
@@ -145,6 +147,10 @@ impl<V: View, O: Objects> Handler<V, O> {
             refused_sets.insert(part.record, part.refused_set);
         }
 
+        if self.objects.is_some() && quarantine::is_undecided(&records) && Instant::now() < deadline.stop_starting {
+            // On the heap, as it is rare.
+            Box::pin(self.decide(batch, &mut records, deadline)).await;
+        }
         let refused = quarantine::refused(&records);
         let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
         let refused = poison(&batch.records, &records, refused);
@@ -154,6 +160,20 @@ impl<V: View, O: Objects> Handler<V, O> {
             records[place].disposition.quarantine();
         }
         records
+    }
+
+    /// Puts a change after all that is known to be superseded, so that what DynamoDB makes of it tells whether it refuses everything.
+    async fn decide(&self, batch: &Batch, records: &mut [PlannedRecord<'_>], deadline: Deadline) {
+        let data = batch.records.iter().map(|record| &*record.data.0);
+        let rows = self.planner.plan(data, SystemTime::now()).rows;
+        let Some(Candidate { record, item }) = quarantine::to_decide(rows, records) else { return };
+        let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_anew(item)).await;
+        records[record].disposition = match put {
+            Ok(Put::Applied) => Disposition::Applied,
+            Ok(Put::Superseded) => Disposition::Superseded,
+            // What is known stays so, and nothing is known of how DynamoDB takes writes now.
+            Ok(Put::Known | Put::Refused(_) | Put::Retryable(_) | Put::Unavailable(_)) | Err(_) => return,
+        };
     }
 
     /// What becomes of the parts of split changes; nothing, where there is no bucket to keep them in.

@@ -16,6 +16,11 @@ pub trait View {
     /// Puts the item in place of what stands at its key, if it is newer than that.
     fn put(&self, item: ViewItem) -> impl Future<Output = Put>;
 
+    /// As [`View::put`], and the view is asked also where it is known to show a newer commit of the row, or the same.
+    fn put_anew(&self, item: ViewItem) -> impl Future<Output = Put> {
+        self.put(item)
+    }
+
     /// Whether the item may be created along with others, by [`View::create`].
     fn may_create(&self, _item: &ViewItem) -> bool {
         false

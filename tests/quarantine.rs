@@ -4,15 +4,19 @@ mod harness;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use dsql_view::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::kinesis::{event_of, reported, sequence_number};
 use dsql_view_support::model::Model;
 use dsql_view_support::objects::LocalS3;
-use dsql_view_support::proxy::{Call, Fault, FaultProxy};
+use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
 use dsql_view_support::runtime_api::Function;
+use harness::{PLENTY, World};
 use serde_json::{Value as Json, json};
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
@@ -158,6 +162,127 @@ async fn what_dynamodb_refuses_is_poison_unless_it_refuses_everything_alike() {
     assert_eq!(found.keys().collect::<Vec<_>>(), [&key("public.users", 0)]);
     assert_eq!(found[&key("public.users", 0)]["stage"], "apply");
     Model::of([&user(2)]).assert_equals(&db.items(VIEW).await);
+}
+
+const REFUSED: Fault = Fault::Error { status: 400, code: "ValidationException" };
+
+/// Whether the call writes one of these users.
+fn writes_any(call: &Call, ids: &[i64]) -> bool {
+    ids.iter().any(|id| call.writes(&format!("public.users#{id}")))
+}
+
+/// How many of the records ended in each of the ways that count here: known, superseded, applied, reported as refused, quarantined.
+fn ends(dispositions: &[Disposition]) -> [usize; 5] {
+    let mut ends = [0; 5];
+    for disposition in dispositions {
+        let end = match disposition {
+            Disposition::Known => 0,
+            Disposition::Superseded => 1,
+            Disposition::Applied => 2,
+            Disposition::Reported(Failure::Refused(_)) => 3,
+            Disposition::Quarantined(Failure::Refused(_)) => 4,
+            other => panic!("{other:?}"),
+        };
+        ends[end] += 1;
+    }
+    ends
+}
+
+#[tokio::test]
+async fn rows_refused_alike_do_not_hold_the_shard_of_a_function_that_knows_the_others() {
+    let world = World::new().await;
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let proxy = world.endpoint(move |call| match call.service {
+        Service::S3 if is_down.load(Ordering::SeqCst) => Fault::Error { status: 403, code: "AccessDenied" },
+        _ if writes_any(call, &[11, 12]) => REFUSED,
+        _ => Fault::None,
+    });
+    let function = world.function(&proxy).await;
+    let records: Vec<String> = (10..20).map(|id| user(id).record()).collect();
+    assert_eq!(ends(&function.dispositions(&records, PLENTY).await), [0, 0, 8, 2, 0]);
+
+    down.store(false, Ordering::SeqCst);
+    // The batch again, a half of it, and as when the answer was lost; each costs one write of what is known.
+    for (batch, known) in [(&records[..], 8), (&records[..4], 2), (&records[..], 8)] {
+        let before = proxy.writes();
+        assert_eq!(ends(&function.dispositions(batch, PLENTY).await), [known - 1, 1, 0, 0, 2]);
+        assert_eq!(proxy.writes() - before, 3);
+    }
+    assert_eq!(world.keys("quarantine/").len(), 2);
+    let shown: Vec<Change> = (10..20).filter(|id| ![11, 12].contains(id)).map(user).collect();
+    world.assert_shows(&shown).await;
+}
+
+#[tokio::test]
+async fn what_begins_to_be_refused_while_the_function_lives_is_not_emptied_into_the_quarantine() {
+    let world = World::new().await;
+    let misconfigured = Arc::new(AtomicBool::new(false));
+    let is_misconfigured = Arc::clone(&misconfigured);
+    // As with an index whose key has another type than its column: a tombstone has no such column.
+    let proxy = world.endpoint(move |call| {
+        let is_tombstone = call.body.windows(8).any(|window| window == b"_deleted");
+        let refused = is_misconfigured.load(Ordering::SeqCst) && call.is_write() && !is_tombstone;
+        if refused { REFUSED } else { Fault::None }
+    });
+    let function = world.function(&proxy).await;
+    let gone = |id| Change::delete("users", Value::number(id), COMMIT);
+    let known = [gone(1), user(2), user(3), gone(4)];
+    let new = [user(5), user(6), user(7)];
+    assert!(function.deliver(known.iter().map(Change::record)).await.is_empty());
+
+    misconfigured.store(true, Ordering::SeqCst);
+    let all: Vec<Change> = known.iter().chain(&new).cloned().collect();
+    for _ in 0..2 {
+        let before = proxy.writes();
+        let found = function.dispositions(all.iter().map(Change::record), PLENTY).await;
+        assert_eq!((ends(&found), proxy.writes() - before), ([4, 0, 0, 3, 0], 4));
+    }
+    assert!(world.keys("").is_empty());
+
+    misconfigured.store(false, Ordering::SeqCst);
+    let found = function.dispositions(all.iter().map(Change::record), PLENTY).await;
+    assert_eq!(ends(&found), [4, 0, 3, 0, 0]);
+    world.assert_shows(&all).await;
+}
+
+#[tokio::test]
+async fn where_dynamodb_does_not_say_how_it_takes_a_known_row_nothing_is_concluded_until_it_does() {
+    const ANSWERS: u8 = 0;
+    const HAS_A_BAD_TIME: u8 = 1;
+    const IS_SLOW: u8 = 2;
+    let world = World::new().await;
+    let state = Arc::new(AtomicU8::new(ANSWERS));
+    let seen = Arc::clone(&state);
+    let proxy = world.endpoint(move |call| match seen.load(Ordering::SeqCst) {
+        _ if writes_any(call, &[1, 2]) => REFUSED,
+        HAS_A_BAD_TIME if call.is_write() => Fault::Error { status: 400, code: "NewInAnotherYearException" },
+        IS_SLOW if call.is_write() => Fault::Delay(PLENTY),
+        _ => Fault::None,
+    });
+    let function = world.function(&proxy).await;
+    assert!(function.deliver([user(3).record()]).await.is_empty());
+    let batch = [1, 2, 3].map(|id| user(id).record());
+    for (of_dynamodb, time, expected) in [
+        (HAS_A_BAD_TIME, PLENTY, [1, 0, 0, 2, 0]),
+        (IS_SLOW, Duration::from_secs(4), [1, 0, 0, 2, 0]),
+        (ANSWERS, PLENTY, [0, 1, 0, 0, 2]),
+    ] {
+        state.store(of_dynamodb, Ordering::SeqCst);
+        assert_eq!(ends(&function.dispositions(&batch, time).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn without_a_quarantine_no_known_row_is_asked_for() {
+    let db = view().await;
+    let proxy = FaultProxy::start(&db.endpoint(), |call| if writes_any(call, &[1, 2]) { REFUSED } else { Fault::None });
+    let function = harness::Function::new(&proxy.endpoint(), "users(id)").await;
+    let batch = [1, 2, 3].map(|id| user(id).record());
+    for (known, applied) in [(0, 1), (1, 0)] {
+        assert_eq!(ends(&function.dispositions(&batch, PLENTY).await), [known, 0, applied, 2, 0]);
+    }
+    assert_eq!(proxy.writes(), 5);
 }
 
 #[tokio::test]

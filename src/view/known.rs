@@ -49,6 +49,17 @@ impl<V> Remembering<V> {
     }
 }
 
+impl<V: View> Remembering<V> {
+    async fn ask(&self, key: Fingerprint, item: ViewItem) -> Put {
+        let committed = item.committed;
+        let put = self.view.put(item).await;
+        if matches!(put, Put::Applied | Put::Superseded) {
+            self.with_known(|known| known.insert(key, committed, SystemTime::now()));
+        }
+        put
+    }
+}
+
 impl<V: View> View for Remembering<V> {
     async fn put(&self, item: ViewItem) -> Put {
         let (key, known) = self.with_known(|known| {
@@ -63,12 +74,12 @@ impl<V: View> View for Remembering<V> {
                 return self.view.clear(&item).await.map_or_else(Put::Retryable, |()| Put::Known);
             }
         }
-        let committed = item.committed;
-        let put = self.view.put(item).await;
-        if matches!(put, Put::Applied | Put::Superseded) {
-            self.with_known(|known| known.insert(key, committed, SystemTime::now()));
-        }
-        put
+        self.ask(key, item).await
+    }
+
+    async fn put_anew(&self, item: ViewItem) -> Put {
+        let key = self.with_known(|known| known.fingerprint(&item.key));
+        self.ask(key, item).await
     }
 
     fn may_create(&self, item: &ViewItem) -> bool {
@@ -256,6 +267,18 @@ mod tests {
             assert_eq!(ends, [not_confirmed, Put::Applied]);
             assert_eq!(asked, ["a@1", "a@1"]);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_put_anew_is_asked_for_and_remembered_as_ever() {
+        let answers = vec![Put::Applied, Put::Superseded, Put::Refused(String::new()), Put::Applied];
+        let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
+        assert_eq!([view.put(item("a", 1)).await, view.put_anew(item("a", 1)).await], [Put::Applied, Put::Superseded]);
+        // What was confirmed before holds, whatever DynamoDB makes of the item now.
+        let refused = view.put_anew(item("a", 1)).await;
+        assert_eq!([refused, view.put(item("a", 1)).await], [Put::Refused(String::new()), Put::Known]);
+        assert_eq!([view.put_anew(item("a", 2)).await, view.put(item("a", 2)).await], [Put::Applied, Put::Known]);
+        assert_eq!(view.view.asked.into_inner(), ["a@1", "a@1", "a@1", "a@2"]);
     }
 
     #[tokio::test]
