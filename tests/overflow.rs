@@ -239,6 +239,30 @@ async fn what_a_crash_has_left_of_a_change_goes_when_it_comes_again_behind_a_new
 }
 
 #[tokio::test]
+async fn what_another_s_crash_has_left_of_a_change_goes_when_it_comes_again_to_the_function_that_had_applied_it() {
+    for newer in [user(1, 9, SMALL), user(1, 9, LARGE), gone(1, 9)] {
+        for after in [false, true] {
+            for step in 1.. {
+                let world = World::new().await;
+                let change = user(1, 5, LARGER);
+                let [one, other] = world.two_functions().await;
+                for (function, change) in [(&one, &change), (&other, &newer)] {
+                    assert!(function.deliver([change.record()]).await.is_empty());
+                }
+                // The first function still takes its change for the newest. A third puts its objects anew, and dies.
+                let died = world.crash(&[change.record()], step, after).await;
+                assert!(one.deliver([change.record()]).await.is_empty());
+                world.assert_shows(&[change, newer.clone()]).await;
+                if !died {
+                    assert!(step > 2, "no object was put");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_batch_of_ordinary_rows_makes_no_call_to_the_bucket() {
     let world = World::new().await;
     let calls = Arc::new(AtomicUsize::new(0));

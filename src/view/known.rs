@@ -7,7 +7,9 @@
 //! - A tombstone expires: the row is still deleted. What is older than the deletion stays out, which is what the tombstone was for.
 //! - The function dies: its memory goes with it, and what comes again is written as ever.
 //! - A crash left objects of a change that has moved columns: they are cleared, as the view does it, and a change that may be the one
-//!   which the view shows goes all its way.
+//!   which the view shows goes all its way. So it does also where this process itself has applied it: a newer commit may have come by
+//!   another function since, which retired its objects, and a third, to which it came again, may have put them anew and died.
+//!   Only the view tells whether they are the live ones.
 //! - Somebody takes items out of the table, or an old copy of it is put in its place: what is remembered is wrong, and is forgotten
 //!   after [`REMEMBERED_FOR`].
 //!

@@ -30,7 +30,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
         "What DynamoDB bills for a batch, as a multiple of its rows, the least that a first delivery can take, and in brackets in units. \
          The changes of a row come in no order. Then the same batch again, to the same process and to one that has just started. \
          DynamoDB bills a write whose condition is not met like any other; the stub remembers each row's newest commit, checks the \
-         condition and bills by size. Every item has less than 1 KB.",
+         condition and bills by size. Every item has less than 1 KB: a row with columns in the bucket is asked for each time that it comes.",
     );
     section.table(&["changes", "rows", "", "first delivery", "redelivery", "redelivery to a new process"], rows);
     Ok(section.text())
