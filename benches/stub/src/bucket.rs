@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 /// What has not been used for longer is gone.
 const BURST: Duration = Duration::from_millis(50);
 
+/// What a bucket of this rate holds at most, and to begin with; at least one, or a slow rate would never give any.
+pub fn burst(per_second: f64) -> f64 {
+    (per_second * BURST.as_secs_f64()).max(1.0)
+}
+
 /// Tokens that come at a rate.
 #[derive(Debug)]
 pub struct TokenBucket {
@@ -16,22 +21,15 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// A bucket with its whole burst in it.
     pub fn full(per_second: f64, now: Instant) -> Self {
-        let mut bucket = Self { per_second, tokens: 0.0, filled: now };
-        bucket.tokens = bucket.most();
-        bucket
-    }
-
-    /// At least one, or a slow rate would never give any.
-    fn most(&self) -> f64 {
-        (self.per_second * BURST.as_secs_f64()).max(1.0)
+        Self { per_second, tokens: burst(per_second), filled: now }
     }
 
     /// Takes so many tokens, or none if there are not enough. More than it ever holds are there when it is full.
     pub fn take(&mut self, tokens: u32, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + since * self.per_second).min(self.most());
+        self.tokens = (self.tokens + since * self.per_second).min(burst(self.per_second));
         self.filled = self.filled.max(now);
-        let is_there = self.tokens >= f64::from(tokens).min(self.most());
+        let is_there = self.tokens >= f64::from(tokens).min(burst(self.per_second));
         if is_there {
             self.tokens -= f64::from(tokens);
         }

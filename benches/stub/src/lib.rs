@@ -14,6 +14,7 @@ mod ledger;
 mod settings;
 
 use bucket::TokenBucket;
+pub use bucket::burst;
 use ledger::Ledger;
 pub use settings::{Settings, SettingsError};
 

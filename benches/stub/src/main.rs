@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use dynamodb_stub::{Decision, Settings, Stub};
@@ -39,8 +39,13 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// A stub, and what holds its answers back.
 struct Server {
     stub: Mutex<Stub>,
-    delayed: mpsc::Sender<(Instant, oneshot::Sender<()>)>,
+    /// Of each latency: answers to what has many statements, and others.
+    delayed_statements: Delayed,
+    delayed: Delayed,
 }
+
+/// Who waits, and until when.
+type Delayed = mpsc::Sender<(Instant, oneshot::Sender<()>)>;
 
 /// A request that waits for its answer, or until its client is gone.
 struct Waiting<'a>(&'a Mutex<Stub>);
@@ -65,7 +70,7 @@ async fn main() -> Result<(), BoxError> {
     let ca_file =
         tls.map(|at| flags.drain(at..(at + 2).min(flags.len())).nth(1).ok_or("--tls wants a file")).transpose()?;
     let stub = Stub::new(Settings::from_flags(flags)?, Instant::now());
-    let server = Arc::new(Server { stub: Mutex::new(stub), delayed: delay() });
+    let server = Arc::new(Server { stub: Mutex::new(stub), delayed_statements: delay(), delayed: delay() });
 
     let mut addresses = Vec::new();
     if let Some(ca_file) = ca_file {
@@ -89,10 +94,10 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Wakes each that waits at its time, in the order in which they came. A thread's sleep is right to some 60 µs; the timers of tokio
+/// Wakes each that waits at its time, in the order in which they came, since all wait for as long. A thread's sleep is right to some 60 µs; the timers of tokio
 /// would round 5 ms up to 6.
-fn delay() -> mpsc::Sender<(Instant, oneshot::Sender<()>)> {
-    let (sender, receiver) = mpsc::channel::<(Instant, oneshot::Sender<()>)>();
+fn delay() -> Delayed {
+    let (sender, receiver): (Delayed, _) = mpsc::channel();
     std::thread::spawn(move || {
         for (at, wake) in receiver {
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
@@ -147,6 +152,12 @@ fn is_of_dynamodb(request: &Request<Incoming>) -> bool {
     request.uri().path() == "/"
 }
 
+/// The name of the operation, as its header has it.
+fn operation_of(request: &Request<Incoming>) -> String {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+    target.and_then(|target| target.strip_prefix("DynamoDB_20120810.")).unwrap_or_default().to_owned()
+}
+
 impl Server {
     fn stub(&self) -> std::sync::MutexGuard<'_, Stub> {
         self.stub.lock().expect("no holder panics")
@@ -158,11 +169,14 @@ impl Server {
         }
         let _waiting = Waiting::for_an_answer_of(&self.stub);
         let came_in = Instant::now();
-        let answered = self.operation(request).await;
-        let latency = Duration::from_secs_f64(self.stub().settings().latency_ms / 1e3);
+        let operation = operation_of(&request);
+        let has_statements = operation == "BatchExecuteStatement";
+        let answered = self.operation(&operation, request).await;
+        let latency = self.stub().settings().latency_of(has_statements);
         if !latency.is_zero() {
+            let delayed = if has_statements { &self.delayed_statements } else { &self.delayed };
             let (wake, woken) = oneshot::channel();
-            if self.delayed.send((came_in + latency, wake)).is_ok() {
+            if delayed.send((came_in + latency, wake)).is_ok() {
                 let _ = woken.await;
             }
         }
@@ -171,13 +185,10 @@ impl Server {
     }
 
     /// What DynamoDB answers to an operation.
-    async fn operation(&self, request: Request<Incoming>) -> Result<(StatusCode, Bytes), hyper::Error> {
-        let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
-        let operation =
-            target.and_then(|target| target.strip_prefix("DynamoDB_20120810.")).unwrap_or_default().to_owned();
+    async fn operation(&self, name: &str, request: Request<Incoming>) -> Result<(StatusCode, Bytes), hyper::Error> {
         let body = request.into_body().collect().await?.to_bytes();
         let now = Instant::now();
-        Ok(match operation.as_str() {
+        Ok(match name {
             "PutItem" => match self.stub().put(&body, now) {
                 Ok(Decision::Applied) => (StatusCode::OK, Bytes::from_static(b"{}")),
                 Ok(Decision::ConditionFailed) => condition_failed(&body),

@@ -1,6 +1,7 @@
 //! What the stub does, as flags and as JSON say it.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,6 +12,8 @@ use serde_json::{Map, Value};
 pub struct Settings {
     /// How long an answer takes, in milliseconds.
     pub latency_ms: f64,
+    /// How long one to a request of many statements takes; as long as any other, where it is not set.
+    pub statements_latency_ms: Option<f64>,
     /// The share of puts whose condition is not met, 0 to 1; not asked where items are remembered.
     pub failed_share: f64,
     /// The share of requests that are throttled, 0 to 1.
@@ -29,6 +32,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             latency_ms: 0.0,
+            statements_latency_ms: None,
             failed_share: 0.0,
             throttled_share: 0.0,
             rate: None,
@@ -73,6 +77,12 @@ impl Settings {
         Self::default().with_members(members)
     }
 
+    /// How long an answer takes, to a request of many statements or to another.
+    pub fn latency_of(&self, statements: bool) -> Duration {
+        let latency_ms = self.statements_latency_ms.filter(|_| statements).unwrap_or(self.latency_ms);
+        Duration::from_secs_f64(latency_ms / 1e3)
+    }
+
     fn with_members(&self, changes: Map<String, Value>) -> Result<Self, SettingsError> {
         let not_right = |error: serde_json::Error| SettingsError(error.to_string());
         let mut members = serde_json::to_value(self).map_err(not_right)?;
@@ -82,7 +92,8 @@ impl Settings {
         if !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
             return Err(SettingsError("a share is a number from 0 to 1".to_owned()));
         }
-        if settings.latency_ms < 0.0 || settings.rate.is_some_and(|rate| rate <= 0.0) {
+        let latencies = [Some(settings.latency_ms), settings.statements_latency_ms];
+        if latencies.iter().flatten().any(|latency| *latency < 0.0) || settings.rate.is_some_and(|rate| rate <= 0.0) {
             return Err(SettingsError("a latency is not negative, and a rate is positive".to_owned()));
         }
         Ok(settings)
@@ -109,9 +120,30 @@ mod tests {
     }
 
     #[test]
+    fn statements_take_as_long_as_puts_unless_they_are_told_to() {
+        let same = flags("--latency-ms 5").unwrap();
+        assert_eq!(
+            (same.latency_of(false), same.latency_of(true)),
+            (Duration::from_millis(5), Duration::from_millis(5))
+        );
+        let slower = same.with(br#"{"statements_latency_ms":25}"#).unwrap();
+        assert_eq!(
+            (slower.latency_of(false), slower.latency_of(true)),
+            (Duration::from_millis(5), Duration::from_millis(25))
+        );
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
-        for wrong in ["--latency 5", "latency-ms 5", "--failed-share 50", "--rate 0", "--latency-ms -1", "--rate fast"]
-        {
+        for wrong in [
+            "--latency 5",
+            "latency-ms 5",
+            "--failed-share 50",
+            "--rate 0",
+            "--latency-ms -1",
+            "--statements-latency-ms -1",
+            "--rate fast",
+        ] {
             assert!(flags(wrong).is_err(), "{wrong}");
         }
         assert!(Settings::default().with(b"5").is_err());
