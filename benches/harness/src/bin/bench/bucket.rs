@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
-use crate::figures::{Section, each, median, ratio, time, times, turns};
+use crate::figures::{Section, Spread, each, median, time, turns};
 use crate::subject::{Spent, Subject};
 use crate::{Bench, BoxError};
 
 const CHANGES: u64 = 5_000;
-const STARTS: usize = 15;
+const STARTS: usize = 31;
+/// What is nearly equal takes more turns.
+const TURNS_A_RUN: usize = 5;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let without = bench.programs.function(&bench.stub.endpoint());
@@ -18,23 +20,24 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     for which in turns(STARTS, programs.len()) {
         inits[which].push(Subject::start(&programs[which]).await?.init);
     }
-    let [with, without] = inits.map(median);
-    let mut rows = vec![vec!["init".to_owned(), times(ratio(with, without)), time(with), time(without)]];
+    let ratio = Spread::of_ratios(inits[0].iter().copied(), inits[1].iter().copied());
+    let [with, without] = inits.map(median).map(time);
+    let mut rows = vec![vec!["init".to_owned(), ratio.to_string(), with, without]];
 
     let mut subjects = [Subject::start(&programs[0]).await?, Subject::start(&programs[1]).await?];
     for (name, superseded) in [("CPU of a change that is newer", 0.0), ("CPU of one that is superseded", 1.0)] {
         bench.progress(&format!("  {name}"));
         bench.stub.set(&json!({ "failed_share": superseded }))?;
         let mut spent = [Vec::new(), Vec::new()];
-        for (turn, which) in turns(2 * bench.runs + 1, subjects.len()).enumerate() {
+        for (turn, which) in turns(TURNS_A_RUN * bench.runs + 1, subjects.len()).enumerate() {
             let of_turn = subjects[which].apply([bench.workload.event(CHANGES)]).await?;
             if turn >= subjects.len() {
                 spent[which].push(of_turn);
             }
         }
-        let [with, without] = spent.map(|of| Spent::median(&of).cpu);
-        let shown = [with, without].map(|cpu| time(each(cpu, CHANGES)));
-        rows.push([vec![name.to_owned(), times(ratio(with, without))], shown.to_vec()].concat());
+        let ratio = Spent::cpu_ratios(&spent[0], &spent[1]);
+        let [with, without] = spent.map(|of| time(each(Spent::median(&of).cpu, CHANGES)));
+        rows.push(vec![name.to_owned(), ratio.to_string(), with, without]);
     }
     let mut section = Section::new(
         "A bucket that is not needed",

@@ -1,12 +1,44 @@
-//! Medians, turns, and how figures are shown.
+//! Medians and quarters, turns, and how figures are shown.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
-/// The middle one; of an even number, the upper of the two.
-pub fn median<T: PartialOrd + Copy>(mut figures: Vec<T>) -> T {
-    figures.sort_by(|a, b| a.partial_cmp(b).expect("figures can be compared"));
-    figures[figures.len() / 2]
+/// What the turns gave: the middle, and what a quarter of them lies below and above.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub low: f64,
+    pub median: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    /// Of at least one figure; between two that are nearest, in proportion.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.into_iter().collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |quarter: usize| {
+            let (place, rest) = ((figures.len() - 1) * quarter / 4, (figures.len() - 1) * quarter % 4);
+            let next = figures[(place + 1).min(figures.len() - 1)];
+            figures[place] + (next - figures[place]) * [0.0, 0.25, 0.5, 0.75][rest]
+        };
+        Self { low: at(1), median: at(2), high: at(3) }
+    }
+
+    /// How many times as much the first took as the second in the turn in which both stood side by side.
+    pub fn of_ratios(a: impl IntoIterator<Item = Duration>, b: impl IntoIterator<Item = Duration>) -> Self {
+        Self::of(a.into_iter().zip(b).map(|(a, b)| ratio(a, b)))
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} to {})", times(self.median), times(self.low), times(self.high))
+    }
+}
+
+/// The middle one.
+pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
+    Duration::from_secs_f64(Spread::of(times.into_iter().map(|time| time.as_secs_f64())).median)
 }
 
 /// The places of what is measured side by side, turn by turn: the one that comes first in one turn comes last in the next.
@@ -64,6 +96,21 @@ pub fn float(number: u64) -> f64 {
     number as f64
 }
 
+/// A share, with one decimal, so that none is rounded up to what was to be reached.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Memory; Linux counts it in units of 1,024 bytes.
+pub fn mebibytes(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / 1_048_576.0)
+}
+
+/// Millions of bytes.
+pub fn megabytes(bytes: f64) -> String {
+    format!("{:.2} MB", bytes / 1e6)
+}
+
 /// One of so many.
 pub fn each(time: Duration, count: u64) -> Duration {
     time.div_f64(float(count))
@@ -119,9 +166,23 @@ mod tests {
             (times(139.6), "140"),
             (count(1_234_567), "1,234,567"),
             (count(999), "999"),
+            (percent(0.9463), "94.6 %"),
+            (mebibytes(40_265_318.0), "38.4 MiB"),
+            (megabytes(40_265_318.0), "40.27 MB"),
         ] {
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn ratios_are_of_neighbours_and_a_quarter_lies_on_either_side() {
+        let milliseconds = |times: [u64; 5]| times.map(Duration::from_millis);
+        // Of the medians, 12 to 10, it would be 1.2.
+        let ratios = Spread::of_ratios(milliseconds([12, 5, 12, 60, 33]), milliseconds([10, 10, 8, 30, 30]));
+        assert_eq!(ratios, Spread { low: 1.1, median: 1.2, high: 1.5 });
+        assert_eq!(ratios.to_string(), "1.20 (1.10 to 1.50)");
+        assert_eq!(Spread::of([4.0, 1.0, 3.0, 2.0]), Spread { low: 1.75, median: 2.5, high: 3.25 });
+        assert_eq!(Spread::of([7.0]), Spread { low: 7.0, median: 7.0, high: 7.0 });
     }
 
     #[test]

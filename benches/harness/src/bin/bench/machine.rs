@@ -24,8 +24,11 @@ pub fn heading(programs: &Programs) -> String {
     let rows = rows.map(|(name, value)| format!("| {name} | {} |\n", value.unwrap_or_default()));
     format!(
         "# Benchmarks\n\n\
-         Written by `make bench`; do not edit. Each figure is the median of several runs, and what is compared was measured side by side, \
-         turn by turn. Ratios come first: times belong to this machine and this day, and other machines have others.\n\n\
+         Written by `make bench`; do not edit. Times are medians of several turns, in each of which what is compared was measured side by \
+         side. A ratio of times is the median of the turns' own ratios; where two more stand beside it, in brackets, a quarter of the turns \
+         lies below and a quarter above. Each from a single run are memory (the most that one process had), write units, the storms \
+         over a rate, callgrind's instructions and the size; criterion has statistics of its own. Ratios come first: times belong to this \
+         machine and this day, and other machines have others.\n\n\
          | | |\n|---|---|\n{}\n\
          CPU is the processor's time of the whole process, user and system, all threads. The DynamoDB is a stub on the loopback interface, a \
          process of its own that speaks its HTTP and answers after 0 or 5 ms without storing anything; functions run behind the real \

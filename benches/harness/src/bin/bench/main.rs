@@ -24,12 +24,14 @@ mod requests;
 mod start;
 mod stub;
 mod subject;
+mod targets;
 mod throttling;
 mod write_units;
 
 use dsql_view_bench::workload::Workload;
 use programs::Programs;
 use stub::StubProcess;
+use targets::Targets;
 
 /// What ends the bench.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -45,6 +47,7 @@ pub struct Bench {
     programs: Programs,
     stub: StubProcess,
     workload: Workload,
+    targets: Targets,
     started: Instant,
 }
 
@@ -66,20 +69,25 @@ async fn main() -> Result<(), BoxError> {
     let programs = Programs::find(variable("FUNCTION"))?;
     let stub = StubProcess::start(&programs)?;
     let runs = variable("RUNS").map_or(Ok(RUNS), |runs| runs.parse())?;
-    let mut bench = Bench { runs, programs, stub, workload: Workload::default(), started: Instant::now() };
+    let (workload, targets) = (Workload::default(), Targets::default());
+    let mut bench = Bench { runs, programs, stub, workload, targets, started: Instant::now() };
 
-    let mut document = machine::heading(&bench.programs);
+    let mut sections = Vec::new();
     for section in &only {
         bench.progress(section);
         bench.stub.set(&serde_json::json!(dynamodb_stub::Settings::default()))?;
         bench.stub.reset()?;
         let measured = section_of(section, &mut bench).await.map_err(|error| format!("{section}: {error}"))?;
         println!("\n{measured}");
-        document.push('\n');
-        document.push_str(&measured);
+        sections.push(measured);
+    }
+    if let Some(reached) = std::mem::take(&mut bench.targets).section() {
+        println!("\n{reached}");
+        sections.insert(0, reached);
     }
     if only.len() == SECTIONS.len() {
-        std::fs::write(DOCUMENT, document)?;
+        sections.insert(0, machine::heading(&bench.programs));
+        std::fs::write(DOCUMENT, sections.join("\n"))?;
         bench.progress(&format!("{DOCUMENT} is written"));
     }
     Ok(())

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::figures::{Section, count, each, ratio, time, times, turns};
+use crate::figures::{Section, Spread, count, each, time, turns};
 use crate::puts::Puts;
 use crate::subject::{Spent, Subject};
+use crate::targets::Target;
 use crate::{Bench, BoxError};
 
 const CHANGES: u64 = 1_000;
@@ -52,9 +53,12 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
             time(answer),
         ),
     );
+    let to_ideal = |of: &[Spent]| Spread::of_ratios(of.iter().map(|spent| spent.wall), std::iter::repeat(ideal));
+    bench.targets.note(Target::Wall, "", to_ideal(&spent[0]).median);
+    bench.targets.note_beside(Target::Wall, "a request made by hand", to_ideal(&spent[2]).median);
     let rows = names.iter().zip(&spent).map(|(name, of)| {
-        let of = Spent::median(of);
-        vec![(*name).to_owned(), times(ratio(of.wall, ideal)), time(of.wall), time(of.cpu)]
+        let Spent { wall, cpu, .. } = Spent::median(of);
+        vec![(*name).to_owned(), to_ideal(of).to_string(), time(wall), time(cpu)]
     });
     section.table(&["", "to the ideal", "wall", "CPU"], rows);
     Ok(section.text())

@@ -7,7 +7,7 @@ use dsql_view_bench::clock::cpu_time;
 use dsql_view_support::kinesis;
 use dsql_view_support::runtime_api::Function;
 
-use crate::figures::median;
+use crate::figures::{Spread, median};
 use crate::programs::Program;
 use crate::{BoxError, PLENTY};
 
@@ -91,12 +91,22 @@ impl Subject {
 }
 
 impl Spent {
-    /// The medians.
+    /// The medians of the times, and the sum of what was reported.
     pub fn median(of: &[Self]) -> Self {
         Self {
-            wall: median(of.iter().map(|spent| spent.wall).collect()),
-            cpu: median(of.iter().map(|spent| spent.cpu).collect()),
-            reported: median(of.iter().map(|spent| spent.reported).collect()),
+            wall: median(of.iter().map(|spent| spent.wall)),
+            cpu: median(of.iter().map(|spent| spent.cpu)),
+            reported: of.iter().map(|spent| spent.reported).sum(),
         }
+    }
+
+    /// How many times as much of the processor's time the first took as the second, turn by turn.
+    pub fn cpu_ratios(of: &[Self], to: &[Self]) -> Spread {
+        Spread::of_ratios(of.iter().map(|spent| spent.cpu), to.iter().map(|spent| spent.cpu))
+    }
+
+    /// As [`Spent::cpu_ratios`], of the time on the clock.
+    pub fn wall_ratios(of: &[Self], to: &[Self]) -> Spread {
+        Spread::of_ratios(of.iter().map(|spent| spent.wall), to.iter().map(|spent| spent.wall))
     }
 }

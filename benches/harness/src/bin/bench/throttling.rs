@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use dynamodb_stub::burst;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
-use crate::figures::{Section, count, float, ratio, time, times, turns};
+use crate::figures::{Section, count, float, percent, time, times, turns};
 use crate::subject::{Spent, Subject};
+use crate::targets::Target;
 use crate::{Bench, BoxError};
 
 const BATCH: u64 = 1_000;
@@ -40,20 +42,23 @@ async fn at_random(bench: &mut Bench, section: &mut Section) -> Result<(), BoxEr
         spent[which].push(subject.try_to_apply([bench.workload.event(BATCH)]).await?);
         requests[which] += bench.stub.counts()?.put_item;
     }
-    let reported = spent.iter().map(|of| of.iter().map(|spent| spent.reported).sum::<u64>()).collect::<Vec<_>>();
-    let spent: Vec<Spent> = spent.iter().map(|of| Spent::median(of)).collect();
+    let walls: Vec<_> = spent.iter().map(|of| Spent::wall_ratios(of, &spent[0])).collect();
+    bench.targets.note(Target::Throttled5, "", walls[1].median);
+    bench.targets.note(Target::Throttled30, "", walls[2].median);
     section.says("**At random**: the wall time of a batch, against one of which nothing is throttled.");
-    let rows = (0..SHARES.len()).map(|which| {
-        let of_each = float(requests[which]) / float(BATCH * 2 * bench.runs as u64);
-        vec![
+    let mut rows = Vec::new();
+    for (which, of) in spent.iter().enumerate() {
+        let Spent { wall, reported, .. } = Spent::median(of);
+        bench.targets.note(Target::Reported, format!("at {:.0} %", SHARES[which] * 100.0), float(reported));
+        rows.push(vec![
             format!("{:.0} %", SHARES[which] * 100.0),
-            times(ratio(spent[which].wall, spent[0].wall)),
-            time(spent[which].wall),
-            times(ratio(spent[which].cpu, spent[0].cpu)),
-            times(of_each),
-            count(reported[which]),
-        ]
-    });
+            walls[which].to_string(),
+            time(wall),
+            Spent::cpu_ratios(of, &spent[0]).to_string(),
+            times(float(requests[which]) / float(BATCH * of.len() as u64)),
+            count(reported),
+        ]);
+    }
     section.table(&["throttled", "wall", "of a batch", "CPU", "requests a change", "reported"], rows);
     Ok(())
 }
@@ -61,11 +66,11 @@ async fn at_random(bench: &mut Bench, section: &mut Section) -> Result<(), BoxEr
 async fn over_a_rate(bench: &mut Bench, section: &mut Section) -> Result<(), BoxError> {
     section.says(
         "**Over a rate**: DynamoDB takes so many writes a second (saved up for 50 ms at most) and throttles what comes over it; a function is \
-         given one batch after the other, new rows each. *Goodput* is the share of the rate that was written. Every change was either \
-         written or reported for another delivery, or the bench would have failed.",
+         given one batch after the other, new rows each. *Goodput* is the share of the rate that was written, without what was saved up \
+         before. Every change was either written or reported for another delivery, or the bench would have failed.",
     );
     let program = bench.programs.function(&bench.stub.endpoint());
-    let mut rows = Vec::new();
+    let (mut rows, mut goodputs, mut all_reported) = (Vec::new(), Vec::new(), Vec::new());
     for (rate, functions) in RATES {
         bench.progress(&format!("  {rate} writes a second, {functions} functions"));
         bench.stub.set(&json!({ "throttled_share": 0.0, "rate": null }))?;
@@ -89,17 +94,22 @@ async fn over_a_rate(bench: &mut Bench, section: &mut Section) -> Result<(), Box
         if counts.applied + reported < changes {
             return Err(format!("of {changes} changes {} were written and {reported} reported", counts.applied).into());
         }
-        let goodput = float(counts.applied) / (f64::from(rate) * time_taken.as_secs_f64());
+        let goodput = (float(counts.applied) - burst(rate.into())) / (f64::from(rate) * time_taken.as_secs_f64());
+        let name = format!("({rate} writes a second, {functions} functions)");
+        goodputs.push((name.clone(), goodput));
+        all_reported.push((name, float(reported)));
         rows.push(vec![
             count(rate.into()),
             functions.to_string(),
-            format!("{:.0} %", goodput * 100.0),
+            percent(goodput),
             times(float(counts.put_item) / float(counts.applied)),
             count(changes),
             count(changes.saturating_sub(counts.applied)),
             count(reported),
         ]);
     }
+    bench.targets.note_worst(Target::Goodput, goodputs);
+    bench.targets.note_worst(Target::Reported, all_reported);
     section.table(&["rate", "functions", "goodput", "requests a write", "changes", "not written", "reported"], rows);
     Ok(())
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::figures::{Section, count, float, times};
 use crate::programs::Program;
 use crate::subject::Subject;
+use crate::targets::Target;
 use crate::{Bench, BoxError};
 
 /// Changes and rows of a batch.
@@ -21,6 +22,11 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
         for program in &programs {
             bench.progress(&format!("  {}: {changes} changes of {of_rows} rows", program.name));
             let units = units(bench, program, changes, of_rows).await?;
+            if program.name == programs[0].name {
+                let rows = format!("({} of {} rows)", count(changes), count(of_rows));
+                bench.targets.note(Target::FirstDelivery, &rows, float(units[0]) / float(of_rows));
+                bench.targets.note(Target::Redelivery, &rows, float(units[1]));
+            }
             let shown = units.map(|units| format!("{} ({})", times(float(units) / float(of_rows)), count(units)));
             rows.push([vec![count(changes), count(of_rows), program.name.to_owned()], shown.to_vec()].concat());
         }
@@ -37,7 +43,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
 }
 
 /// For a first delivery, another to the same process, and another to a new one.
-async fn units(bench: &mut Bench, program: &Program, changes: u64, rows: u64) -> Result<[u64; 3], BoxError> {
+pub async fn units(bench: &mut Bench, program: &Program, changes: u64, rows: u64) -> Result<[u64; 3], BoxError> {
     bench.stub.reset()?;
     let event = bench.workload.event_of_history(changes, rows);
     let mut subject = Subject::start(program).await?;

@@ -1,0 +1,181 @@
+//! What was to be reached, beside what this run has measured.
+
+use crate::figures::{Section, percent, times};
+
+/// Something that was to be reached. The order is that of the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    FirstDelivery,
+    Redelivery,
+    OwnCpu,
+    OwnInstructions,
+    Python,
+    Node,
+    Client,
+    Wall,
+    CreatesOfInserts,
+    CreatesElsewhere,
+    Throttled5,
+    Throttled30,
+    Goodput,
+    Reported,
+    Init,
+    FirstBatch,
+    Zip,
+    Memory,
+}
+
+/// A bound, and how figures are shown beside it.
+enum Bound {
+    AtMost(f64, fn(f64) -> String),
+    AtLeast(f64, fn(f64) -> String),
+}
+use Bound::{AtLeast, AtMost};
+
+impl Bound {
+    fn is_kept_by(&self, figure: f64) -> bool {
+        match self {
+            AtMost(bound, _) => figure <= *bound,
+            AtLeast(bound, _) => figure >= *bound,
+        }
+    }
+
+    fn shown(&self, figure: f64) -> String {
+        let (AtMost(_, shown) | AtLeast(_, shown)) = self;
+        shown(figure)
+    }
+}
+
+impl Target {
+    fn bound(self) -> (&'static str, Bound) {
+        let number = |figure: f64| format!("{figure:.0}");
+        let megabytes = |bytes: f64| format!("{:.1} MB", bytes / 1e6);
+        match self {
+            Self::FirstDelivery => ("write units a row of a first delivery", AtMost(1.0, times)),
+            Self::Redelivery => ("write units of the same batch again", AtMost(0.0, number)),
+            Self::OwnCpu => ("own CPU on top of the writes, of the SDK's PutItem", AtMost(0.1, percent)),
+            Self::OwnInstructions => ("the same in instructions", AtMost(0.1, percent)),
+            Self::Python => ("CPU of the handlers in Python, dsql-view's being 1", AtLeast(10.0, times)),
+            Self::Node => ("CPU of the one in Node.js, the same", AtLeast(5.0, times)),
+            Self::Client => ("CPU of PutItem by its client, of the SDK's with the defaults", AtMost(2.0 / 3.0, times)),
+            Self::Wall => ("wall time of 1,000 rows at 5 ms, to the ideal", AtMost(1.3, times)),
+            Self::CreatesOfInserts => {
+                ("`BATCHED_CREATES` with inserts: CPU and wall time, to those without", AtMost(0.5, times))
+            }
+            Self::CreatesElsewhere => {
+                ("the same where rows are found, the most of both (5 % are noise)", AtMost(1.05, times))
+            }
+            Self::Throttled5 => ("wall time with 5 % throttled, to that with none", AtMost(3.0, times)),
+            Self::Throttled30 => ("with 30 %", AtMost(8.0, times)),
+            Self::Goodput => ("goodput over a rate", AtLeast(0.95, percent)),
+            Self::Reported => ("records reported while DynamoDB throttles", AtMost(0.0, number)),
+            Self::Init => ("init, to 1.5 times hello world's and a round trip", AtMost(1.0, times)),
+            Self::FirstBatch => ("wall time of a first batch, to a warm one", AtMost(2.0, times)),
+            Self::Zip => ("zip", AtMost(3e6, megabytes)),
+            Self::Memory => ("memory with full payloads", AtMost(40e6, megabytes)),
+        }
+    }
+
+    /// Its row, given what was measured.
+    fn row(self, figures: &[Figure]) -> Vec<String> {
+        let (what, bound) = self.bound();
+        let target = match &bound {
+            AtMost(most, _) if *most == 0.0 => bound.shown(*most),
+            AtMost(most, _) => format!("≤ {}", bound.shown(*most)),
+            AtLeast(least, _) => format!("≥ {}", bound.shown(*least)),
+        };
+        let shown = figures.iter().map(|of| format!("{} {}", bound.shown(of.value), of.of).trim_end().to_owned());
+        let is_reached = figures.iter().all(|of| !of.counts || bound.is_kept_by(of.value));
+        let verdict = if is_reached { "reached" } else { "[missed](ARCHITECTURE.md#what-is-missed)" };
+        vec![what.to_owned(), target, shown.collect::<Vec<_>>().join(", "), verdict.to_owned()]
+    }
+}
+
+/// A figure that was measured.
+struct Figure {
+    target: Target,
+    /// What it is of, where a target has several.
+    of: String,
+    value: f64,
+    /// Whether the target is missed where this misses it.
+    counts: bool,
+}
+
+/// What a run has measured of the targets.
+#[derive(Default)]
+pub struct Targets(Vec<Figure>);
+
+impl Targets {
+    /// Notes a figure, and what it is of where a target has several.
+    pub fn note(&mut self, target: Target, of: impl Into<String>, value: f64) {
+        self.0.push(Figure { target, of: of.into(), value, counts: true });
+    }
+
+    /// Notes what something else reaches of it.
+    pub fn note_beside(&mut self, target: Target, of: impl Into<String>, value: f64) {
+        self.0.push(Figure { target, of: of.into(), value, counts: false });
+    }
+
+    /// Notes the one of the figures that is farthest on the wrong side.
+    pub fn note_worst(&mut self, target: Target, figures: impl IntoIterator<Item = (String, f64)>) {
+        let badness = |figure: f64| if matches!(target.bound().1, AtMost(..)) { figure } else { -figure };
+        let worst = figures.into_iter().max_by(|(_, a), (_, b)| badness(*a).total_cmp(&badness(*b)));
+        if let Some((of, figure)) = worst {
+            self.note(target, of, figure);
+        }
+    }
+
+    /// The section, where anything was measured.
+    pub fn section(mut self) -> Option<String> {
+        self.0.sort_by_key(|figure| figure.target);
+        let of_targets = self.0.chunk_by(|a, b| a.target == b.target);
+        let rows: Vec<_> = of_targets.map(|figures| figures[0].target.row(figures)).collect();
+        if rows.is_empty() {
+            return None;
+        }
+        let mut section = Section::new(
+            "What was to be reached",
+            "From the figures below; where there are several, the medians of the turns, and where there are many, the worst. MB are millions \
+             of bytes. Why something is missed stands in [ARCHITECTURE.md](ARCHITECTURE.md#what-is-missed).",
+        );
+        section.table(&["", "target", "measured", ""], rows);
+        Some(section.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_missed_by_one_figure_that_misses_it() {
+        let mut targets = Targets::default();
+        targets.note(Target::Zip, "", 5_210_000.0);
+        targets.note(Target::OwnCpu, "at 0 ms", 0.0999);
+        targets.note(Target::OwnCpu, "at 5 ms", 0.12);
+        targets.note(Target::Redelivery, "", 0.0);
+        targets.note(Target::Wall, "", 1.25);
+        targets.note_beside(Target::Wall, "by hand", 1.31);
+        targets.note_worst(Target::Goodput, [("one".to_owned(), 0.97), ("four".to_owned(), 0.9463)]);
+        targets.note_worst(Target::FirstBatch, [("of 1".to_owned(), 1.2), ("of 100".to_owned(), 1.7)]);
+        let text = targets.section().unwrap();
+        let rows: Vec<&str> =
+            text.lines().filter(|line| line.contains("reached |") || line.contains("[missed]")).collect();
+        assert_eq!(rows.len(), 6, "{text}");
+        for (row, parts) in rows.iter().zip([
+            ["| 0 | 0 |", "| reached |"],
+            ["≤ 10.0 % | 10.0 % at 0 ms, 12.0 % at 5 ms |", "[missed]"],
+            ["≤ 1.30 | 1.25, 1.31 by hand |", "| reached |"],
+            ["≥ 95.0 % | 94.6 % four |", "[missed]"],
+            ["≤ 2.00 | 1.70 of 100 |", "| reached |"],
+            ["≤ 3.0 MB | 5.2 MB |", "[missed]"],
+        ]) {
+            assert!(parts.iter().all(|part| row.contains(part)), "expected {parts:?}, found {row}");
+        }
+    }
+
+    #[test]
+    fn nothing_measured_is_no_table() {
+        assert!(Targets::default().section().is_none());
+    }
+}
