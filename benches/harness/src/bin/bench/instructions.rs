@@ -20,8 +20,8 @@ use crate::{BoxError, PLENTY, puts};
 
 const CALLGRIND: [&str; 2] = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
 
-/// Lets as many connections open as will be.
-pub const WARM_UP: u64 = 200;
+/// After 320 answers a process has 64 writes in flight, and so as many connections as it will have.
+pub const WARM_UP: u64 = 400;
 
 /// Callgrind, where it is there.
 pub struct Callgrind(PathBuf);

@@ -1,32 +1,37 @@
 //! The function against its writes alone, and against the least that a write can take.
 
-use crate::figures::{Section, count, each, float, ratio, time, times, turns};
+use crate::figures::{Section, Spread, count, each, float, time, times, turns};
 use crate::instructions::{Callgrind, WARM_UP};
 use crate::programs::Program;
 use crate::puts::Puts;
 use crate::subject::{Spent, Subject};
+use crate::targets::Target;
 use crate::{Bench, BoxError};
 
 const CHANGES: u64 = 5_000;
 const IN_FLIGHT: usize = 64;
 const LATENCIES_MS: [u32; 2] = [0, 5];
+/// A difference of two figures has the noise of both.
+const TURNS_A_RUN: usize = 3;
 /// Callgrind takes fifty times as long.
 const CHANGES_COUNTED: u64 = 1_000;
 
+/// What is subtracted stands beside what it is subtracted from.
 const NAMES: [&str; 5] = [
     "**dsql-view**, from the event to its answer",
-    "**dsql-view**, the same batch again, of which nothing is written",
-    "the SDK's PutItem, its client with the defaults",
     "the SDK's PutItem, dsql-view's client and allocator",
+    "the SDK's PutItem, its client with the defaults",
     "a request made by hand",
+    "**dsql-view**, a batch that it knows",
 ];
-/// The places of what the function does, in [`NAMES`].
+/// The places in [`NAMES`].
 const FUNCTION: usize = 0;
-const AGAIN: usize = 1;
-/// The place of what the ratios are to.
+const OWN_CLIENT: usize = 1;
+/// What the ratios are to.
 const SDK: usize = 2;
-/// The names of the others to `puts`, from [`SDK`] on.
-const CLIENTS: [&str; 3] = ["sdk", "own", "hand-made"];
+const KNOWN: usize = 4;
+/// The names to `puts` of those from [`OWN_CLIENT`] to [`KNOWN`].
+const CLIENTS: [&str; 3] = ["own", "sdk", "hand-made"];
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let endpoint = bench.stub.endpoint();
@@ -39,66 +44,132 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
         "Against its writes alone, and the limit",
         &format!(
             "What a change takes, with {IN_FLIGHT} writes in flight: the function with a batch of {}, beside loops that put the same items and do \
-             nothing else, their requests ready before the clock runs. The second row is the function's own work: it reads, decodes and projects \
-             each change, and then knows that the view shows it. *Made by hand* is the least there can be: JSON that is there already, `aws-sigv4`, one HTTP client (in the bench only). Instructions \
-             are callgrind's, of user code, for a batch of {} after a first one of {WARM_UP}; its processor has none for SHA-256, so that signing \
-             weighs more in them than where there are such.",
+             nothing else, their items and requests ready before the clock runs. *Made by hand* is the least there can be: JSON that is there \
+             already, `aws-sigv4`, one HTTP client (in the bench only). *A batch that it knows* is the one before again, which the view is known \
+             to show; *puts* says how many were sent, at most in a turn: where a few were sent of what is known, the memory of fixed size had \
+             forgotten them. Instructions are callgrind's, of user code, for a batch of {} after a first one of {WARM_UP}; its processor has \
+             none for SHA-256, so that signing weighs more in them than where there are such.",
             count(CHANGES),
             count(CHANGES_COUNTED),
         ),
     );
+    section.says(
+        "**The function's own work** is told in two ways, each as a share of the SDK's PutItem, its client with the defaults. *The difference* of \
+         the function and the loop with its client and allocator has all that the function does beyond sending: reading the event, decoding, \
+         projecting, and making items and requests, which the loop has ready. What the loop itself does to keep its writes in flight is \
+         subtracted with the writes, and the difference has the noise of both. *The batch that it knows* has less noise, and is a lower bound: \
+         the function reads, decodes and projects each change and looks it up, but makes no requests, keeps none in flight, and remembers \
+         nothing new.",
+    );
     let instructions = instructions(bench).await?;
     for latency in LATENCIES_MS {
         bench.stub.set_latency(latency)?;
-        let mut spent = vec![Vec::new(); NAMES.len()];
-        let mut bytes = [0; NAMES.len()];
         bench.progress(&format!("  DynamoDB answering after {latency} ms"));
-        // The first turn opens the connections.
-        let mut event = bench.workload.event(CHANGES);
-        for (turn, which) in turns(bench.runs + 1, NAMES.len()).enumerate() {
-            bench.stub.reset()?;
-            if which == FUNCTION {
-                event = bench.workload.event(CHANGES);
-            }
-            let of_turn = match which.checked_sub(SDK) {
-                None => function.apply([event.clone()]).await?,
-                Some(client) => puts[client].put(bench.workload.rows(CHANGES).start, CHANGES).await?,
-            };
-            let counts = bench.stub.counts()?;
-            // Its memory is of fixed size: it may have forgotten some.
-            if which == AGAIN && counts.put_item * 100 > CHANGES {
-                return Err(format!("of a batch that was known, {} rows were written", counts.put_item).into());
-            }
-            bytes[which] = counts.put_item_bytes / counts.put_item.max(1);
-            if turn >= NAMES.len() {
-                spent[which].push(of_turn);
-            }
-        }
-        let spent: Vec<Spent> = spent.iter().map(|of| Spent::median(of)).collect();
-        let rows = (0..NAMES.len()).map(|which| {
-            let of = &spent[which];
-            let mut row = vec![
-                NAMES[which].to_owned(),
-                times(ratio(of.cpu, spent[SDK].cpu)),
-                time(each(of.cpu, CHANGES)),
-                times(ratio(of.wall, spent[SDK].wall)),
-                time(each(of.wall, CHANGES)),
-                bytes[which].to_string(),
-            ];
-            if latency == LATENCIES_MS[0] {
-                row.extend(instructions.as_ref().map_or_else(
-                    || [String::new(), "no valgrind here".to_owned()],
-                    |of| [times(float(of[which]) / float(of[SDK])), count(of[which])],
-                ));
-            }
-            row
-        });
+        let taken = turn_by_turn(bench, &mut function, &mut puts).await?;
         section.says(&format!("DynamoDB answering after {latency} ms:"));
-        let heads = ["", "CPU", "a change", "wall", "a change", "bytes a request", "instructions", "a change"];
-        let heads = if latency == LATENCIES_MS[0] { &heads[..] } else { &heads[..6] };
-        section.table(heads, rows);
+        let instructions = if latency == LATENCIES_MS[0] { instructions.as_ref() } else { None };
+        section_of_all(&mut section, &taken, instructions);
+        section_of_own_work(bench, &mut section, &taken, instructions, latency);
+    }
+    if instructions.is_none() {
+        section.says("There is no valgrind here: instructions are missing.");
     }
     Ok(section.text())
+}
+
+/// What one of [`NAMES`] takes.
+#[derive(Default)]
+struct Taken {
+    spent: Vec<Spent>,
+    /// The most of a turn.
+    puts: u64,
+    bytes_of_a_put: Option<u64>,
+}
+
+async fn turn_by_turn(bench: &mut Bench, function: &mut Subject, puts: &mut [Puts]) -> Result<Vec<Taken>, BoxError> {
+    let mut taken: Vec<Taken> = NAMES.iter().map(|_| Taken::default()).collect();
+    let mut event = bench.workload.event(CHANGES);
+    for (turn, which) in turns(TURNS_A_RUN * bench.runs + 1, NAMES.len()).enumerate() {
+        bench.stub.reset()?;
+        if which == FUNCTION {
+            event = bench.workload.event(CHANGES);
+        }
+        let of_turn = match which {
+            FUNCTION | KNOWN => function.apply([event.clone()]).await?,
+            client => puts[client - OWN_CLIENT].put(bench.workload.rows(CHANGES).start, CHANGES).await?,
+        };
+        // The first turn opens the connections; its last one knows the batch of its first.
+        if turn < NAMES.len() {
+            continue;
+        }
+        let counts = bench.stub.counts()?;
+        if which == KNOWN && counts.put_item * 100 > CHANGES {
+            return Err(format!("of a batch that was known, {} rows were written", counts.put_item).into());
+        }
+        let of = &mut taken[which];
+        of.spent.push(of_turn);
+        of.puts = of.puts.max(counts.put_item);
+        of.bytes_of_a_put = counts.put_item_bytes.checked_div(counts.put_item).or(of.bytes_of_a_put);
+    }
+    Ok(taken)
+}
+
+fn section_of_all(section: &mut Section, taken: &[Taken], instructions: Option<&[u64; NAMES.len()]>) {
+    let sdk = &taken[SDK].spent;
+    let rows = NAMES.iter().zip(taken).enumerate().map(|(which, (name, of))| {
+        let spent = Spent::median(&of.spent);
+        let mut row = vec![
+            (*name).to_owned(),
+            Spent::cpu_ratios(&of.spent, sdk).to_string(),
+            time(each(spent.cpu, CHANGES)),
+            Spent::wall_ratios(&of.spent, sdk).to_string(),
+            time(each(spent.wall, CHANGES)),
+            count(of.puts),
+            of.bytes_of_a_put.map_or_else(String::new, count),
+        ];
+        row.extend(
+            instructions.into_iter().flat_map(|of| [times(float(of[which]) / float(of[SDK])), count(of[which])]),
+        );
+        row
+    });
+    let heads = ["", "CPU", "a change", "wall", "a change", "puts", "bytes a put", "instructions", "a change"];
+    section.table(if instructions.is_some() { &heads } else { &heads[..7] }, rows);
+}
+
+fn section_of_own_work(
+    bench: &mut Bench,
+    section: &mut Section,
+    taken: &[Taken],
+    instructions: Option<&[u64; NAMES.len()]>,
+    latency: u32,
+) {
+    let cpu = |which: usize| taken[which].spent.iter().map(|spent| spent.cpu.as_secs_f64());
+    let ways = [
+        ("the difference", cpu(FUNCTION).zip(cpu(OWN_CLIENT)).map(|(all, writes)| all - writes).collect::<Vec<_>>()),
+        ("a batch that it knows, the lower bound", cpu(KNOWN).collect()),
+    ];
+    let counted = instructions.map(|of| [of[FUNCTION].saturating_sub(of[OWN_CLIENT]), of[KNOWN]]);
+    let mut rows = Vec::new();
+    for (way, (name, work)) in ways.into_iter().enumerate() {
+        let shares = Spread::of(work.iter().zip(cpu(SDK)).map(|(work, sdk)| work / sdk));
+        let of_change = Spread::of(work).median / float(CHANGES) * 1e6;
+        let mut row = vec![name.to_owned(), shares.to_string(), format!("{of_change:.1} µs")];
+        let mut note = |target, figure| match way {
+            0 => bench.targets.note(target, format!("at {latency} ms"), figure),
+            _ => bench.targets.note_beside(target, format!("at {latency} ms of a batch that it knows"), figure),
+        };
+        note(Target::OwnCpu, shares.median);
+        if let (Some(counted), Some(all)) = (counted, instructions) {
+            let share = float(counted[way]) / float(all[SDK]);
+            note(Target::OwnInstructions, share);
+            row.extend([times(share), count(counted[way])]);
+        }
+        rows.push(row);
+    }
+    let client = Spent::cpu_ratios(&taken[OWN_CLIENT].spent, &taken[SDK].spent);
+    bench.targets.note(Target::Client, format!("at {latency} ms"), client.median);
+    let heads = ["own work", "CPU, to the SDK's PutItem", "a change", "instructions, the same", "a change"];
+    section.table(if instructions.is_some() { &heads } else { &heads[..3] }, rows);
 }
 
 /// What a change takes each of [`NAMES`], where callgrind is there.
@@ -109,8 +180,8 @@ async fn instructions(bench: &mut Bench) -> Result<Option<[u64; NAMES.len()]>, B
     let (warm_up, batch) = (bench.workload.event(WARM_UP), bench.workload.event(CHANGES_COUNTED));
     let mut counts = [0; NAMES.len()];
     counts[FUNCTION] = callgrind.of_function(&function(bench), &[&warm_up], &batch).await?;
-    counts[AGAIN] = callgrind.of_function(&function(bench), &[&warm_up, &batch], &batch).await?;
-    for (place, client) in (SDK..).zip(CLIENTS) {
+    counts[KNOWN] = callgrind.of_function(&function(bench), &[&warm_up, &batch], &batch).await?;
+    for (place, client) in (OWN_CLIENT..).zip(CLIENTS) {
         counts[place] = callgrind.of_puts(&bench.programs, client, &endpoint, CHANGES_COUNTED).await?;
     }
     Ok(Some(counts.map(|count| count / CHANGES_COUNTED)))
