@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::figures::{Section, count, each, float, line, median, time, times, turns};
+use crate::figures::{Section, count, each, float, line, mebibytes, median, time, times, turns};
 use crate::programs::Program;
 use crate::subject::Subject;
 use crate::{Bench, BoxError};
@@ -16,13 +16,15 @@ const ROWS: [(u32, u64); 5] = [(100, 1_000), (1_000, 1_000), (10_000, 200), (100
 const IN_FLIGHT: [u64; 5] = [1, 4, 16, 64, 256];
 const LATENCY_MS: u32 = 5;
 const CHANGES_IN_FLIGHT: u64 = 1_000;
+/// After 1,856 answers 256 writes may be in flight.
+const WARM_UP_IN_FLIGHT: u64 = 2_000;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Growth",
         "Each size in a process of its own, which has had a batch of one before, turn by turn. The line goes through the first and the last \
          figure of each column; the ratio is how far above it (over 1) or below it a figure lies. Memory is the most that was resident \
-         after the first batch of the size.",
+         after the first batch of the size, in one process each.",
     );
     let function = bench.programs.function(&bench.stub.endpoint());
     changes_in_a_batch(bench, &mut section, &function).await?;
@@ -35,7 +37,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
 async fn changes_in_a_batch(bench: &mut Bench, section: &mut Section, function: &Program) -> Result<(), BoxError> {
     let mut sizes = Vec::new();
     for changes in CHANGES {
-        sizes.push(Size::start(function, float(changes), changes, None).await?);
+        sizes.push(Size::start(function, float(changes), changes, None, 1).await?);
     }
     let points = points(bench, "changes in a batch", sizes).await?;
     section.says(
@@ -43,7 +45,7 @@ async fn changes_in_a_batch(bench: &mut Bench, section: &mut Section, function: 
     );
     let rows = CHANGES.iter().zip(&points).map(|(changes, of)| {
         let (cpu, memory) = (against_line(&points, of, Point::cpu_of_batch), against_line(&points, of, |of| of.memory));
-        vec![count(*changes), cpu, time(of.cpu), memory, of.megabytes()]
+        vec![count(*changes), cpu, time(of.cpu), memory, mebibytes(of.memory)]
     });
     section.table(&["changes", "CPU to the line", "CPU a change", "memory to the line", "memory"], rows);
     Ok(())
@@ -52,7 +54,7 @@ async fn changes_in_a_batch(bench: &mut Bench, section: &mut Section, function: 
 async fn bytes_of_a_row(bench: &mut Bench, section: &mut Section, function: &Program) -> Result<(), BoxError> {
     let mut sizes = Vec::new();
     for (bytes, rows) in ROWS {
-        sizes.push(Size::start(function, bytes.into(), rows, Some(bytes)).await?);
+        sizes.push(Size::start(function, bytes.into(), rows, Some(bytes), 1).await?);
     }
     let points = points(bench, "bytes of a row", sizes).await?;
     section.says(
@@ -60,7 +62,7 @@ async fn bytes_of_a_row(bench: &mut Bench, section: &mut Section, function: &Pro
     );
     let rows = ROWS.iter().zip(&points).map(|((bytes, rows), of)| {
         let cpu = against_line(&points, of, |of| of.cpu.as_secs_f64());
-        vec![count((*bytes).into()), cpu, time(of.cpu), count(*rows), of.megabytes()]
+        vec![count((*bytes).into()), cpu, time(of.cpu), count(*rows), mebibytes(of.memory)]
     });
     section.table(&["bytes", "CPU to the line", "CPU a change", "batch", "memory"], rows);
     Ok(())
@@ -70,21 +72,32 @@ async fn writes_in_flight(bench: &mut Bench, section: &mut Section, function: &P
     let mut sizes = Vec::new();
     for writes in IN_FLIGHT {
         let function = function.clone().with("WRITE_CONCURRENCY", writes.to_string());
-        sizes.push(Size::start(&function, float(writes), CHANGES_IN_FLIGHT, None).await?);
+        sizes.push(Size::start(&function, float(writes), CHANGES_IN_FLIGHT, None, WARM_UP_IN_FLIGHT).await?);
     }
     let points = points(bench, "writes in flight", sizes).await?;
     section.says(&format!(
         "**Writes in flight**, a batch of {}, DynamoDB answering after {LATENCY_MS} ms. The least that the wall time can be is the latency \
-         divided by the writes in flight, or the CPU's time where that is more.",
-        count(CHANGES_IN_FLIGHT)
+         divided by the writes in flight, or the CPU's time where that is more. Each process has had a batch of {} before, after which all \
+         writes that are allowed may be in flight; *connections* is how many it had after that and the first of the batches.",
+        count(CHANGES_IN_FLIGHT),
+        count(WARM_UP_IN_FLIGHT),
     ));
     let rows = IN_FLIGHT.iter().zip(&points).map(|(writes, of)| {
         let latency = f64::from(LATENCY_MS) / 1e3 / float(*writes);
         let to_least = times(of.wall.as_secs_f64() / latency.max(of.cpu.as_secs_f64()));
         let memory = against_line(&points, of, |of| of.memory);
-        vec![count(*writes), to_least, time(of.wall), time(of.cpu), memory, of.megabytes()]
+        let connections = count(of.connections);
+        vec![count(*writes), to_least, time(of.wall), time(of.cpu), memory, mebibytes(of.memory), connections]
     });
-    let heads = ["in flight", "wall to the least", "wall a change", "CPU a change", "memory to the line", "memory"];
+    let heads = [
+        "in flight",
+        "wall to the least",
+        "wall a change",
+        "CPU a change",
+        "memory to the line",
+        "memory",
+        "connections",
+    ];
     section.table(&heads, rows);
     Ok(())
 }
@@ -99,19 +112,30 @@ struct Size {
     subject: Subject,
     walls: Vec<Duration>,
     cpus: Vec<Duration>,
-    /// In megabytes, after the first batch.
+    /// Of the batch before all others.
+    warm_up: u64,
+    /// In bytes, and the connections, after the first batch.
     memory: Option<f64>,
+    connections: u64,
 }
 
 impl Size {
-    async fn start(program: &Program, x: f64, changes: u64, bytes: Option<u32>) -> Result<Self, BoxError> {
+    async fn start(
+        program: &Program,
+        x: f64,
+        changes: u64,
+        bytes: Option<u32>,
+        warm_up: u64,
+    ) -> Result<Self, BoxError> {
         let subject = Subject::start(program).await?;
-        Ok(Self { x, changes, bytes, subject, walls: Vec::new(), cpus: Vec::new(), memory: None })
+        let (walls, cpus) = (Vec::new(), Vec::new());
+        Ok(Self { x, changes, bytes, subject, walls, cpus, warm_up, memory: None, connections: 0 })
     }
 
     async fn apply(&mut self, bench: &mut Bench) -> Result<(), BoxError> {
         if self.memory.is_none() {
-            self.subject.apply([bench.workload.event(1)]).await?;
+            bench.stub.reset()?;
+            self.subject.apply([bench.workload.event(self.warm_up)]).await?;
         }
         let event = match self.bytes {
             None => bench.workload.event(self.changes),
@@ -122,6 +146,8 @@ impl Size {
         self.cpus.push(each(spent.cpu, self.changes));
         if self.memory.is_none() {
             self.memory = Some(self.subject.peak_memory()?);
+            // And the one that has asked for the table's description.
+            self.connections = bench.stub.counts()?.connections + 1;
         }
         Ok(())
     }
@@ -133,17 +159,14 @@ struct Point {
     changes: u64,
     wall: Duration,
     cpu: Duration,
-    /// In megabytes.
+    /// In bytes.
     memory: f64,
+    connections: u64,
 }
 
 impl Point {
     fn cpu_of_batch(&self) -> f64 {
         self.cpu.as_secs_f64() * float(self.changes)
-    }
-
-    fn megabytes(&self) -> String {
-        format!("{:.1} MB", self.memory)
     }
 }
 
@@ -157,9 +180,9 @@ async fn points(bench: &mut Bench, what: &str, mut sizes: Vec<Size>) -> Result<V
             size.apply(bench).await?;
         }
     }
-    let point = |Size { x, changes, walls, cpus, memory, .. }: Size| {
+    let point = |Size { x, changes, walls, cpus, memory, connections, .. }: Size| {
         let memory = memory.ok_or("no turn")?;
-        Ok(Point { x, changes, wall: median(walls), cpu: median(cpus), memory })
+        Ok(Point { x, changes, wall: median(walls), cpu: median(cpus), memory, connections })
     };
     sizes.into_iter().map(point).collect()
 }

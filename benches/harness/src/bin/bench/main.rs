@@ -21,6 +21,7 @@ mod pipeline;
 mod programs;
 mod puts;
 mod requests;
+mod round_trip;
 mod start;
 mod stub;
 mod subject;

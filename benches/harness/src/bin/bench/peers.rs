@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::figures::{Section, count, each, time, times, turns};
+use crate::figures::{Section, Spread, count, each, mebibytes, time, times, turns};
 use crate::subject::{Spent, Subject};
+use crate::targets::Target;
 use crate::{Bench, BoxError};
 
 const BATCHES: [u64; 3] = [100, 1_000, 5_000];
@@ -14,6 +15,9 @@ const SUPERSEDED: [f64; 3] = [0.0, 0.5, 0.95];
 
 /// One that takes its writes one by one is slow, and what is slow needs fewer runs.
 const RUNS: usize = 3;
+/// So does what has many changes.
+const LARGE: u64 = 5_000;
+const RUNS_OF_LARGE: usize = 2;
 
 /// What is measured at a time has at least so many changes.
 const CHANGES: u64 = 1_000;
@@ -30,23 +34,32 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut heads = vec!["batch", "superseded"];
     heads.extend(subjects.iter().map(|subject| subject.name));
 
-    let (mut walls, mut cpus) = (Vec::new(), Vec::new());
+    let (mut walls, mut cpus, mut handlers) = (Vec::new(), Vec::new(), Vec::new());
     for batch in BATCHES {
         for superseded in SUPERSEDED {
             bench.stub.set(&json!({ "failed_share": superseded }))?;
             bench.progress(&format!("  batches of {batch}, {:.0} % superseded", superseded * 100.0));
             let spent = turn_by_turn(bench, &mut subjects, batch).await?;
             let name = [count(batch), format!("{:.0} %", superseded * 100.0)];
-            walls.push([&name[..], &times_of(&spent, |spent| spent.wall)].concat());
-            cpus.push([&name[..], &times_of(&spent, |spent| spent.cpu)].concat());
+            walls.push([&name[..], &shown(&spent, Spent::wall_ratios, |spent| spent.wall)].concat());
+            cpus.push([&name[..], &shown(&spent, Spent::cpu_ratios, |spent| spent.cpu)].concat());
+            handlers.extend(cpu_ratios(&subjects, &spent));
         }
     }
     bench.progress("  batches of 1,000, DynamoDB answering after 5 ms");
     bench.stub.set(&json!({ "failed_share": 0.0, "latency_ms": 5 }))?;
     let spent = turn_by_turn(bench, &mut subjects, 1_000).await?;
-    let [wall, cpu] = [times_of(&spent, |spent| spent.wall), times_of(&spent, |spent| spent.cpu)];
-    let memory: Result<Vec<f64>, _> = subjects.iter().map(Subject::peak_memory).collect();
-    let memory = against_the_first(&memory?, |megabytes| format!("{megabytes:.0} MB"));
+    handlers.extend(cpu_ratios(&subjects, &spent));
+    for (target, language) in [(Target::Python, "Python"), (Target::Node, "Node.js")] {
+        let of_language = handlers.iter().filter(|(name, _)| name.starts_with(language)).cloned();
+        bench.targets.note_worst(target, of_language);
+    }
+    let wall = shown(&spent, Spent::wall_ratios, |spent| spent.wall);
+    let cpu = shown(&spent, Spent::cpu_ratios, |spent| spent.cpu);
+    let peaks: Result<Vec<f64>, _> = subjects.iter().map(Subject::peak_memory).collect();
+    let peaks = peaks?;
+    let others = peaks[1..].iter().map(|peak| format!("{} ({})", times(peak / peaks[0]), mebibytes(*peak)));
+    let memory = [mebibytes(peaks[0])].into_iter().chain(others).collect();
     let slow = [("wall", wall), ("CPU", cpu), ("memory", memory)];
 
     let mut section = Section::new(
@@ -69,26 +82,32 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// What each of the subjects takes for 1,000 changes, in batches of this size.
-async fn turn_by_turn(bench: &mut Bench, subjects: &mut [Subject], batch: u64) -> Result<Vec<Spent>, BoxError> {
+/// What each of the subjects takes for 1,000 changes in each turn, in batches of this size.
+async fn turn_by_turn(bench: &mut Bench, subjects: &mut [Subject], batch: u64) -> Result<Vec<Vec<Spent>>, BoxError> {
     let batches = CHANGES.div_ceil(batch);
     let mut spent = vec![Vec::new(); subjects.len()];
-    for which in turns(RUNS.min(bench.runs), subjects.len()) {
+    let runs = if batch < LARGE { RUNS } else { RUNS_OF_LARGE };
+    for which in turns(runs.min(bench.runs), subjects.len()) {
         let events: Vec<Bytes> = (0..batches).map(|_| bench.workload.event(batch)).collect();
         let of_turn = subjects[which].apply(events).await?;
         let of_thousand = |time| each(time, batch * batches) * 1_000;
         spent[which].push(Spent { wall: of_thousand(of_turn.wall), cpu: of_thousand(of_turn.cpu), reported: 0 });
     }
-    Ok(spent.into_iter().map(|of_subject| Spent::median(&of_subject)).collect())
+    Ok(spent)
 }
 
-fn times_of(spent: &[Spent], of: fn(&Spent) -> Duration) -> Vec<String> {
-    let seconds: Vec<f64> = spent.iter().map(|spent| of(spent).as_secs_f64()).collect();
-    against_the_first(&seconds, |seconds| time(Duration::from_secs_f64(seconds)))
+/// What the first takes as it is, what the others take with its ratio to it.
+fn shown(spent: &[Vec<Spent>], ratios: fn(&[Spent], &[Spent]) -> Spread, of: fn(&Spent) -> Duration) -> Vec<String> {
+    let taken = |turns: &[Spent]| time(of(&Spent::median(turns)));
+    let others =
+        spent[1..].iter().map(|turns| format!("{} ({})", times(ratios(turns, &spent[0]).median), taken(turns)));
+    [taken(&spent[0])].into_iter().chain(others).collect()
 }
 
-/// The first as it is, the others with their ratio to it.
-fn against_the_first(figures: &[f64], shown: impl Fn(f64) -> String) -> Vec<String> {
-    let others = figures.iter().skip(1).map(|figure| format!("{} ({})", times(figure / figures[0]), shown(*figure)));
-    [shown(figures[0])].into_iter().chain(others).collect()
+/// The handlers with how many times as much CPU as the first they take.
+fn cpu_ratios(subjects: &[Subject], spent: &[Vec<Spent>]) -> Vec<(String, f64)> {
+    let ratio = |(subject, turns): (&Subject, &Vec<Spent>)| {
+        (subject.name.to_owned(), Spent::cpu_ratios(turns, &spent[0]).median)
+    };
+    subjects.iter().zip(spent).skip(1).map(ratio).collect()
 }

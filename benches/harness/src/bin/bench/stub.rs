@@ -11,8 +11,10 @@ use tempfile::TempDir;
 use crate::BoxError;
 use crate::programs::Programs;
 
-/// What clients on this machine trust beside the stub's certificate, so that they read as many as they would elsewhere.
+/// What clients on this machine trust beside the stub's certificate, where they are to read as many as a system has.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+const CERTIFICATE: &str = "stub.pem";
+const ALL_ROOTS: &str = "roots.pem";
 
 /// A stub; it ends when this is dropped, since its standard input then does.
 pub struct StubProcess {
@@ -25,7 +27,7 @@ pub struct StubProcess {
 impl StubProcess {
     pub fn start(programs: &Programs) -> Result<Self, BoxError> {
         let folder = TempDir::new()?;
-        let certificate = folder.path().join("stub.pem");
+        let certificate = folder.path().join(CERTIFICATE);
         let mut process = Command::new(programs.beside("dynamodb-stub"))
             .arg("--tls")
             .arg(&certificate)
@@ -38,7 +40,7 @@ impl StubProcess {
         let address = line()?.trim_start_matches("http://").to_owned();
         let mut roots = std::fs::read(&certificate)?;
         roots.extend(std::fs::read(SYSTEM_ROOTS).unwrap_or_default());
-        std::fs::write(folder.path().join("roots.pem"), roots)?;
+        std::fs::write(folder.path().join(ALL_ROOTS), roots)?;
         Ok(Self { process, address, tls_address, folder })
     }
 
@@ -47,9 +49,23 @@ impl StubProcess {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens with TLS, as a URL, and the file of the certificates that a client is to trust.
-    pub fn tls_endpoint(&self) -> (String, String) {
-        (self.tls_address.clone(), self.folder.path().join("roots.pem").to_string_lossy().into_owned())
+    /// Where it listens with TLS, as a URL.
+    pub fn tls_endpoint(&self) -> String {
+        self.tls_address.clone()
+    }
+
+    /// The file that has its certificate alone.
+    pub fn certificate(&self) -> String {
+        self.file(CERTIFICATE)
+    }
+
+    /// The file that has its certificate and all those of this system.
+    pub fn all_roots(&self) -> String {
+        self.file(ALL_ROOTS)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
     /// Changes what it does.

@@ -81,12 +81,13 @@ impl Subject {
         self.running.invoke(event, PLENTY).await.response();
     }
 
-    /// The most memory that it ever had resident, in megabytes; Linux tells it.
+    /// The most memory that it ever had resident, in bytes; Linux tells it.
     pub fn peak_memory(&self) -> Result<f64, BoxError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        let kilobytes: u32 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(f64::from(kilobytes) / 1024.0)
+        // What it calls kB has 1,024 bytes.
+        let kibibytes: u32 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(f64::from(kibibytes) * 1024.0)
     }
 }
 
