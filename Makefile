@@ -144,7 +144,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-bench e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -190,6 +190,14 @@ check-replay:
 	$(call say,What the README says to type)
 	.ci/check-replay
 	.ci/check-reader
+
+# With the binaries of the dev profile, and counts in place of times. The examples are named so that nothing that the tests have
+# built is built anew.
+.PHONY: check-bench
+check-bench:
+	$(call say,What of the bench can be counted)
+	cargo build --locked --workspace --bins --examples
+	RUNS=1 target/debug/bench check
 
 # Kinesis, SQS and S3 by their real interfaces, which take Node.js and Python.
 .PHONY: check-services

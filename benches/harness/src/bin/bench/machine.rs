@@ -26,8 +26,8 @@ pub fn heading(programs: &Programs) -> String {
         "# Benchmarks\n\n\
          Written by `make bench`; do not edit. Times are medians of several turns, in each of which what is compared was measured side by \
          side. A ratio of times is the median of the turns' own ratios; where two more stand beside it, in brackets, a quarter of the turns \
-         lies below and a quarter above. Each from a single run are memory (the most that one process had), write units, the storms \
-         over a rate, callgrind's instructions and the size; criterion has statistics of its own. Ratios come first: times belong to this \
+         lies below and a quarter above. From a single run each are memory (the most that one process had), write units, the storms \
+         over a rate, callgrind's instructions and the sizes; criterion has statistics of its own. Ratios come first: times belong to this \
          machine and this day, and other machines have others.\n\n\
          | | |\n|---|---|\n{}\n\
          CPU is the processor's time of the whole process, user and system, all threads. The DynamoDB is a stub on the loopback interface, a \

@@ -5,11 +5,14 @@
 //! | `ONLY` | the sections to measure, separated by commas, which are then only printed; all, where it is empty |
 //! | `RUNS` | how many times each figure is measured; its median counts |
 //! | `FUNCTION` | the function's binary, where it is another than the one beside this |
+//!
+//! With the argument `check` it counts in place of measuring, on small batches, and fails where a count is wrong.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 mod bucket;
+mod check;
 mod creates;
 mod figures;
 mod growth;
@@ -73,6 +76,9 @@ async fn main() -> Result<(), BoxError> {
     let (workload, targets) = (Workload::default(), Targets::default());
     let mut bench = Bench { runs, programs, stub, workload, targets, started: Instant::now() };
 
+    if std::env::args().nth(1).is_some_and(|argument| argument == "check") {
+        return check::run(&mut bench).await;
+    }
     let mut sections = Vec::new();
     for section in &only {
         bench.progress(section);

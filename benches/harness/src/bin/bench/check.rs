@@ -1,0 +1,46 @@
+//! `bench check`: what can be counted of the targets, on small batches, with whatever binaries are there. It measures no time.
+
+use serde_json::json;
+
+use crate::subject::Subject;
+use crate::{Bench, BoxError, write_units};
+
+/// So few that the memory of known rows, which is of fixed size, forgets none.
+const ROWS: u64 = 100;
+const CHANGES: u64 = 300;
+
+/// An error where a count is another than it has to be.
+pub async fn run(bench: &mut Bench) -> Result<(), BoxError> {
+    let function = bench.programs.function(&bench.stub.endpoint());
+    bench.progress("write units: one a row, and none for the same batch again");
+    bench.stub.set(&json!({ "remember": true }))?;
+    let [first, again, to_another] = write_units::units(bench, &function, CHANGES, ROWS).await?;
+    expect("write units of a first delivery", ROWS, first)?;
+    expect("write units of a second one to the same process", 0, again)?;
+    expect("write units of one to a new process", ROWS, to_another)?;
+
+    bench.stub.set(&json!({ "remember": false }))?;
+    for batched in [true, false] {
+        bench.progress(&format!("creates, with BATCHED_CREATES={batched}"));
+        bench.stub.reset()?;
+        let program = function.clone().with("BATCHED_CREATES", batched.to_string());
+        Subject::start(&program).await?.apply([bench.workload.event_of_creates(CHANGES)]).await?;
+        let counts = bench.stub.counts()?;
+        expect("creates that were sent", CHANGES, counts.put_item + counts.statements)?;
+        if (counts.statements > 0) != batched {
+            return Err(
+                format!("{} creates were sent together, with BATCHED_CREATES={batched}", counts.statements).into()
+            );
+        }
+    }
+
+    bench.progress("nothing is reported while some requests are throttled");
+    bench.stub.set(&json!({ "throttled_share": 0.05 }))?;
+    bench.stub.reset()?;
+    Subject::start(&function).await?.apply([bench.workload.event(CHANGES)]).await?;
+    expect("changes that were written", CHANGES, bench.stub.counts()?.applied)
+}
+
+fn expect(what: &str, expected: u64, found: u64) -> Result<(), BoxError> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: expected {expected}, found {found}").into()) }
+}
