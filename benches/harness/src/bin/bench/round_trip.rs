@@ -45,6 +45,7 @@ async fn describe(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, host: &
         body.len()
     );
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut answer = [0; 4096];
     let length = stream.read(&mut answer).await?;
     let is_answer = answer[..length].starts_with(b"HTTP/1.1 200 ");
