@@ -223,14 +223,27 @@ where
             if let Some((at, addresses)) = &mut *known
                 && at.elapsed() < ANSWER_SHARED_FOR
             {
-                // Each connection begins with another one.
-                addresses.rotate_left(1);
+                rotate(addresses);
                 return Ok(addresses.clone().into_iter());
             }
-            let addresses: Vec<SocketAddr> = resolver.call(name).await?.collect();
+            let addresses = by_family(resolver.call(name).await?.collect());
             *known = Some((Instant::now(), addresses.clone()));
             Ok(addresses.into_iter())
         })
+    }
+}
+
+/// The addresses of the first one's family, and then those of the other, each in their order.
+fn by_family(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    addresses.sort_by_key(|address| address.is_ipv6() != first_is_ipv6);
+    addresses
+}
+
+/// Lets each connection begin with another address, of the same family: hyper tries that of the first one before the other.
+fn rotate(addresses: &mut [SocketAddr]) {
+    for family in addresses.chunk_by_mut(|a, b| a.is_ipv6() == b.is_ipv6()) {
+        family.rotate_left(1);
     }
 }
 
@@ -474,6 +487,58 @@ mod tests {
         names.call(name).await.unwrap();
         names.call("localhost".parse().unwrap()).await.unwrap();
         assert_eq!(resolver.0.load(Ordering::Relaxed), 4);
+    }
+
+    /// The addresses that so many connections are told, one after the other, where this is the system's answer.
+    async fn told(connections: usize, answer: &'static [&'static str]) -> Vec<Vec<SocketAddr>> {
+        let mut names = Names::new(Fixed(answer));
+        let mut told = Vec::new();
+        for _ in 0..connections {
+            told.push(names.call("localhost".parse().unwrap()).await.unwrap().collect());
+        }
+        told
+    }
+
+    #[derive(Clone)]
+    struct Fixed(&'static [&'static str]);
+
+    impl Service<Name> for Fixed {
+        type Response = std::vec::IntoIter<SocketAddr>;
+        type Error = io::Error;
+        type Future = std::future::Ready<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            std::future::ready(Ok(parsed(self.0).into_iter()))
+        }
+    }
+
+    fn parsed(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_connection_begins_with_the_family_that_the_system_put_first() {
+        const V4: [&str; 3] = ["10.0.0.1:0", "10.0.0.2:0", "10.0.0.3:0"];
+        const V6: [&str; 2] = ["[fd00::1]:0", "[fd00::2]:0"];
+        let expected = [
+            [V4[0], V4[1], V4[2], V6[0], V6[1]],
+            [V4[1], V4[2], V4[0], V6[1], V6[0]],
+            [V4[2], V4[0], V4[1], V6[0], V6[1]],
+        ];
+        let expected = expected.map(|addresses| parsed(&addresses));
+        assert_eq!(told(3, &[V4[0], V4[1], V4[2], V6[0], V6[1]]).await, expected);
+        assert_eq!(told(3, &[V4[0], V6[0], V4[1], V6[1], V4[2]]).await, expected, "mixed");
+        let expected = [[V6[0], V6[1], V4[0]], [V6[1], V6[0], V4[0]]].map(|addresses| parsed(&addresses));
+        assert_eq!(told(2, &[V6[0], V4[0], V6[1]]).await, expected, "IPv6 first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_addresses_is_an_answer() {
+        assert_eq!(told(2, &[]).await, [vec![], vec![]]);
     }
 
     #[test]
