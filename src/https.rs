@@ -5,8 +5,11 @@
 //! that is none of these (another partition, an endpoint of one's own, a proxy that opens the TLS): that takes milliseconds. Where
 //! `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
 //!
-//! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer is an I/O error,
-//! which the SDK's clients try again as often as they are told.
+//! A connection comes about within two seconds, whichever client asks for it: it is for all of them, so that their
+//! `connect_timeout` says nothing here. Their `read_timeout` counts, from the call to the head of the answer.
+//!
+//! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer is an
+//! I/O error or a time-out, which the SDK's clients try again as often as they are told.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +24,7 @@ use std::time::Duration;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -44,7 +47,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
-/// From the look-up of the name to the end of the TLS handshake; the time-outs of the calls go on from there.
+/// From the look-up of the name to the end of the TLS handshake; the time-outs of the calls go on from there. It is the
+/// same for all clients, since the connections are theirs together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An answer to the question for a name is shared by the connections that are opened together.
@@ -65,18 +69,27 @@ pub fn client() -> Result<SharedHttpClient, rustls::Error> {
     let names_authorities = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     let known = if names_authorities { RootCertStore::empty() } else { amazon() };
     let tls = Authorities::new(known, system).into_config()?;
-    let connector = SharedHttpConnector::new(Https::new(Matcher::from_env(), Arc::new(tls)));
-    Ok(http_client_fn(move |_, _| connector.clone()))
+    let https = Https::new(Matcher::from_env(), tls);
+    Ok(http_client_fn(move |settings, _| SharedHttpConnector::new(https.with(settings))))
 }
 
 /// A pool of connections, which is asked for answers.
-struct Https(Client<Connector, SdkBody>);
+struct Https {
+    pool: Arc<Client<Connector, SdkBody>>,
+    /// How long the head of an answer may take.
+    within: Option<Duration>,
+}
 
 impl Https {
-    fn new(proxies: Matcher, tls: Arc<ClientConfig>) -> Self {
+    fn new(proxies: Matcher, tls: ClientConfig) -> Self {
         let mut pool = Client::builder(TokioExecutor::new());
         pool.pool_timer(TokioTimer::new());
-        Self(pool.build(Connector::new(proxies, tls)))
+        Self { pool: Arc::new(pool.build(Connector::new(proxies, Arc::new(tls)))), within: None }
+    }
+
+    /// The same pool, for a client with these settings.
+    fn with(&self, settings: &HttpConnectorSettings) -> Self {
+        Self { pool: Arc::clone(&self.pool), within: settings.read_timeout() }
     }
 }
 
@@ -97,9 +110,16 @@ impl HttpConnector for Https {
         if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
             capture.set_connection_retriever(move || metadata(&connection));
         }
-        let answer = self.0.request(request);
+        let answer = self.pool.request(request);
+        let within = self.within;
         HttpConnectorFuture::new(async move {
-            let answer = answer.await.map_err(|error| ConnectorError::io(error.into()))?;
+            let answer = match within {
+                None => answer.await,
+                Some(within) => tokio::time::timeout(within, answer)
+                    .await
+                    .map_err(|_| ConnectorError::timeout(format!("no answer within {within:?}").into()))?,
+            };
+            let answer = answer.map_err(|error| ConnectorError::io(error.into()))?;
             HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
@@ -345,6 +365,7 @@ mod tests {
 
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -406,9 +427,15 @@ mod tests {
         assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error}");
     }
 
+    /// A client that trusts nobody.
+    fn https() -> Https {
+        let tls = Authorities::new(RootCertStore::empty(), RootCertStore::empty).into_config().unwrap();
+        Https::new(Matcher::builder().build(), tls)
+    }
+
     /// Asks a server twice: how many connections it saw.
     async fn connections(poisoned: bool) -> usize {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let opened = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&opened);
@@ -423,8 +450,7 @@ mod tests {
                 });
             }
         });
-        let tls = Authorities::new(RootCertStore::empty(), RootCertStore::empty).into_config().unwrap();
-        let https = Https::new(Matcher::builder().build(), Arc::new(tls));
+        let https = https();
         for _ in 0..2 {
             let mut request = HttpRequest::get(&endpoint).unwrap();
             let capture = CaptureSmithyConnection::new();
@@ -443,6 +469,29 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_used_again_unless_the_sdk_says_no() {
         assert_eq!((connections(false).await, connections(true).await), (1, 2));
+    }
+
+    /// What becomes of a call by a client with these settings to a server that takes connections and says nothing.
+    async fn unanswered(scheme: &str, settings: HttpConnectorSettings) -> ConnectorError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = HttpRequest::get(format!("{scheme}://{}", listener.local_addr().unwrap())).unwrap();
+        https().with(&settings).call(request).await.unwrap_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_waited_for_as_long_as_the_client_says() {
+        let settings = HttpConnectorSettings::builder().read_timeout(Duration::from_secs(1)).build();
+        let error = unanswered("http", settings).await;
+        assert!(error.is_timeout(), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_waited_for_as_long_as_is_said_here() {
+        let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_secs(3600)).build();
+        let begun = tokio::time::Instant::now();
+        let error = unanswered("https", settings).await;
+        assert!(error.is_io() && format!("{error:?}").contains("no connection within 2s"), "{error:?}");
+        assert_eq!(begun.elapsed().as_secs(), 2);
     }
 
     /// Answers with two addresses after a moment, and counts the questions; the first one fails.

@@ -23,7 +23,6 @@ pub const RETIRED: (&str, &str) = ("dsql-view", "unneeded");
 
 const NO_SUCH_KEY: &str = "NoSuchKey";
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Some megabytes take S3 well under a second.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(25);
@@ -52,7 +51,6 @@ impl S3Objects {
     fn client(&self) -> &Client {
         self.shared.client.get_or_init(|| {
             let timeouts = TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                 .operation_timeout(OPERATION_TIMEOUT)
                 .build();

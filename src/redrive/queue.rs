@@ -13,7 +13,6 @@ use serde::Deserialize;
 
 use crate::sdk_error;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a message waits that failed for the first time; each time after that twice as long.
@@ -71,7 +70,7 @@ impl Message {
 impl Queues {
     /// The queues that this configuration reaches.
     pub fn new(sdk_config: &SdkConfig) -> Self {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT);
+        let timeouts = TimeoutConfig::builder().operation_timeout(OPERATION_TIMEOUT);
         let config = aws_sdk_sqs::config::Builder::from(sdk_config).timeout_config(timeouts.build());
         Self { client: Client::from_conf(config.build()) }
     }

@@ -19,7 +19,6 @@ use crate::delivery::{Batch, Data, Record, to_the_millisecond};
 use crate::report::compare_sequence_numbers;
 use crate::sdk_error;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A page has up to 10 MiB.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(90);
@@ -59,7 +58,6 @@ impl Shards {
     /// Shards of streams that this configuration reaches.
     pub fn new(sdk_config: &SdkConfig) -> Self {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();

@@ -35,7 +35,6 @@ use crate::pace::Pace;
 /// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
 /// connection of a small function. An operation ends with its attempts, or with the invocation, whose answer waits for none; its own limit
 /// is for what neither ends.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -89,11 +88,7 @@ pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
 }
 
 pub(super) fn timeouts(operation: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(operation)
-        .build()
+    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(operation).build()
 }
 
 /// Leaves out of a request what DynamoDB does nothing with.
