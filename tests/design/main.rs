@@ -1,0 +1,110 @@
+//! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes, duplicates,
+//! crashes, writes that arrive late, functions that remember what was confirmed, and tombstones that expire. And the same
+//! with creates, as they are sent together: each takes place only where nothing stands, at any time after it was sent, and a
+//! put follows where it is not confirmed. Each rule, broken, is caught.
+
+mod model;
+
+use stateright::{Checker, Model};
+
+use self::model::{Design, Rules};
+
+/// All histories of so many changes.
+fn histories(changes: u32) -> impl Iterator<Item = Vec<bool>> {
+    (0..1_u32 << changes).map(move |kinds| (0..changes).map(|place| kinds >> place & 1 == 1).collect())
+}
+
+/// Looks at all states of all histories of up to so many changes, of which none may violate a property: how many there are.
+fn states_that_keep_the_promise(changes: u32, duplicates: u8, failures: u8, lost_creates: u8) -> usize {
+    let design = |history| Design { rules: Rules::Ours, history, duplicates, failures, lost_creates };
+    let states = (1..=changes).flat_map(histories).map(|history| {
+        let checker = design(history).checker().threads(2).spawn_bfs().join();
+        checker.assert_properties();
+        checker.unique_state_count()
+    });
+    states.sum()
+}
+
+#[test]
+fn every_interleaving_of_up_to_four_changes_keeps_the_promise() {
+    let states = states_that_keep_the_promise(4, 1, 2, 0);
+    println!("{states} states");
+    assert!(states > 100_000, "only {states} states were looked at");
+}
+
+#[test]
+fn every_interleaving_with_creates_sent_together_keeps_the_promise() {
+    let states = states_that_keep_the_promise(3, 1, 2, 2);
+    println!("{states} states with creates");
+    assert!(states > 100_000, "only {states} states were looked at");
+}
+
+/// The properties that a broken rule violates, over all histories of so many changes.
+fn violated(rules: Rules, changes: u32, lost_creates: u8) -> Vec<&'static str> {
+    let mut violated = Vec::new();
+    for history in histories(changes) {
+        let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates };
+        let checker = design.checker().spawn_bfs().join();
+        violated.extend(checker.discoveries().into_keys().filter(|name| *name != "all is done"));
+    }
+    violated.sort_unstable();
+    violated.dedup();
+    violated
+}
+
+#[test]
+fn removing_an_item_instead_of_leaving_a_tombstone_is_caught() {
+    let violated = violated(Rules::RemoveInsteadOfTombstone, 3, 0);
+    assert!(
+        violated.contains(&"the view converges") && violated.contains(&"never a step back in commit time"),
+        "{violated:?}"
+    );
+}
+
+#[test]
+fn an_equal_commit_that_replaces_is_caught() {
+    assert_eq!(violated(Rules::EqualReplaces, 3, 0), ["no commit is written twice"]);
+}
+
+#[test]
+fn a_tombstone_shorter_than_what_may_still_be_delivered_is_caught() {
+    let violated = violated(Rules::TombstoneTooShort, 3, 0);
+    assert!(
+        violated.contains(&"the view converges") && violated.contains(&"never a step back in commit time"),
+        "{violated:?}"
+    );
+}
+
+#[test]
+fn an_unknown_outcome_that_is_taken_for_done_is_caught() {
+    assert_eq!(violated(Rules::UnknownIsDone, 3, 0), ["no record is unaccounted for"]);
+}
+
+#[test]
+fn a_memory_of_what_is_not_confirmed_is_caught() {
+    assert_eq!(violated(Rules::UnknownIsRemembered, 3, 0), ["no record is unaccounted for"]);
+}
+
+#[test]
+fn a_create_that_does_or_says_what_it_may_not_is_caught() {
+    const UNACCOUNTED: &str = "no record is unaccounted for";
+    const STEP_BACK: &str = "never a step back in commit time";
+    const TWICE: &str = "no commit is written twice";
+    const CONVERGES: &str = "the view converges";
+    for (rules, expected) in [
+        (Rules::CreateOverwrites, &[STEP_BACK, TWICE, CONVERGES][..]),
+        (Rules::CreateOverTombstone, &[STEP_BACK, CONVERGES]),
+        (Rules::CreateOutlivesTombstone, &[STEP_BACK, CONVERGES]),
+        (Rules::CreateInVainIsDone, &[UNACCOUNTED, CONVERGES]),
+        (Rules::LostCreateIsDone, &[UNACCOUNTED, CONVERGES]),
+        (Rules::LostCreateIsRemembered, &[UNACCOUNTED, CONVERGES]),
+    ] {
+        assert_eq!(violated(rules, 2, 1), expected, "{rules:?}");
+    }
+}
+
+#[test]
+fn the_rules_as_they_are_violate_nothing() {
+    assert_eq!(violated(Rules::Ours, 3, 0), [""; 0]);
+    assert_eq!(violated(Rules::Ours, 2, 1), [""; 0]);
+}
