@@ -1,7 +1,8 @@
 //! Makes Lambda events from change records.
 //!
-//! Without arguments it writes the events of `events/` anew from `events/source/`: `make events`. With two it writes one of your own,
-//! from a file with one change record or an array of them: `make event FROM=mine.json TO=mine-event.json`.
+//! Without arguments it writes the events of `events/` anew from `events/source/`: `make events`. With two it writes
+//! one of your own, from a file with one change record or an array of them:
+//! `make event FROM=mine.json TO=mine-event.json`.
 
 use std::error::Error;
 

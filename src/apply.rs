@@ -1,18 +1,19 @@
 //! Writing the rows of a batch: many at a time, within the invocation's time, each row's changes in turn.
 //!
 //! What may happen between any two steps, and why the view stays right:
-//! - The function dies, or its answer is lost, after some writes: the batch is delivered again; the conditions on the writes make
-//!   what was applied superseded.
-//! - Another function writes the same key in between: DynamoDB evaluates each condition with its write as one step, so the newest
-//!   commit stays whoever comes first.
-//! - A write is not confirmed (time-out, 5xx, the deadline): it is reported and comes again; if it happened after all, or happens
-//!   later still, the condition has the last word.
-//! - Creates that were sent together are not confirmed, or find something at their keys: each row is put, as if nothing had been sent.
-//! - The newest change of a row is refused for what it holds: the next older one is written in its place, and the refused one is
-//!   told apart.
+//! - The function dies, or its answer is lost, after some writes: the batch is delivered again; the conditions on the
+//!   writes make what was applied superseded.
+//! - Another function writes the same key in between: DynamoDB evaluates each condition with its write as one step, so
+//!   the newest commit stays whoever comes first.
+//! - A write is not confirmed (time-out, 5xx, the deadline): it is reported and comes again; if it happened after all,
+//!   or happens later still, the condition has the last word.
+//! - Creates that were sent together are not confirmed, or find something at their keys: each row is put, as if nothing
+//!   had been sent.
+//! - The newest change of a row is refused for what it holds: the next older one is written in its place, and the
+//!   refused one is told apart.
 //!
-//! Invariants: a change counts as superseded only where the view confirmed a newer one or the same; what is not settled here stays
-//! reported; at most as many writes as the pace allows are in flight.
+//! Invariants: a change counts as superseded only where the view confirmed a newer one or the same; what is not settled
+//! here stays reported; at most as many writes as the pace allows are in flight.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +26,8 @@ use crate::disposition::{Disposition, Failure};
 use crate::pace::Pace;
 use crate::view::{Put, View};
 
-/// Before the end of an invocation: how long before it no write is started any more, and when the answer is given whatever is
-/// still in flight. Shares of the whole time where that is short.
+/// Before the end of an invocation: how long before it no write is started any more, and when the answer is given
+/// whatever is still in flight. Shares of the whole time where that is short.
 const STOP_STARTING_BEFORE: Duration = Duration::from_millis(1500);
 const ANSWER_BEFORE: Duration = Duration::from_millis(500);
 
@@ -43,7 +44,8 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The times for an invocation that Lambda ends at `ends_at`, in milliseconds since the epoch (its `Lambda-Runtime-Deadline-Ms`).
+    /// The times for an invocation that Lambda ends at `ends_at`, in milliseconds since the epoch (its
+    /// `Lambda-Runtime-Deadline-Ms`).
     pub fn of_invocation(ends_at: u64) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let left = Duration::from_millis(ends_at).saturating_sub(now);
@@ -61,8 +63,9 @@ impl Deadline {
     }
 }
 
-/// Writes `rows` to the view, as many at a time as `pace` allows, and calls `settle` with the place and the end of each record
-/// that was written, superseded, refused or not confirmed. Records that it is not called for were not settled in time.
+/// Writes `rows` to the view, as many at a time as `pace` allows, and calls `settle` with the place and the end of each
+/// record that was written, superseded, refused or not confirmed. Records that it is not called for were not settled in
+/// time.
 pub async fn apply<V: View>(
     view: &V,
     rows: Vec<RowChanges>,
@@ -137,8 +140,8 @@ async fn create<V: View>(view: &V, rows: Vec<RowChanges>, stop_starting: Instant
     Ended { settled, left: Some(left) }
 }
 
-/// Writes the newest change of a row that the view takes, and settles the older ones with it. `done` is what came of the newest one,
-/// where that was written already.
+/// Writes the newest change of a row that the view takes, and settles the older ones with it. `done` is what came of
+/// the newest one, where that was written already.
 async fn write<V: View>(
     view: &V,
     row: RowChanges,

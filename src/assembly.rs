@@ -2,14 +2,17 @@
 //!
 //! What may happen between any two steps, and why each change is applied:
 //! - A part is written, and the function dies: the record comes again and writes the same object.
-//! - Two parts of a set come to two functions at once: each writes its own first and then lists the set. Whichever writes last sees
-//!   both, since S3 lists what was written before. That both see the whole set does no harm: the second put of the change is superseded.
-//! - The set is whole, and the function dies before the change is applied: the record that made it whole is not settled, and comes again.
+//! - Two parts of a set come to two functions at once: each writes its own first and then lists the set. Whichever
+//!   writes last sees both, since S3 lists what was written before. That both see the whole set does no harm: the
+//!   second put of the change is superseded.
+//! - The set is whole, and the function dies before the change is applied: the record that made it whole is not
+//!   settled, and comes again.
 //! - The change is applied, and a part comes again: the set is whole still, and the change is superseded by itself.
-//! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing shows that it waits.
+//! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing
+//!   shows that it waits.
 //!
-//! Invariants: a part counts as kept only when its object is confirmed; of the parts of a set that come in one batch, the first one
-//! has the fate of the whole, so that a whole set which is not applied is reported.
+//! Invariants: a part counts as kept only when its object is confirmed; of the parts of a set that come in one batch,
+//! the first one has the fate of the whole, so that a whole set which is not applied is reported.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -73,8 +76,8 @@ struct Assembled<'h> {
 }
 
 impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
-    /// Keeps the parts of a batch, and applies the changes whose sets they make whole. Parts that are not in the answer were not
-    /// settled in time.
+    /// Keeps the parts of a batch, and applies the changes whose sets they make whole. Parts that are not in the answer
+    /// were not settled in time.
     pub async fn settle(&self, parts: &[Part], delivered: &[Record], deadline: Deadline) -> Vec<Settled<'h>> {
         let mut settled = Vec::new();
         let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
@@ -160,7 +163,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                     (Disposition::Quarantined(failure), Vec::new())
                 }
             };
-            // What shows one of the set's records shows them all. One that is to come again is enough to bring the set again.
+            // What shows one of the set's records shows them all. One that is to come again is enough to bring the set
+            // again.
             let others = match &disposition {
                 Disposition::Reported(_) | Disposition::Kept => Disposition::Kept,
                 Disposition::Applied => Disposition::Superseded,

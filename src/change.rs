@@ -1,7 +1,7 @@
 //! A committed change of one row, as the rest of the function knows it: the domain types, and the order among changes.
 //!
-//! Invariants: [`CommitTimestamp::supersedes`] is the only place that says which of two changes wins; nothing here knows JSON's
-//! envelope, DynamoDB or Kinesis.
+//! Invariants: [`CommitTimestamp::supersedes`] is the only place that says which of two changes wins; nothing here
+//! knows JSON's envelope, DynamoDB or Kinesis.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -47,7 +47,8 @@ pub struct ChangeEvent<'a> {
     pub committed: CommitTimestamp,
     /// The transaction, where the record names it.
     pub transaction: Option<Cow<'a, str>>,
-    /// Whether it is said to have made the row. Preview streams say so of updates too, so that this is no more than a hint.
+    /// Whether it is said to have made the row. Preview streams say so of updates too, so that this is no more than a
+    /// hint.
     pub creates: bool,
     /// What became of the row.
     pub image: RowImage<'a>,

@@ -1,9 +1,10 @@
 //! One write per row of a batch: the changes of one key, the newest first.
 //!
-//! The older changes stay at hand: should DynamoDB refuse the newest for what it holds, the next one is what the view must show,
-//! and none of them counts as superseded before a newer one stands in the view.
+//! The older changes stay at hand: should DynamoDB refuse the newest for what it holds, the next one is what the view
+//! must show, and none of them counts as superseded before a newer one stands in the view.
 //!
-//! Invariants: pure; every change that comes in goes out, once; of two changes with the same commit the one delivered first leads.
+//! Invariants: pure; every change that comes in goes out, once; of two changes with the same commit the one delivered
+//! first leads.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! The function's settings: read once from the environment, checked together, typed from then on.
 //!
-//! Invariants: nothing else in the library reads the environment; every variable that is read is named in [`VARIABLES`]; all that
-//! is wrong is said in one message.
+//! Invariants: nothing else in the library reads the environment; every variable that is read is named in
+//! [`VARIABLES`]; all that is wrong is said in one message.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -11,7 +11,8 @@ mod source_tables;
 
 pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
 
-/// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read their own.
+/// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read
+/// their own.
 pub const VARIABLES: [&str; 7] =
     [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY, BATCHED_CREATES, OBJECTS_BUCKET];
 
@@ -53,8 +54,8 @@ pub struct Config {
 
 /// Which of a record's two timestamps is the commit's.
 ///
-/// The service's documentation puts it into `source.ts_ns`, preview streams put it into the root's `ts_ns`; in both, the other one
-/// is when the record was made, which is later.
+/// The service's documentation puts it into `source.ts_ns`, preview streams put it into the root's `ts_ns`; in both,
+/// the other one is when the record was made, which is later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampPlace {
     /// The earlier of the two: right under both layouts.

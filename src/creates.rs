@@ -1,16 +1,17 @@
 //! Which creates are sent together, many in one request, and what is put row by row.
 //!
-//! A create that is sent together with others only takes place where nothing stands at its key. Where something does, as with what is
-//! delivered again or in another order, it has cost a write unit, and the row is put after all. So each that did not come to be has
-//! many others put row by row, and the requests under way begin anew with one; each that went well allows one more.
+//! A create that is sent together with others only takes place where nothing stands at its key. Where something does,
+//! as with what is delivered again or in another order, it has cost a write unit, and the row is put after all. So each
+//! that did not come to be has many others put row by row, and the requests under way begin anew with one; each that
+//! went well allows one more.
 //!
 //! What may happen between any two steps, and why it comes to the same as putting each row:
 //! - The create takes place, and its answer is lost: the row is put, and the condition finds the row's own commit.
 //! - The create takes place later, when the function has given it up or is gone: only if nothing stands there by then.
 //! - Another function writes the key in between: the create does not take place, and the row is put.
 //!
-//! Invariants: pure; every row that comes in goes out, once, and once more where it was not created; beyond what is under way when
-//! the first one fails, at most one create in fifty is asked for twice.
+//! Invariants: pure; every row that comes in goes out, once, and once more where it was not created; beyond what is
+//! under way when the first one fails, at most one create in fifty is asked for twice.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -153,8 +154,8 @@ mod tests {
         item.key.parse::<usize>().unwrap().is_multiple_of(2)
     }
 
-    /// Writes so many rows, all of which may be created, and so many of them find something at their keys: how many creates were
-    /// asked for, and how many rows were put.
+    /// Writes so many rows, all of which may be created, and so many of them find something at their keys: how many
+    /// creates were asked for, and how many rows were put.
     fn write(creates: &Creates, count: usize, finds: impl Fn(usize) -> bool) -> (usize, usize) {
         let mut waiting = Waiting::new(rows(count), Some(creates), |_| true);
         let (mut asked, mut put) = (0, 0);

@@ -1,9 +1,11 @@
 //! Lambda's event: the records of a batch, read in one pass, and taken apart without a word about their values.
 //!
-//! The runtime logs why an event does not deserialize, and serde's reasons quote what they found. Here the reason stays inside: an
-//! event that is none of Kinesis deserializes into a [`Delivery`] without a batch, and the function answers with an error of its own.
+//! The runtime logs why an event does not deserialize, and serde's reasons quote what they found. Here the reason stays
+//! inside: an event that is none of Kinesis deserializes into a [`Delivery`] without a batch, and the function answers
+//! with an error of its own.
 //!
-//! Of an event only that is kept which the function uses: a full payload has megabytes of names that are the same in each record.
+//! Of an event only that is kept which the function uses: a full payload has megabytes of names that are the same in
+//! each record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,7 +30,8 @@ pub struct Batch {
     pub records: Vec<Record>,
 }
 
-/// A Kinesis record with where it comes from. Its JSON is what the bucket holds of it, whole, so that it can be sent through again.
+/// A Kinesis record with where it comes from. Its JSON is what the bucket holds of it, whole, so that it can be sent
+/// through again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {

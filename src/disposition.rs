@@ -1,7 +1,7 @@
 //! What becomes of a record: every record that the function is given ends in exactly one [`Disposition`].
 //!
-//! Invariants: pure; [`Failure::is_poison`] is the one place that decides whether a record can ever be applied, and it names
-//! every variant, so that a new one asks the question.
+//! Invariants: pure; [`Failure::is_poison`] is the one place that decides whether a record can ever be applied, and it
+//! names every variant, so that a new one asks the question.
 
 use std::fmt;
 
@@ -21,7 +21,8 @@ pub enum Disposition {
     Known,
     /// Its table is not in `SOURCE_TABLES`.
     Filtered,
-    /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them applies it.
+    /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them
+    /// applies it.
     Kept,
     /// No repetition can apply it, and it stands whole in the quarantine.
     Quarantined(Failure),

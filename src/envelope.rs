@@ -1,7 +1,8 @@
-//! A record's envelope: from the bytes that DSQL put into the stream to a [`ChangeEvent`], in two steps with the routing between.
+//! A record's envelope: from the bytes that DSQL put into the stream to a [`ChangeEvent`], in two steps with the
+//! routing between.
 //!
-//! Invariants: pure; fields that are not known are ignored; the images stay JSON text that borrows from the record; an error says
-//! what was expected and what kind of value was found, never a value.
+//! Invariants: pure; fields that are not known are ignored; the images stay JSON text that borrows from the record; an
+//! error says what was expected and what kind of value was found, never a value.
 
 use std::borrow::Cow;
 
@@ -150,7 +151,8 @@ impl<'a> FullRecord<'a> {
         text(present(self.operation, "op", "a string")?, "op")
     }
 
-    /// Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an upsert.
+    /// Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an
+    /// upsert.
     fn is_delete(&self) -> Result<bool, DecodeError> {
         Ok(self.operation()? == "d")
     }
@@ -168,7 +170,8 @@ impl<'a> FullRecord<'a> {
     /// The change, of the `table` that the record was routed to.
     ///
     /// # Errors
-    /// The operation is missing, the commit timestamp is not usable at `place`, or the image that the operation needs is missing.
+    /// The operation is missing, the commit timestamp is not usable at `place`, or the image that the operation needs
+    /// is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
         let operation = self.operation()?;
         let transaction = self.transaction.map(|id| text(id, "source.txId")).transpose()?;
@@ -181,8 +184,8 @@ impl<'a> FullRecord<'a> {
         Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", image })
     }
 
-    /// `earliest` needs both timestamps: with one alone nobody can tell whether it is the commit's or the later one of the two,
-    /// and a change that is dated too late would hide newer ones.
+    /// `earliest` needs both timestamps: with one alone nobody can tell whether it is the commit's or the later one of
+    /// the two, and a change that is dated too late would hide newer ones.
     fn committed(&self, place: TimestampPlace) -> Result<CommitTimestamp, DecodeError> {
         let source = || timestamp(self.source_ts_ns, "source.ts_ns", place);
         let root = || timestamp(self.root_ts_ns, "ts_ns", place);

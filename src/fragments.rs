@@ -1,10 +1,11 @@
 //! Changes that came in pieces: where the pieces wait for each other, when a set is whole, and how it is put together.
 //!
-//! `fragments/<chunk_id>/` holds one object a piece and one a main record, whole records as [`crate::delivery::Record`] writes them; what
-//! a set holds stands in the names, so that a listing tells whether it is whole. Two pieces of one place that differ both stay: the
-//! checksum tells which is right.
+//! `fragments/<chunk_id>/` holds one object a piece and one a main record, whole records as [`crate::delivery::Record`]
+//! writes them; what a set holds stands in the names, so that a listing tells whether it is whole. Two pieces of one
+//! place that differ both stay: the checksum tells which is right.
 //!
-//! Invariants: pure; a piece delivered twice has one object; a set that is whole stays whole, so that a late duplicate is no new set.
+//! Invariants: pure; a piece delivered twice has one object; a set that is whole stays whole, so that a late duplicate
+//! is no new set.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -21,8 +22,8 @@ pub const FRAGMENTS: &str = "fragments/";
 /// So many digits of a hash tell the objects of a set apart.
 const HASH_DIGITS: usize = 16;
 
-/// The most bytes of a set's objects that are put together. A row has at most 2 MiB in storage; its JSON can be some times longer, and
-/// its objects are a third longer than that.
+/// The most bytes of a set's objects that are put together. A row has at most 2 MiB in storage; its JSON can be some
+/// times longer, and its objects are a third longer than that.
 pub const LARGEST_SET: u64 = 64 * 1024 * 1024;
 
 /// How many ways of joining a set are tried, where pieces of one place differ.
@@ -99,7 +100,8 @@ impl FragmentSet {
         self.pieces.range(..total).flat_map(|(_, variants)| variants)
     }
 
-    /// The pieces that no main record of the set has a place for, where there is one; with the most pieces that one names.
+    /// The pieces that no main record of the set has a place for, where there is one; with the most pieces that one
+    /// names.
     pub fn outside(&self) -> Option<(u32, Vec<&StoredObject>)> {
         let total = self.main_records.iter().map(|(total, _)| *total).max()?;
         let pieces: Vec<_> = self.pieces.range(total..).flat_map(|(_, variants)| variants).collect();

@@ -1,7 +1,7 @@
 //! The function: one batch in, one answer out.
 //!
-//! Invariants: the answer is never an error, so that what was applied counts whatever else went wrong; the dispositions of a batch
-//! add up to its records.
+//! Invariants: the answer is never an error, so that what was applied counts whatever else went wrong; the dispositions
+//! of a batch add up to its records.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -128,8 +128,8 @@ impl<V: View, O: Objects> Handler<V, O> {
         let data = batch.records.iter().map(|record| &*record.data.0);
         let Plan { mut records, rows, parts } = self.planner.plan(data, SystemTime::now());
 
-        // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the shard. Nor
-        // must the rows wait for the bucket.
+        // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the
+        // shard. Nor must the rows wait for the bucket.
         let unreadable = poison(&batch.records, &records, quarantine::unreadable(&records));
         let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].disposition = disposition;
@@ -213,7 +213,8 @@ impl<V: View, O: Objects> Handler<V, O> {
         quarantined
     }
 
-    /// Writes the sets of split changes that DynamoDB refused to the quarantine: the places of those that are confirmed to be there.
+    /// Writes the sets of split changes that DynamoDB refused to the quarantine: the places of those that are confirmed
+    /// to be there.
     async fn quarantine_sets(
         &self,
         places: Vec<usize>,

@@ -1,15 +1,15 @@
-//! The HTTPS client of all calls to AWS: one pool of connections, certificates that cost the start next to nothing, a proxy
-//! where `HTTPS_PROXY` names one.
+//! The HTTPS client of all calls to AWS: one pool of connections, certificates that cost the start next to nothing, a
+//! proxy where `HTTPS_PROXY` names one.
 //!
 //! AWS's certificates come from Amazon's own authorities, which are known here. Those of the system are read only for a
-//! certificate that is none of these (another partition, an endpoint of one's own, a proxy that opens the TLS): that takes
-//! milliseconds. Where `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
+//! certificate that is none of these (another partition, an endpoint of one's own, a proxy that opens the TLS): that
+//! takes milliseconds. Where `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
 //!
 //! A connection comes about within two seconds, whichever client asks for it: it is for all of them, so that their
 //! `connect_timeout` says nothing here. Their `read_timeout` counts, from the call to the head of the answer.
 //!
-//! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer is an
-//! I/O error or a time-out, which the SDK's clients try again as often as they are told.
+//! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer
+//! is an I/O error or a time-out, which the SDK's clients try again as often as they are told.
 
 mod authorities;
 mod names;

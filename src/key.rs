@@ -1,10 +1,10 @@
 //! The view's partition key: one string that names a row of a table, and no other row.
 //!
-//! `<schema>.<table>#<key 1>#<key 2>…`, where the two characters that would be read as structure are written as in URLs: `%` as
-//! `%25` and `#` as `%23`, and in the schema's and the table's name `.` as `%2E` too.
+//! `<schema>.<table>#<key 1>#<key 2>…`, where the two characters that would be read as structure are written as in
+//! URLs: `%` as `%25` and `#` as `%23`, and in the schema's and the table's name `.` as `%2E` too.
 //!
-//! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so a key's text tells
-//! its columns apart by `#` alone.
+//! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so a key's
+//! text tells its columns apart by `#` alone.
 
 /// DynamoDB's limit for a partition key, in bytes of UTF-8.
 pub const LONGEST_KEY: usize = 2048;

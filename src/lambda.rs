@@ -1,4 +1,5 @@
-//! What the binaries have in common around Lambda's runtime: the environment, the start, and how it is told that it failed.
+//! What the binaries have in common around Lambda's runtime: the environment, the start, and how it is told that it
+//! failed.
 
 use std::error::Error;
 use std::future::Future;
@@ -66,8 +67,9 @@ where
     started
 }
 
-/// What the SDK's clients have in common. Lambda gives a function its region and its credentials in the environment; only where they
-/// are not there is all of the SDK's usual chain made ready, which takes longer than all the rest of a start.
+/// What the SDK's clients have in common. Lambda gives a function its region and its credentials in the environment;
+/// only where they are not there is all of the SDK's usual chain made ready, which takes longer than all the rest of a
+/// start.
 async fn sdk_config() -> Result<SdkConfig, BoxError> {
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()?);
     let given = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
@@ -83,7 +85,8 @@ async fn sdk_config() -> Result<SdkConfig, BoxError> {
     Ok(loader.load().await)
 }
 
-/// Tells Lambda why the function cannot start, so that the reason stands in the invocation's error and not in the log alone.
+/// Tells Lambda why the function cannot start, so that the reason stands in the invocation's error and not in the log
+/// alone.
 async fn tell_lambda(error: &dyn Error) {
     let body = serde_json::json!({ "errorType": "Runtime.InitError", "errorMessage": error.to_string() });
     let request = Request::builder()

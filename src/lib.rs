@@ -8,18 +8,19 @@
 //! | take in | [`delivery`] | Lambda's event to a batch |
 //! | decode | [`envelope`] | record bytes to a [`change::ChangeEvent`] |
 //! | route | [`plan`] | tables that are not configured are filtered |
-//! | project | [`projection`], [`key`], [`view::attributes`], [`overflow`] | change event to item or tombstone, made to fit DynamoDB's limits |
+//! | project | [`projection`], [`key`], [`view::attributes`], [`overflow`] | change to item or tombstone that fits |
 //! | coalesce | [`coalesce`](mod@coalesce) | one write a row: the newest |
-//! | apply | [`apply`](mod@apply), [`pace`], [`view`] | conditional puts, as many at a time as DynamoDB takes, within the invocation's time |
-//! | assemble | [`assembly`], [`fragments`] | parts of split changes wait in `OBJECTS_BUCKET`; the last one applies the whole |
+//! | apply | [`apply`](mod@apply), [`pace`], [`view`] | conditional puts, as many at once as DynamoDB takes, in time |
+//! | assemble | [`assembly`], [`fragments`] | parts of split changes wait in `OBJECTS_BUCKET`; the last applies all |
 //! | quarantine | [`quarantine`], [`objects`] | poison records to `OBJECTS_BUCKET`, so that they hold no shard |
 //! | report | [`report`](mod@report) | the sequence numbers to deliver again |
 //!
-//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is the second
-//! function, which brings back what did not come this way; [`lambda`] is what the two binaries share, [`https`] how they reach AWS.
+//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is
+//! the second function, which brings back what did not come this way; [`lambda`] is what the two binaries share,
+//! [`https`] how they reach AWS.
 //!
-//! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`], [`handler`], [`https`] and
-//! [`redrive`] do I/O or read a clock; the order of changes stands in
+//! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`],
+//! [`handler`], [`https`] and [`redrive`] do I/O or read a clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]

@@ -6,8 +6,8 @@
 //! | `overflow/` | columns of rows over DynamoDB's 400 KB | [`crate::overflow`] |
 //! | `fragments/` | parts of changes over 9 MiB | [`crate::fragments`] |
 //!
-//! Invariants: an object counts as written only where the bucket confirmed it; what comes from outside enters a key as [`segment`]
-//! writes it, so that nothing leaves its prefix.
+//! Invariants: an object counts as written only where the bucket confirmed it; what comes from outside enters a key as
+//! [`segment`] writes it, so that nothing leaves its prefix.
 
 use std::future::Future;
 use std::time::SystemTime;
@@ -34,15 +34,15 @@ pub trait Objects {
     /// Why the bucket did not say.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ObjectsError>>;
 
-    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. What was put before the
-    /// call is there.
+    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. What
+    /// was put before the call is there.
     ///
     /// # Errors
     /// Why the bucket did not say.
     fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Page, ObjectsError>>;
 
-    /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader may be on its
-    /// way to it. One that is not there is as good as marked.
+    /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader
+    /// may be on its way to it. One that is not there is as good as marked.
     ///
     /// # Errors
     /// Why the mark is not there for certain.
@@ -110,16 +110,16 @@ pub struct ObjectsError {
 const LONGEST_SEGMENT: usize = 200;
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// A text as one part of a key: letters, digits, `-` and `_` as they stand, all else percent-encoded; a long one as its hash. No two
-/// texts share a segment, and none can leave its folder.
+/// A text as one part of a key: letters, digits, `-` and `_` as they stand, all else percent-encoded; a long one as its
+/// hash. No two texts share a segment, and none can leave its folder.
 pub fn segment(text: &str) -> String {
     let encoded = utf8_percent_encode(text, &PLAIN).to_string();
     // `%h` begins no encoded text.
     if encoded.len() <= LONGEST_SEGMENT { encoded } else { format!("%hash-{}", hash(text.as_bytes())) }
 }
 
-/// A table's folder, from what the view keys of its rows begin with, in which `%` is escaped already: nothing that would leave the
-/// folder, or that a JSON string would have to escape.
+/// A table's folder, from what the view keys of its rows begin with, in which `%` is escaped already: nothing that
+/// would leave the folder, or that a JSON string would have to escape.
 pub fn table_folder(key_prefix: &str) -> String {
     let mut folder = String::with_capacity(key_prefix.len());
     for next in key_prefix.chars() {

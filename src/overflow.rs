@@ -1,7 +1,7 @@
 //! Rows over DynamoDB's 400 KB: which columns move to objects, and where those are.
 //!
-//! `overflow/<schema>.<table>/<hash of the key>/<ts_ns>/<column>` holds a column's JSON text; the item's [`OVERFLOW`] names each moved
-//! column with its `s3://` address. A change has the same objects however often it is delivered.
+//! `overflow/<schema>.<table>/<hash of the key>/<ts_ns>/<column>` holds a column's JSON text; the item's [`OVERFLOW`]
+//! names each moved column with its `s3://` address. A change has the same objects however often it is delivered.
 //!
 //! Invariants: pure; key columns never move; an item that leaves here fits, also with the mark of [`mark`].
 
@@ -49,8 +49,8 @@ pub fn commit_of(folder: &str, object: &str) -> Option<CommitTimestamp> {
     commit.parse().ok().and_then(CommitTimestamp::from_nanoseconds)
 }
 
-/// Moves the largest of the `movable` columns, given with their JSON text, out of a row's `attributes`, until the item fits whose size
-/// is `bytes`.
+/// Moves the largest of the `movable` columns, given with their JSON text, out of a row's `attributes`, until the item
+/// fits whose size is `bytes`.
 ///
 /// # Errors
 /// The bytes that are left when moving any other column would make the item larger.

@@ -1,7 +1,7 @@
 //! From the bytes of a batch to what has to be written: decode, route, project, record by record, then coalesce.
 //!
-//! Invariants: pure, the time of writing is an argument; one bad record never touches its neighbours; every record is settled
-//! here, is a candidate of exactly one row, or is one part of a split change.
+//! Invariants: pure, the time of writing is an argument; one bad record never touches its neighbours; every record is
+//! settled here, is a candidate of exactly one row, or is one part of a split change.
 
 use std::time::SystemTime;
 
@@ -167,8 +167,8 @@ impl Planner {
         }
     }
 
-    /// The item of a split change, from its main record and its pieces: the variants of each place, in their order. With its table
-    /// if that is configured.
+    /// The item of a split change, from its main record and its pieces: the variants of each place, in their order.
+    /// With its table if that is configured.
     ///
     /// # Errors
     /// Why the set is no change that can be applied; no other delivery changes that.

@@ -1,7 +1,8 @@
-//! From a change event to the item that the view shall hold: key, attributes, and the limits that DynamoDB sets for them.
+//! From a change event to the item that the view shall hold: key, attributes, and the limits that DynamoDB sets for
+//! them.
 //!
-//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its documentation tells,
-//! its largest columns moved to objects where it must be; an error names columns, never values.
+//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its
+//! documentation tells, its largest columns moved to objects where it must be; an error names columns, never values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -89,8 +90,8 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// The item that the view shall hold after `change`: the row, or a tombstone that may expire [`Projector::tombstone_ttl`] after
-    /// `written_at`.
+    /// The item that the view shall hold after `change`: the row, or a tombstone that may expire
+    /// [`Projector::tombstone_ttl`] after `written_at`.
     ///
     /// # Errors
     /// The row's key is not complete, a column has a reserved name, or DynamoDB could not store the item.
@@ -129,7 +130,8 @@ impl Projector {
         row: &RawValue,
     ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
         const IMAGE: &str = "after";
-        // Room for a usual row's columns with the view's own attributes. One more would double it, for each row of a batch.
+        // Room for a usual row's columns with the view's own attributes. One more would double it, for each row of a
+        // batch.
         let mut columns = HashMap::with_capacity(14);
         let mut key = KeyColumns::of(table);
         attributes::for_each_member(row, |column, value| {
@@ -443,7 +445,8 @@ mod tests {
     #[test]
     fn a_key_column_never_moves_also_where_the_row_would_fit_without_it() {
         let key = "k".repeat(1_900);
-        // Too short to be worth an address each; a thousand bytes more than there is room for beside the key, which stands there twice.
+        // Too short to be worth an address each; a thousand bytes more than there is room for beside the key, which
+        // stands there twice.
         let columns = (LARGEST_ITEM - 2 * key.len() + 1_000) / "c0000".repeat(13).len();
         let columns: Vec<String> = (0..columns).map(|place| format!(r#""c{place:04}":"{}""#, "x".repeat(60))).collect();
         let image = format!(r#"{{"id":"{key}",{}}}"#, columns.join(","));

@@ -1,4 +1,5 @@
-//! The redrive function: brings back what Lambda could not deliver, what the quarantine holds, and looks for what still waits.
+//! The redrive function: brings back what Lambda could not deliver, what the quarantine holds, and looks for what still
+//! waits.
 //!
 //! | invoked with | does | in |
 //! |---|---|---|
@@ -8,12 +9,14 @@
 //!
 //! What may happen between any two steps of a message, and why no record is passed over:
 //! - The function dies: SQS delivers the message again; what was applied is superseded.
-//! - A record is not applied: the message is not done, and comes again, later and later; in the end SQS moves it to the dead-letter queue.
-//! - Records have expired: their range is told to the dead-letter queue before the message is done. Dying in between tells it twice.
+//! - A record is not applied: the message is not done, and comes again, later and later; in the end SQS moves it to the
+//!   dead-letter queue.
+//! - Records have expired: their range is told to the dead-letter queue before the message is done. Dying in between
+//!   tells it twice.
 //! - The time runs out: as for a record that is not applied.
 //!
-//! Invariants: a message is done only when each record of its range is applied, superseded, filtered, kept or quarantined, or told to be
-//! lost; memory is bounded by a page of the stream, not by the range.
+//! Invariants: a message is done only when each record of its range is applied, superseded, filtered, kept or
+//! quarantined, or told to be lost; memory is bounded by a page of the stream, not by the range.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The answer to Lambda: the sequence numbers of the records to deliver again.
 //!
-//! Lambda takes the lowest number as its checkpoint and delivers that record and all later ones of the batch again, so the order
-//! of the list is for people; the conditions on the writes make the repetition harmless.
+//! Lambda takes the lowest number as its checkpoint and delivers that record and all later ones of the batch again, so
+//! the order of the list is for people; the conditions on the writes make the repetition harmless.
 //!
 //! Invariants: pure; an entry for each reported record, none for another.
 

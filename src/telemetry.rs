@@ -3,8 +3,8 @@
 //! The level and the format are what Lambda sets: `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL) and
 //! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text).
 //!
-//! Invariants: no value of a row at any level. The runtime and the SDK log events and requests when they are asked for detail, so
-//! other crates than this one never log below WARN, whatever the level.
+//! Invariants: no value of a row at any level. The runtime and the SDK log events and requests when they are asked for
+//! detail, so other crates than this one never log below WARN, whatever the level.
 
 use std::collections::BTreeMap;
 

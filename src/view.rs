@@ -1,6 +1,7 @@
 //! The materialized view, as the handler sees it: a place that takes an item if it is newer than what is there.
 //!
-//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded` and `Known` are only said where the view confirmed it.
+//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded` and `Known` are only said where the view
+//! confirmed it.
 
 use std::future::Future;
 
@@ -26,13 +27,14 @@ pub trait View {
         false
     }
 
-    /// Creates some items, each where nothing stands at its key, in one request. In their order: whether the view confirmed it;
-    /// nothing is known of the others.
+    /// Creates some items, each where nothing stands at its key, in one request. In their order: whether the view
+    /// confirmed it; nothing is known of the others.
     fn create(&self, items: Vec<ViewItem>) -> impl Future<Output = Vec<bool>> {
         std::future::ready(vec![false; items.len()])
     }
 
-    /// Clears what an earlier delivery may have left of an item that will not be put, since the view shows a newer one of its row.
+    /// Clears what an earlier delivery may have left of an item that will not be put, since the view shows a newer one
+    /// of its row.
     fn clear(&self, superseded: &ViewItem) -> impl Future<Output = Result<(), String>>;
 }
 

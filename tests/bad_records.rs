@@ -1,5 +1,5 @@
-//! What becomes of a bad record, kind by kind: each stands between good neighbours, which must be applied, and it alone is
-//! reported, with a reason that says what to look at and shows no value of the row.
+//! What becomes of a bad record, kind by kind: each stands between good neighbours, which must be applied, and it alone
+//! is reported, with a reason that says what to look at and shows no value of the row.
 
 mod harness;
 

@@ -1,4 +1,5 @@
-//! A change that comes in pieces is applied when the last of them is there, whichever that is, wherever it comes, however often.
+//! A change that comes in pieces is applied when the last of them is there, whichever that is, wherever it comes,
+//! however often.
 
 mod harness;
 

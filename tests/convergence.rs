@@ -1,4 +1,5 @@
-//! The promise: whatever the order, the repetitions, the batches and the number of functions, the view ends as the reference model.
+//! The promise: whatever the order, the repetitions, the batches and the number of functions, the view ends as the
+//! reference model.
 
 mod harness;
 

@@ -1,5 +1,5 @@
-//! What fuzzing has found once never comes back: each file of `fuzz/corpus/` goes through the checks of its fuzz target, without a
-//! fuzzer; and what is accepted can be stored.
+//! What fuzzing has found once never comes back: each file of `fuzz/corpus/` goes through the checks of its fuzz
+//! target, without a fuzzer; and what is accepted can be stored.
 
 mod harness;
 

@@ -78,7 +78,8 @@ async fn without_the_setting_and_without_a_create_each_row_is_put() {
     }
 }
 
-/// The view of a table with this name after these creates, each put by itself or sent together; and how many requests had many.
+/// The view of a table with this name after these creates, each put by itself or sent together; and how many requests
+/// had many.
 async fn view(table: &str, changes: &[Change], together: bool) -> (Items, usize) {
     let db = LocalDynamoDb::start();
     db.create_view(table).await;

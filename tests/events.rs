@@ -1,4 +1,5 @@
-//! The sample events: made from their sources, and each through the function's real binary with the result that it promises.
+//! The sample events: made from their sources, and each through the function's real binary with the result that it
+//! promises.
 
 use std::path::Path;
 use std::time::Duration;

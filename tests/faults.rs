@@ -1,4 +1,5 @@
-//! Faults between the function and DynamoDB: each ends as the contract says, and the next delivery makes the view whole.
+//! Faults between the function and DynamoDB: each ends as the contract says, and the next delivery makes the view
+//! whole.
 
 mod harness;
 

@@ -1,8 +1,8 @@
 //! Whatever Lambda, Kinesis, DynamoDB and S3 do on the way, the view ends right and every record is accounted for.
 //!
-//! Random histories go through the event source mapping of the test kit to two functions at once, over services with faults; functions
-//! die at random moments; what the mapping gives up goes through the redrive function. A seed repeats a run, but for the moments at which
-//! what runs at once takes place.
+//! Random histories go through the event source mapping of the test kit to two functions at once, over services with
+//! faults; functions die at random moments; what the mapping gives up goes through the redrive function. A seed repeats
+//! a run, but for the moments at which what runs at once takes place.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -1,4 +1,5 @@
-//! Rows over DynamoDB's 400 KB stand in the view whole: the item names what it has no room for, and never an object that is not there.
+//! Rows over DynamoDB's 400 KB stand in the view whole: the item names what it has no room for, and never an object
+//! that is not there.
 
 mod harness;
 
@@ -70,7 +71,8 @@ async fn whatever_takes_a_large_row_s_place_leaves_no_object_behind() {
         }
         let stored = &items(&world.db).await["public.users#1"];
         assert_eq!(stored.contains_key("_overflow"), then.record().len() > 409_600);
-        // An older one that comes late leaves nothing behind either, and a duplicate of the live one takes nothing away.
+        // An older one that comes late leaves nothing behind either, and a duplicate of the live one takes nothing
+        // away.
         deliver(&world, &[&first]).await;
         deliver(&world, &[&then]).await;
         world.assert_shows(&[first, then]).await;
@@ -98,8 +100,8 @@ async fn an_update_hour_by_hour_does_not_keep_old_objects_alive() {
     assert!(after.len() == 4 && before.iter().all(|at| after.contains(at)));
 }
 
-/// Kills the function at each of its calls in turn, before and after it has happened, while it delivers `last` to a view that has
-/// seen `before`; then the record comes again.
+/// Kills the function at each of its calls in turn, before and after it has happened, while it delivers `last` to a
+/// view that has seen `before`; then the record comes again.
 async fn check_every_crash(before: &[Change], last: &Change) {
     for after in [false, true] {
         for step in 1.. {

@@ -82,7 +82,8 @@ impl World {
         self.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
     }
 
-    /// The ranges that the dead-letter queue was told of, by the places of their ends; an end that is no record's is `None`.
+    /// The ranges that the dead-letter queue was told of, by the places of their ends; an end that is no record's is
+    /// `None`.
     fn told_to_be_lost(&self) -> Vec<(String, String)> {
         let range = |body: &String| {
             let body: Json = serde_json::from_str(body).unwrap();

@@ -101,7 +101,8 @@ impl Services {
         Function::start(Path::new(env!("CARGO_BIN_EXE_redrive")), variables).unwrap()
     }
 
-    /// Does what Lambda does between the queue and the function, once: whether there was a message, and whether it is done.
+    /// Does what Lambda does between the queue and the function, once: whether there was a message, and whether it is
+    /// done.
     async fn deliver(&self, function: &mut Function) -> Option<bool> {
         let request = self.sqs.receive_message().queue_url(&self.failed).visibility_timeout(5);
         let received = request.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();

@@ -1,4 +1,5 @@
-//! `template.yaml` sets what the code reads, reads the stream in the one way that loses nothing, and allows what the code does.
+//! `template.yaml` sets what the code reads, reads the stream in the one way that loses nothing, and allows what the
+//! code does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -343,11 +344,13 @@ fn redriving_ends_while_the_stream_still_has_the_records() {
     let waits_between: u64 = (1..attempts).map(wait_after).sum();
     let stream_keeps = SHORTEST_STREAM_RETENTION.as_secs();
     assert!(number(&template, gives_up) + waits_between < stream_keeps);
-    // Also when each attempt takes all its time, and a last wait goes by before SQS moves the message to where a person sees it.
+    // Also when each attempt takes all its time, and a last wait goes by before SQS moves the message to where a person
+    // sees it.
     let waits: u64 = (1..=attempts).map(wait_after).sum();
     assert!(number(&template, gives_up) + waits + attempts * time_out < stream_keeps);
 
-    // A message that expires in its queue is lost without a word: the most attempts leave a person some of the fourteen days.
+    // A message that expires in its queue is lost without a word: the most attempts leave a person some of the fourteen
+    // days.
     let parameter = at(&template, &format!("Parameters/{}", named(&policy["maxReceiveCount"])));
     let bound = |name: &str| parameter[name].as_u64().unwrap_or_else(|| panic!("RedriveAttempts has no {name}"));
     assert!(bound("MinValue") >= 5, "Lambda advises five receives at least");

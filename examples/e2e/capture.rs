@@ -1,5 +1,5 @@
-//! Change data capture as Aurora DSQL does it, out of a PostgreSQL: what the replication slot tells becomes records, transaction by
-//! transaction, while the workload runs.
+//! Change data capture as Aurora DSQL does it, out of a PostgreSQL: what the replication slot tells becomes records,
+//! transaction by transaction, while the workload runs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! PostgreSQL's logical decoding: what a replication slot tells (pgoutput, protocol 1) as the row changes of each transaction.
+//! PostgreSQL's logical decoding: what a replication slot tells (pgoutput, protocol 1) as the row changes of each
+//! transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What the view must hold, as PostgreSQL itself says: the rows by `SELECT` with the documented mapping in SQL, and by a history that
-//! triggers write which transaction changed a row last.
+//! What the view must hold, as PostgreSQL itself says: the rows by `SELECT` with the documented mapping in SQL, and by
+//! a history that triggers write which transaction changed a row last.
 //!
 //! Nothing of the records' way is used here: not the decoding, nor the mapping of values, nor the keys.
 
@@ -69,7 +69,8 @@ fn instant(c: &str) -> String {
     )
 }
 
-/// Microseconds. "Approximate": a year is twelve months, a month 30 days (`extract(epoch …)` takes 365.25 days for a year).
+/// Microseconds. "Approximate": a year is twelve months, a month 30 days (`extract(epoch …)` takes 365.25 days for a
+/// year).
 fn interval(c: &str) -> String {
     let field = |name: &str| format!("extract({name} FROM {c})::numeric");
     let days = format!("(({} * 12 + {}) * 30 + {})", field("year"), field("month"), field("day"));

@@ -1,5 +1,5 @@
-//! Between the stream and the view: the event source mapping with several processes of the function behind it, and the redrive function for
-//! what the mapping gives up.
+//! Between the stream and the view: the event source mapping with several processes of the function behind it, and the
+//! redrive function for what the mapping gives up.
 //!
 //! Now and then a process is killed while it works, an answer is lost, and a message of the queue comes again.
 

@@ -244,7 +244,8 @@ fn since_epoch(random: &mut Random) -> String {
     format!("interval '{} days {}'", i64::from(low(random) % 70_000) - 35_000, clock(random))
 }
 
-/// A text of so many characters at most; where there is room for it, now and then one that PostgreSQL stores out of line.
+/// A text of so many characters at most; where there is room for it, now and then one that PostgreSQL stores out of
+/// line.
 fn any_text(random: &mut Random, longest: usize) -> String {
     if random.percent(40) {
         return TEXTS[random.below(TEXTS.len())].chars().take(longest).collect();

@@ -1,9 +1,9 @@
-//! The view, proved against a real database: random transactions on a PostgreSQL, and in the end every row of every table compared with
-//! the view, value by value.
+//! The view, proved against a real database: random transactions on a PostgreSQL, and in the end every row of every
+//! table compared with the view, value by value.
 //!
 //! | step | file |
 //! |---|---|
-//! | random transactions, while a table's columns change | `workload.rs` with the statements of `statements.rs`, on the tables of `tables.rs` with the values of `literals.rs` |
+//! | random transactions while a table's columns change | `workload.rs`, `statements.rs`, `tables.rs`, `literals.rs` |
 //! | what was committed, by logical decoding | `capture.rs`, `decoding.rs` |
 //! | one change a row and transaction, as Aurora DSQL's records | `changes.rs`, `records.rs`, `values.rs` |
 //! | through a Kinesis, in another order, some twice | `stream.rs` |
@@ -11,9 +11,9 @@
 //! | what the view must hold, as PostgreSQL says | `expectation.rs` |
 //! | what differs | `comparison.rs` |
 //!
-//! PostgreSQL stands in for Aurora DSQL, which does not run elsewhere. `make e2e` starts what is needed and this; the exit code tells whether
-//! the view is right. `SEED` repeats a run, as far as sessions that run at once can be repeated; `SEED=random` is one that nobody has
-//! chosen. `CHANGES` says how many rows the workload changes, roughly.
+//! PostgreSQL stands in for Aurora DSQL, which does not run elsewhere. `make e2e` starts what is needed and this; the
+//! exit code tells whether the view is right. `SEED` repeats a run, as far as sessions that run at once can be
+//! repeated; `SEED=random` is one that nobody has chosen. `CHANGES` says how many rows the workload changes, roughly.
 
 mod capture;
 mod changes;

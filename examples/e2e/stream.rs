@@ -1,5 +1,5 @@
-//! The stream: a Kinesis by its real interface, into which records go in another order than they were made, some of them twice, and
-//! whose shards are read to their ends.
+//! The stream: a Kinesis by its real interface, into which records go in another order than they were made, some of
+//! them twice, and whose shards are read to their ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The workload: random transactions of several sessions at once, a session that changes a table's columns, and one with large rows.
+//! The workload: random transactions of several sessions at once, a session that changes a table's columns, and one
+//! with large rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -94,8 +95,9 @@ impl Workload {
             }
             self.progress.schema_changes.fetch_add(1, Ordering::Relaxed);
             *table.columns() = after;
-            // A change of the columns makes no record, so that the view has the rows as they last were: with a column that is no more,
-            // or under its old name. A column that is new is null in those rows, which the view does not tell from none.
+            // A change of the columns makes no record, so that the view has the rows as they last were: with a column
+            // that is no more, or under its old name. A column that is new is null in those rows, which the view does
+            // not tell from none.
             if !statement.starts_with("ADD") {
                 let touch = format!("UPDATE {} SET counter = coalesce(counter, 0) % 1000 + 1", table.sql());
                 while !self.run(&client, std::slice::from_ref(&touch)).await? {}

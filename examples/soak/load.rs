@@ -16,8 +16,8 @@ const AN_INVOCATION: usize = 3;
 const A_SECOND: u128 = 300;
 const LONGEST_BACKLOG: usize = 2000;
 
-/// How many records arrive during an invocation that takes so long; so that a slow machine has as much to do as a fast one, no more while the
-/// database is well, and not without end while it is not.
+/// How many records arrive during an invocation that takes so long; so that a slow machine has as much to do as a fast
+/// one, no more while the database is well, and not without end while it is not.
 pub fn arrived_during(time: Duration, is_stormy: bool, backlog: usize) -> usize {
     if !is_stormy {
         return AN_INVOCATION;

@@ -1,8 +1,9 @@
 //! One process of the function under load for many invocations: what it uses must stay what it was.
 //!
-//! `make soak` builds the release binary and starts this. Some records arrive during each invocation, from the event source mapping of the
-//! test kit; three times the database has a bad time, so that a backlog builds up and goes again. It writes a plot of the run, and fails where memory
-//! or connections have grown, or the view is not the newest commit of every row.
+//! `make soak` builds the release binary and starts this. Some records arrive during each invocation, from the event
+//! source mapping of the test kit; three times the database has a bad time, so that a backlog builds up and goes again.
+//! It writes a plot of the run, and fails where memory or connections have grown, or the view is not the newest commit
+//! of every row.
 
 mod load;
 mod plot;
@@ -144,8 +145,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A time of throttling soon after the beginning, so that the connections are opened that a storm takes, and another one in the middle;
-/// then a slow time.
+/// A time of throttling soon after the beginning, so that the connections are opened that a storm takes, and another
+/// one in the middle; then a slow time.
 fn storms(done: Arc<AtomicUsize>, invocations: usize) -> impl Fn(&Call) -> Fault + Send + Sync {
     let random = Mutex::new(Random::new(1));
     move |_| match weather(done.load(Ordering::Relaxed), invocations) {

@@ -43,10 +43,12 @@ pub struct Samples {
     all: Vec<Sample>,
 }
 
-/// What is compared, in hundredths of the run: the time before the last storm but one, when everything has been used, and the end.
+/// What is compared, in hundredths of the run: the time before the last storm but one, when everything has been used,
+/// and the end.
 const BEGINNING: std::ops::Range<usize> = 15..35;
 const END: std::ops::Range<usize> = 85..100;
-/// Kibibytes that an allocator may hold back without anything having grown: 200 bytes for each of 6,000 invocations are more.
+/// Kibibytes that an allocator may hold back without anything having grown: 200 bytes for each of 6,000 invocations are
+/// more.
 const SLACK: u64 = 1024;
 /// One for each write in flight, and some for the runtime, S3 and what is being closed.
 const MOST_CONNECTIONS: usize = 64 + 8;

@@ -1,4 +1,5 @@
-//! What a record must become: the contract of the README, written down a second time, from its words and without the library.
+//! What a record must become: the contract of the README, written down a second time, from its words and without the
+//! library.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Split changes: main records and pieces in any order, again, altered, of hostile names; through the real assembly, into a bucket and a
-//! view in memory.
+//! Split changes: main records and pieces in any order, again, altered, of hostile names; through the real assembly,
+//! into a bucket and a view in memory.
 //!
 //! An input is a row of letters, each with digits behind it; what is none is skipped. Digits count from `0` and wrap.
 //!

@@ -1,5 +1,6 @@
-//! A JSON reader of the checks' own, so that they do not trust the one that the library uses. It keeps each number's text, each
-//! member of an object, the repeated ones too, and where each value stands; and it nests as deep as the text does.
+//! A JSON reader of the checks' own, so that they do not trust the one that the library uses. It keeps each number's
+//! text, each member of an object, the repeated ones too, and where each value stands; and it nests as deep as the text
+//! does.
 
 use std::ops::Range;
 

@@ -1,6 +1,7 @@
 //! What must hold whatever comes: the checks of the fuzz targets, as plain functions.
 //!
-//! `cargo fuzz` runs them over what it makes up; `tests/corpus.rs` runs them over the committed corpus, without a fuzzer.
+//! `cargo fuzz` runs them over what it makes up; `tests/corpus.rs` runs them over the committed corpus, without a
+//! fuzzer.
 //!
 //! | module | checks |
 //! |---|---|
@@ -9,8 +10,8 @@
 //! | [`fragments`] | the parts of split changes, to the changes that they make |
 //! | [`on_failure`] | what the redrive function is given |
 //!
-//! They hold the library against a second view of the contract: [`contract`] says what a record must become, [`storage`] what DynamoDB
-//! takes, [`json`] what a text says; [`world`] is a view and a bucket in memory.
+//! They hold the library against a second view of the contract: [`contract`] says what a record must become,
+//! [`storage`] what DynamoDB takes, [`json`] what a text says; [`world`] is a view and a bucket in memory.
 
 pub mod contract;
 pub mod fragments;

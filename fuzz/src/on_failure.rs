@@ -1,7 +1,8 @@
-//! What the redrive function is given: messages of the on-failure queue and the ranges that they name, replays, and records as the bucket
-//! keeps them.
+//! What the redrive function is given: messages of the on-failure queue and the ranges that they name, replays, and
+//! records as the bucket keeps them.
 //!
-//! An input is taken for each of these texts; one that begins with a NUL is a range and what was read of it, by `arbitrary`.
+//! An input is taken for each of these texts; one that begins with a NUL is a range and what was read of it, by
+//! `arbitrary`.
 
 use arbitrary::{Arbitrary, Unstructured};
 use dsql_view::delivery::Record;
@@ -154,7 +155,8 @@ impl Case {
         self.check_lost_meanwhile(&range, &progress);
     }
 
-    /// What is lost is all that lies before the first and behind the last record that was read, as far as Lambda has seen one there.
+    /// What is lost is all that lies before the first and behind the last record that was read, as far as Lambda has
+    /// seen one there.
     fn check_lost(&self, range: &ShardRange, progress: &Progress, read: &[u128]) {
         let ends = (value(&range.first), value(&range.last));
         let expected: Vec<(u128, u128)> = match (read.first(), read.last()) {

@@ -1,7 +1,8 @@
 //! The bytes of records, to what a plan makes of them.
 //!
-//! The first byte of an input chooses the settings (see [`planner`]); the records follow, separated by 0x1E. Two bytes that no JSON
-//! text holds as they are stand for more than a fuzzer would write: 0x1D for a thousand letters, 0x1F for a hundred thousand.
+//! The first byte of an input chooses the settings (see [`planner`]); the records follow, separated by 0x1E. Two bytes
+//! that no JSON text holds as they are stand for more than a fuzzer would write: 0x1D for a thousand letters, 0x1F for
+//! a hundred thousand.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -209,8 +210,8 @@ fn message(disposition: &Disposition) -> String {
     }
 }
 
-/// The record with other values in its images, in its piece and for its transaction: each as long as before, so that what may be told
-/// of them (their places and their sizes) stays.
+/// The record with other values in its images, in its piece and for its transaction: each as long as before, so that
+/// what may be told of them (their places and their sizes) stays.
 fn redacted(record: &[u8]) -> Vec<u8> {
     let mut redacted = record.to_vec();
     let Some(document) = std::str::from_utf8(record).ok().and_then(Document::read) else { return redacted };

@@ -1,7 +1,7 @@
 //! The records of a change whose JSON is over 9 MiB: its main record, and the pieces of its images.
 //!
-//! Invariants: pure; a chunk's name, its place and the number of pieces are checked here, so that nothing absurd goes further; an
-//! error never quotes a value.
+//! Invariants: pure; a chunk's name, its place and the number of pieces are checked here, so that nothing absurd goes
+//! further; an error never quotes a value.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -49,7 +49,8 @@ pub struct Fragment<'a> {
     data: &'a RawValue,
 }
 
-/// A fragment has up to 10 MiB and a row up to 2 MiB in storage: with more pieces than this, a record is no change of a row.
+/// A fragment has up to 10 MiB and a row up to 2 MiB in storage: with more pieces than this, a record is no change of a
+/// row.
 pub const MOST_FRAGMENTS: u32 = 1000;
 
 #[derive(Deserialize)]

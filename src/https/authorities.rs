@@ -1,5 +1,5 @@
-//! Who vouches for a server: Amazon's own authorities, which are known here, or else the system's, which are read when they are
-//! needed.
+//! Who vouches for a server: Amazon's own authorities, which are known here, or else the system's, which are read when
+//! they are needed.
 //!
 //! Invariant: no certificate is taken that neither of them vouch for.
 

@@ -18,7 +18,8 @@ use tower_service::Service;
 /// An answer to the question for a name is shared by the connections that are opened together.
 const ANSWER_SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Looks a name up once for all connections that are opened together: each question takes a thread of its own, and its memory.
+/// Looks a name up once for all connections that are opened together: each question takes a thread of its own, and its
+/// memory.
 #[derive(Debug, Clone)]
 pub(super) struct Names<R> {
     resolver: R,
@@ -72,7 +73,8 @@ fn by_family(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses
 }
 
-/// Lets each connection begin with another address, of the same family: hyper tries that of the first one before the other.
+/// Lets each connection begin with another address, of the same family: hyper tries that of the first one before the
+/// other.
 fn rotate(addresses: &mut [SocketAddr]) {
     for family in addresses.chunk_by_mut(|a, b| a.is_ipv6() == b.is_ipv6()) {
         family.rotate_left(1);

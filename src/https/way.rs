@@ -1,5 +1,5 @@
-//! The way to a server: through a proxy's tunnel, where one stands before an HTTPS endpoint, or straight; with TLS where the
-//! URI says so; in time, or not at all.
+//! The way to a server: through a proxy's tunnel, where one stands before an HTTPS endpoint, or straight; with TLS
+//! where the URI says so; in time, or not at all.
 
 use std::future::Future;
 use std::pin::Pin;

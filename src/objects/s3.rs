@@ -1,7 +1,7 @@
 //! Objects in an S3 bucket.
 //!
-//! Invariants: the client is made with the first object, so that a function which never needs one pays nothing; an error's text
-//! holds codes and the way to S3, never what was to be written.
+//! Invariants: the client is made with the first object, so that a function which never needs one pays nothing; an
+//! error's text holds codes and the way to S3, never what was to be written.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -100,8 +100,8 @@ impl Objects for S3Objects {
         Ok(Page { objects: listed.contents.unwrap_or_default().into_iter().map(object).collect(), more })
     }
 
-    /// A lifecycle rule counts from when an object was written, so a tag alone would remove an old object within hours. Copying it
-    /// onto itself writes it anew, with the tag.
+    /// A lifecycle rule counts from when an object was written, so a tag alone would remove an old object within hours.
+    /// Copying it onto itself writes it anew, with the tag.
     async fn retire(&self, key: &str) -> Result<(), ObjectsError> {
         let source = format!("{}/{}", self.bucket(), utf8_percent_encode(key, NON_ALPHANUMERIC));
         let request = self.client().copy_object().bucket(self.bucket()).key(key).copy_source(source);

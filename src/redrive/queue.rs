@@ -17,7 +17,8 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a message waits that failed for the first time; each time after that twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
-/// With the ten deliveries of `template.yaml` that is some six hours in all, well within the shortest retention of a stream.
+/// With the ten deliveries of `template.yaml` that is some six hours in all, well within the shortest retention of a
+/// stream.
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The queues of the account.

@@ -35,8 +35,8 @@ pub struct NoRange {
     found: &'static str,
 }
 
-/// What this function tells the dead-letter queue of records that are lost: as Lambda tells of those that failed, so that the message
-/// can be sent through again.
+/// What this function tells the dead-letter queue of records that are lost: as Lambda tells of those that failed, so
+/// that the message can be sent through again.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordsLost<'a> {
@@ -137,8 +137,8 @@ impl Progress {
         self.highest.as_deref()
     }
 
-    /// What of the range is lost, when the shard has been read as far as it goes: Lambda has seen the first and the last record, so
-    /// where they are missing, so may be what lies between them and what was found.
+    /// What of the range is lost, when the shard has been read as far as it goes: Lambda has seen the first and the
+    /// last record, so where they are missing, so may be what lies between them and what was found.
     pub fn lost(&self, range: &ShardRange) -> Vec<ShardRange> {
         let (Some(lowest), Some(highest)) = (&self.lowest, &self.highest) else { return vec![range.clone()] };
         let before = (*lowest != range.first).then(|| range.part(range.first.clone(), predecessor(lowest)));
@@ -146,7 +146,8 @@ impl Progress {
         before.into_iter().chain(behind).flatten().collect()
     }
 
-    /// What may be lost of a range that was read while its start expired: `held` is the first record that the shard still has of it.
+    /// What may be lost of a range that was read while its start expired: `held` is the first record that the shard
+    /// still has of it.
     pub fn lost_meanwhile(
         &self,
         range: &ShardRange,

@@ -1,7 +1,8 @@
 //! Sending the records of the quarantine through the pipeline again.
 //!
-//! What may happen between any two steps, and why nothing is lost: an object is removed only when its record is applied, superseded or
-//! filtered, or stands in another object of the quarantine; dying before that leaves it, and its record is superseded the next time.
+//! What may happen between any two steps, and why nothing is lost: an object is removed only when its record is
+//! applied, superseded or filtered, or stands in another object of the quarantine; dying before that leaves it, and its
+//! record is superseded the next time.
 
 use std::collections::HashSet;
 

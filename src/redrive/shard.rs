@@ -1,4 +1,5 @@
-//! Reading a range of a shard straight from Kinesis, page by page. No limit of Lambda's is in the way here: a page has up to 10 MiB.
+//! Reading a range of a shard straight from Kinesis, page by page. No limit of Lambda's is in the way here: a page has
+//! up to 10 MiB.
 //!
 //! Invariant: where Kinesis does not say for certain that records are gone, it is an error and not a loss.
 
@@ -130,7 +131,8 @@ impl Reader<'_> {
     /// Kinesis did not say.
     pub async fn lost(self) -> Result<Vec<ShardRange>, ShardError> {
         let mut lost = self.progress.lost(self.range);
-        // Several pages take time, and what expires within it leaves no trace in what is read, whatever was gone before.
+        // Several pages take time, and what expires within it leaves no trace in what is read, whatever was gone
+        // before.
         if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| self.pages > 1) {
             let held = first_held(self.client, self.range).await?;
             lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_deref()));
@@ -163,7 +165,8 @@ impl Reader<'_> {
 
 /// Where the range begins, or what is left of it; none, where the shard is gone.
 ///
-/// Of a number that the shard no longer holds, Kinesis gives its oldest record or an error: both end in the same place here.
+/// Of a number that the shard no longer holds, Kinesis gives its oldest record or an error: both end in the same place
+/// here.
 async fn iterator_at(client: &Client, range: &ShardRange) -> Result<Option<String>, ShardError> {
     const ARRIVAL_MAY_BE_OFF_BY: Duration = Duration::from_secs(1);
     match iterator(client, range, Place::At(&range.first)).await {

@@ -8,8 +8,8 @@
 //! | null | left out of a row; NULL within an array or object |
 //! | array, object | L, M |
 //!
-//! Invariants: pure; no number passes through a floating-point type; a value is parsed straight into its attribute value, without a
-//! tree of its own; recursion ends at [`DEEPEST_NESTING`].
+//! Invariants: pure; no number passes through a floating-point type; a value is parsed straight into its attribute
+//! value, without a tree of its own; recursion ends at [`DEEPEST_NESTING`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -171,7 +171,8 @@ impl Decimal {
         Self { negative, digits, power }
     }
 
-    /// The bytes that DynamoDB counts: one, one for each two significant digits before the point and after it, one for a minus.
+    /// The bytes that DynamoDB counts: one, one for each two significant digits before the point and after it, one for
+    /// a minus.
     fn size(&self) -> usize {
         if self.digits == 0 {
             return 1;

@@ -1,7 +1,8 @@
-//! The view in a DynamoDB table: one conditional PutItem a row, or many creates in a BatchExecuteStatement, and what the answers mean.
+//! The view in a DynamoDB table: one conditional PutItem a row, or many creates in a BatchExecuteStatement, and what
+//! the answers mean.
 //!
-//! Invariants: no write is without a condition, and none takes the view back in commit time; an error's text that could quote a row is left out of
-//! reasons; what is not known for certain is retryable.
+//! Invariants: no write is without a condition, and none takes the view back in commit time; an error's text that could
+//! quote a row is left out of reasons; what is not known for certain is retryable.
 
 use std::collections::HashMap;
 
@@ -25,7 +26,8 @@ pub mod client;
 mod signing;
 mod statement;
 
-/// What [`crate::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any commit.
+/// What [`crate::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any
+/// commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
 /// As [`NEWER_THAN_THE_VIEW`], where the item there has no moved columns, whose objects would be left behind.
@@ -56,7 +58,8 @@ pub enum Condition {
 /// What came of a write that tells about the item that it found.
 #[derive(Debug)]
 pub enum Written {
-    /// The view shows the item. With what stood there before, if the write was [`Condition::Newer`] and there was something.
+    /// The view shows the item. With what stood there before, if the write was [`Condition::Newer`] and there was
+    /// something.
     Done(Option<Standing>),
     /// The condition was not met. With what stands there, as far as DynamoDB told.
     NotMet(Option<Standing>),
@@ -153,7 +156,8 @@ impl DynamoDbView {
     /// # Errors
     /// The write is refused, or not confirmed.
     pub async fn write(&self, item: ViewItem, condition: Condition) -> Result<Written, Put> {
-        // What was there costs nothing more on a condition that is not met; on a write that is done only large rows ask for it.
+        // What was there costs nothing more on a condition that is not met; on a write that is done only large rows ask
+        // for it.
         let request = self.request_if(condition, item);
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let before = (condition == Condition::Newer).then_some(ReturnValue::AllOld);

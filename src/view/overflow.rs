@@ -1,19 +1,21 @@
 //! The view with rows over DynamoDB's 400 KB: their moved columns first, then the item that names them.
 //!
 //! What may happen between any two steps, and why no item of the view ever names an object that is not there:
-//! - The function dies after some objects, or before the item: nothing names them; the record comes again and writes the same objects.
-//! - A newer change comes between the objects and the item: the item's write is not done, and our objects are retired. The view only
-//!   moves on, so nothing will ever name them; should our record come again, it writes them anew first.
+//! - The function dies after some objects, or before the item: nothing names them; the record comes again and writes
+//!   the same objects.
+//! - A newer change comes between the objects and the item: the item's write is not done, and our objects are retired.
+//!   The view only moves on, so nothing will ever name them; should our record come again, it writes them anew first.
 //! - The same change comes twice, also at once: both write the same objects, and neither retires them.
-//! - The item is written, and the function dies before the replaced item's objects are retired: the record comes again, finds its own
-//!   commit, and retires what the row's folder has of older ones. An item without moved columns of its own is marked with an empty
-//!   `_overflow` until that is done, so that its record knows; the mark goes with a last write.
+//! - The item is written, and the function dies before the replaced item's objects are retired: the record comes again,
+//!   finds its own commit, and retires what the row's folder has of older ones. An item without moved columns of its
+//!   own is marked with an empty `_overflow` until that is done, so that its record knows; the mark goes with a last
+//!   write.
 //! - A newer change comes before the mark goes: that one finds the mark, and takes over.
-//! - A crash leaves objects, and its record comes again in one batch with a newer change of the row: it is not put any more, and what
-//!   it has left is retired once the newer one stands in the view.
+//! - A crash leaves objects, and its record comes again in one batch with a newer change of the row: it is not put any
+//!   more, and what it has left is retired once the newer one stands in the view.
 //!
-//! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had moved columns
-//! costs one write and no call to the bucket.
+//! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had
+//! moved columns costs one write and no call to the bucket.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -144,8 +146,8 @@ impl<O: Objects> Row<'_, O> {
             Written::NotMet(standing) => {
                 match (order(committed, standing.as_ref()), standing) {
                     (Order::Same, _) => self.retire_older(&key, committed).await?,
-                    // Ours among them; and those of an item that ours has replaced, should a crash or a lost answer have come
-                    // between that and their retiring.
+                    // Ours among them; and those of an item that ours has replaced, should a crash or a lost answer
+                    // have come between that and their retiring.
                     (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
                         self.retire_older(&key, newer).await?;
                     }

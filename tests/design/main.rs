@@ -1,7 +1,7 @@
-//! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes, duplicates,
-//! crashes, writes that arrive late, functions that remember what was confirmed, and tombstones that expire. And the same
-//! with creates, as they are sent together: each takes place only where nothing stands, at any time after it was sent, and a
-//! put follows where it is not confirmed. Each rule, broken, is caught.
+//! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes,
+//! duplicates, crashes, writes that arrive late, functions that remember what was confirmed, and tombstones that
+//! expire. And the same with creates, as they are sent together: each takes place only where nothing stands, at any
+//! time after it was sent, and a put follows where it is not confirmed. Each rule, broken, is caught.
 
 mod model;
 
@@ -14,7 +14,8 @@ fn histories(changes: u32) -> impl Iterator<Item = Vec<bool>> {
     (0..1_u32 << changes).map(move |kinds| (0..changes).map(|place| kinds >> place & 1 == 1).collect())
 }
 
-/// Looks at all states of all histories of up to so many changes, of which none may violate a property: how many there are.
+/// Looks at all states of all histories of up to so many changes, of which none may violate a property: how many there
+/// are.
 fn states_that_keep_the_promise(changes: u32, duplicates: u8, failures: u8, lost_creates: u8) -> usize {
     let design = |history| Design { rules: Rules::Ours, history, duplicates, failures, lost_creates };
     let states = (1..=changes).flat_map(histories).map(|history| {

@@ -1,6 +1,6 @@
 //! A model of the rules, not of the code: `CommitTimestamp::supersedes`, the condition on the write, a tombstone for a
-//! deletion, a tombstone that outlives what may still be delivered, a memory of confirmed commits that leaves out writes, and
-//! what a create may and what it says.
+//! deletion, a tombstone that outlives what may still be delivered, a memory of confirmed commits that leaves out
+//! writes, and what a create may and what it says.
 
 use stateright::{Model, Property};
 
@@ -64,7 +64,8 @@ pub enum Function {
     Written(Commit),
 }
 
-/// The newest commit that DynamoDB has confirmed to a function since that came up: as applied, or as superseded. None is 0.
+/// The newest commit that DynamoDB has confirmed to a function since that came up: as applied, or as superseded. None
+/// is 0.
 pub type Known = Commit;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

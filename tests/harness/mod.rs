@@ -130,7 +130,8 @@ impl World {
         self.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
     }
 
-    /// Delivers a batch to a function that dies at its `step`-th call, before or after that has happened; whether it came so far.
+    /// Delivers a batch to a function that dies at its `step`-th call, before or after that has happened; whether it
+    /// came so far.
     pub async fn crash(&self, batch: &[String], step: usize, after: bool) -> bool {
         let (reached, mut crash) = tokio::sync::mpsc::unbounded_channel();
         let calls = AtomicUsize::new(0);

@@ -72,7 +72,8 @@ pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
         .with_max_attempts(MORE_ATTEMPTS_THAN_ANY)
         .with_initial_backoff(FIRST_BACKOFF)
         .with_max_backoff(LONGEST_BACKOFF);
-    // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound them.
+    // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound
+    // them.
     let partition = RetryPartition::custom("dsql-view").token_bucket(TokenBucket::unlimited()).build();
     let config = aws_sdk_dynamodb::config::Builder::from(sdk_config)
         .retry_config(retry)
@@ -93,7 +94,8 @@ pub(super) fn timeouts(operation: Duration) -> TimeoutConfig {
 
 /// Leaves out of a request what DynamoDB does nothing with.
 ///
-/// The clock's skew, too: Lambda keeps its machines' clocks, and a signature that DynamoDB does not take is an error that is reported.
+/// The clock's skew, too: Lambda keeps its machines' clocks, and a signature that DynamoDB does not take is an error
+/// that is reported.
 #[derive(Debug)]
 struct LeaveOut;
 

@@ -1,10 +1,12 @@
 //! Signature Version 4 for DynamoDB's requests, with what does not change from one to the next kept.
 //!
-//! The signing key depends on the day, the region and the credentials alone, and deriving it takes more hashing than a small item's
-//! request. The SDK derives it each time, and signs headers that nobody needs. Here the key is kept while those three stay, and the
-//! headers are signed that the protocol asks for: the host, the content's type and all whose names begin with `x-amz-`.
+//! The signing key depends on the day, the region and the credentials alone, and deriving it takes more hashing than a
+//! small item's request. The SDK derives it each time, and signs headers that nobody needs. Here the key is kept while
+//! those three stay, and the headers are signed that the protocol asks for: the host, the content's type and all whose
+//! names begin with `x-amz-`.
 //!
-//! Invariants: what is not of the one form that DynamoDB's requests have goes to the SDK's own signer; secrets reach no log.
+//! Invariants: what is not of the one form that DynamoDB's requests have goes to the SDK's own signer; secrets reach no
+//! log.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -97,8 +99,8 @@ impl Sign for KeepingSigner {
     }
 }
 
-/// Whether a request has the form of DynamoDB's: a POST to the root, its body at hand, and nothing that a signature would have to
-/// normalize.
+/// Whether a request has the form of DynamoDB's: a POST to the root, its body at hand, and nothing that a signature
+/// would have to normalize.
 fn is_plain(request: &HttpRequest) -> bool {
     let is_plain_value = |value: &str| value.trim() == value && !value.contains("  ");
     request.method() == "POST"

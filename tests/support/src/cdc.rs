@@ -236,7 +236,8 @@ impl Change {
         )
     }
 
-    /// The records that it becomes where it is split into so many pieces: the main record, then the fragments in their order.
+    /// The records that it becomes where it is split into so many pieces: the main record, then the fragments in their
+    /// order.
     pub fn split(&self, chunk_id: &str, pieces: usize) -> Vec<String> {
         let whole = self.record();
         let (place, image) = match &self.row {

@@ -1,4 +1,5 @@
-//! A Lambda function of the test kit: as many processes of its real binary as are needed at a time, each with one invocation at a time.
+//! A Lambda function of the test kit: as many processes of its real binary as are needed at a time, each with one
+//! invocation at a time.
 
 use std::collections::HashMap;
 use std::io;

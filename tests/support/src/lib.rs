@@ -1,5 +1,5 @@
-//! What the tests, the benches and the demo run on. It knows the documented contract and nothing of the function's code, so that
-//! both are checked against each other.
+//! What the tests, the benches and the demo run on. It knows the documented contract and nothing of the function's
+//! code, so that both are checked against each other.
 //!
 //! | module | |
 //! |---|---|

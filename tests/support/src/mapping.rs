@@ -1,10 +1,12 @@
 //! A Kinesis event source mapping as Lambda's is, as far as that is known; deterministic from a seed.
 //!
-//! Each rule stands with the sentence of Lambda's documentation, or of a test recorded against it, that it follows. Where no source
-//! settles a question, a setting has both answers ([`AfterSplit`], [`PartialWithBisect`], [`UnknownNumber`], [`TooOld`]).
+//! Each rule stands with the sentence of Lambda's documentation, or of a test recorded against it, that it follows.
+//! Where no source settles a question, a setting has both answers ([`AfterSplit`], [`PartialWithBisect`],
+//! [`UnknownNumber`], [`TooOld`]).
 //!
-//! It is driven from outside, so that it needs no clock and no threads: [`Mapping::next_delivery`] is the next invocation that Lambda would make,
-//! [`Mapping::settle`] what came of it. Between the two other invocations may be made and settled, as of other shards.
+//! It is driven from outside, so that it needs no clock and no threads: [`Mapping::next_delivery`] is the next
+//! invocation that Lambda would make, [`Mapping::settle`] what came of it. Between the two other invocations may be
+//! made and settled, as of other shards.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -48,7 +50,8 @@ pub enum AfterSplit {
     StartAnew,
 }
 
-/// "Partial failures use up `MaximumRetryAttempts`"; "Bisecting does not"; "With both on, a partial response splits at the reported number".
+/// "Partial failures use up `MaximumRetryAttempts`"; "Bisecting does not"; "With both on, a partial response splits at
+/// the reported number".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartialWithBisect {
     /// It is a partial failure.
@@ -196,7 +199,8 @@ impl Mapping {
 
     /// Puts a record into its shard, behind those that are there.
     ///
-    /// "`ParallelizationFactor` 1 to 10 (order is kept per partition key only …)": the key decides which batches of its shard it is in.
+    /// "`ParallelizationFactor` 1 to 10 (order is kept per partition key only …)": the key decides which batches of its
+    /// shard it is in.
     pub fn put(&mut self, record: KinesisRecord) {
         let way =
             record.partition_key.bytes().fold(0_u32, |hash, next| hash.wrapping_mul(31).wrapping_add(next.into()));
@@ -231,7 +235,8 @@ impl Mapping {
         self.lanes.iter().map(|(_, queue)| waiting(queue)).sum()
     }
 
-    /// The next invocation, of any lane that waits for none; none, where all that is left is in flight, or waits for its window.
+    /// The next invocation, of any lane that waits for none; none, where all that is left is in flight, or waits for
+    /// its window.
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         loop {
             let is_waiting = |(_, queue): &&(Lane, Queue)| {
@@ -297,8 +302,8 @@ impl Mapping {
             // "Throttles and service errors are not counted as retries."
             Verdict::Again => self.again(lane, [batch]),
             Verdict::FailedFrom(place) => {
-                // "the LOWEST reported sequence number becomes the checkpoint; that record and everything after it in the batch is
-                // delivered again, also what had succeeded."
+                // "the LOWEST reported sequence number becomes the checkpoint; that record and everything after it in
+                // the batch is delivered again, also what had succeeded."
                 let is_split = self.settings.bisect
                     && self.settings.partial_with_bisect == PartialWithBisect::UsesNone
                     && place > 0;

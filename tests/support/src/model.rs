@@ -46,7 +46,8 @@ impl Model {
 
     /// What differs between a view and the model, a line each; nothing where the view is right.
     ///
-    /// Numbers are compared by value, since DynamoDB writes them in its own way. A tombstone's expiry is checked to be there.
+    /// Numbers are compared by value, since DynamoDB writes them in its own way. A tombstone's expiry is checked to be
+    /// there.
     pub fn differences(&self, view: &Items) -> Vec<String> {
         let mut differences = Vec::new();
         for (key, change) in &self.rows {

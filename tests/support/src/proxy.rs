@@ -33,9 +33,11 @@ pub enum Fault {
     Delay(Duration),
     /// DynamoDB does what was asked, and the answer takes its time.
     DelayAfterTheWrite(Duration),
-    /// A DynamoDB that is broken: it puts the item whatever its condition says, and inserts items whatever stands there.
+    /// A DynamoDB that is broken: it puts the item whatever its condition says, and inserts items whatever stands
+    /// there.
     WithoutCondition,
-    /// Of a BatchExecuteStatement, DynamoDB refuses the first statement and each second one after it with this error, and does the others.
+    /// Of a BatchExecuteStatement, DynamoDB refuses the first statement and each second one after it with this error,
+    /// and does the others.
     Statements { code: &'static str },
 }
 
@@ -154,7 +156,8 @@ impl FaultProxy {
             serve_http(listener, move |request| {
                 let (client, upstreams, plan) = (client.clone(), Arc::clone(&upstreams), Arc::clone(&plan));
                 let counters = Arc::clone(&counted);
-                // On a task of its own: what has left its sender goes on its way, whether or not the sender still waits for it.
+                // On a task of its own: what has left its sender goes on its way, whether or not the sender still waits
+                // for it.
                 let answered = tokio::spawn(async move {
                     let _under_way = UnderWay::begin(&counters.under_way);
                     answer(&client, &upstreams, &*plan, &counters, request).await
@@ -271,8 +274,8 @@ fn is_write(operation: &str) -> bool {
     matches!(operation, "PutItem" | "BatchExecuteStatement")
 }
 
-/// The body of a BatchExecuteStatement without its first statement and each second one after it, empty if none is left, and how many
-/// statements there were; nothing, if the body is none.
+/// The body of a BatchExecuteStatement without its first statement and each second one after it, empty if none is left,
+/// and how many statements there were; nothing, if the body is none.
 fn every_second_statement(body: &[u8]) -> Option<(Bytes, usize)> {
     let mut request: serde_json::Value = serde_json::from_slice(body).ok()?;
     let statements = request.get_mut("Statements")?.as_array_mut()?;

@@ -1,4 +1,5 @@
-//! The part of an SQS that a function behind a queue calls, in the process; and the events that such a function is invoked with.
+//! The part of an SQS that a function behind a queue calls, in the process; and the events that such a function is
+//! invoked with.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

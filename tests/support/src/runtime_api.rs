@@ -159,8 +159,8 @@ impl Function {
         std::mem::take(&mut self.api.lines.lock().expect("no holder panics"))
     }
 
-    /// The n-th line (from 1) that it logged with this message, where it logs JSON; waits for it, since what it writes is read from
-    /// a pipe of its own.
+    /// The n-th line (from 1) that it logged with this message, where it logs JSON; waits for it, since what it writes
+    /// is read from a pipe of its own.
     pub async fn log_line(&self, message: &str, number: usize) -> Option<Value> {
         let started = Instant::now();
         while started.elapsed() < LONGEST_END {

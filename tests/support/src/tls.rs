@@ -13,7 +13,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::server::Server;
 
-/// Terminates TLS before a server of this machine, with a certificate that nobody knows but who reads [`TlsFront::certificate`].
+/// Terminates TLS before a server of this machine, with a certificate that nobody knows but who reads
+/// [`TlsFront::certificate`].
 pub struct TlsFront {
     server: Server,
     certificate: PathBuf,
