@@ -17,7 +17,7 @@
 //!
 //! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is
 //! the second function, which brings back what did not come this way; [`lambda`] is what the two binaries share,
-//! [`https`] how they reach AWS.
+//! [`https`] how they reach AWS, [`panics`] what is told of a panic.
 //!
 //! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`],
 //! [`handler`], [`https`] and [`redrive`] do I/O or read a clock; the order of changes stands in
@@ -43,6 +43,7 @@ pub mod metrics;
 pub mod objects;
 pub mod overflow;
 pub mod pace;
+pub mod panics;
 pub mod plan;
 pub mod projection;
 pub mod quarantine;

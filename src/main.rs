@@ -6,6 +6,7 @@ use dsql_view::apply::Deadline;
 use dsql_view::delivery::Delivery;
 use dsql_view::handler::Handler;
 use dsql_view::lambda::{self, BoxError};
+use dsql_view::panics;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
 
@@ -21,16 +22,18 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), BoxError> {
     let handler = lambda::start(async |config, sdk_config| Ok(Handler::start(config, &sdk_config).await?)).await?;
     let handler = &handler;
-    let function = service_fn(|event: LambdaEvent<Delivery>| async move {
-        let LambdaEvent { payload, context, .. } = event;
-        let deadline = Deadline::of_invocation(context.deadline);
-        match payload.into_batch() {
-            Ok(batch) => Ok(handler.handle(&batch, &context.request_id, deadline).await),
-            Err(error) => {
-                tracing::error!(request_id = context.request_id, %error, "no batch");
-                Err(Diagnostic { error_type: "NoKinesisEvent".to_owned(), error_message: error.to_string() })
+    let function = service_fn(|event: LambdaEvent<Delivery>| {
+        panics::failing(async move {
+            let LambdaEvent { payload, context, .. } = event;
+            let deadline = Deadline::of_invocation(context.deadline);
+            match payload.into_batch() {
+                Ok(batch) => Ok(handler.handle(&batch, &context.request_id, deadline).await),
+                Err(error) => {
+                    tracing::error!(request_id = context.request_id, %error, "no batch");
+                    Err(Diagnostic { error_type: "NoKinesisEvent".to_owned(), error_message: error.to_string() })
+                }
             }
-        }
+        })
     });
     Runtime::new(function).run().await
 }

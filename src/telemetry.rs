@@ -16,10 +16,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::delivery::Record;
 use crate::disposition::{Counts, Disposition, Stage};
+use crate::panics;
 use crate::plan::PlannedRecord;
 use crate::report::compare_sequence_numbers;
 
-/// Installs the subscriber for the process, once.
+/// Installs the subscriber for the process, once, and has panics logged by it.
 pub fn init(variable: impl Fn(&str) -> Option<String>) {
     let level = level(variable("AWS_LAMBDA_LOG_LEVEL").as_deref());
     let ours = Targets::new().with_target("dsql_view", level).with_default(level.min(LevelFilter::WARN));
@@ -31,6 +32,7 @@ pub fn init(variable: impl Fn(&str) -> Option<String>) {
         lines.with_ansi(false).boxed()
     };
     tracing_subscriber::registry().with(lines.with_filter(ours)).init();
+    panics::log_places_alone();
 }
 
 fn level(setting: Option<&str>) -> LevelFilter {

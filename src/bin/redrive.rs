@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use dsql_view::apply::Deadline;
 use dsql_view::lambda::{self, BoxError};
+use dsql_view::panics;
 use dsql_view::redrive::{Invocation, Redrive};
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
@@ -20,12 +21,14 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), BoxError> {
     let redrive = lambda::start(async |config, sdk_config| Ok(Redrive::start(config, &sdk_config).await?)).await?;
     let redrive = &redrive;
-    let function = service_fn(|event: LambdaEvent<Invocation>| async move {
-        let LambdaEvent { payload, context, .. } = event;
-        let deadline = Deadline::of_invocation(context.deadline);
-        redrive.handle(payload, &context.request_id, deadline).await.map_err(|error| {
-            tracing::error!(request_id = context.request_id, %error, "not done");
-            Diagnostic { error_type: "NotDone".to_owned(), error_message: error.to_string() }
+    let function = service_fn(|event: LambdaEvent<Invocation>| {
+        panics::failing(async move {
+            let LambdaEvent { payload, context, .. } = event;
+            let deadline = Deadline::of_invocation(context.deadline);
+            redrive.handle(payload, &context.request_id, deadline).await.map_err(|error| {
+                tracing::error!(request_id = context.request_id, %error, "not done");
+                Diagnostic { error_type: "NotDone".to_owned(), error_message: error.to_string() }
+            })
         })
     });
     Runtime::new(function).run().await
