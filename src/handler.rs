@@ -162,7 +162,8 @@ impl<V: View, O: Objects> Handler<V, O> {
         records
     }
 
-    /// Puts a change after all that is known to be superseded, so that what DynamoDB makes of it tells whether it refuses everything.
+    /// Puts a change after all that is known to be superseded, so that what DynamoDB makes of it tells whether it
+    /// refuses everything.
     async fn decide(&self, batch: &Batch, records: &mut [PlannedRecord<'_>], deadline: Deadline) {
         let data = batch.records.iter().map(|record| &*record.data.0);
         let rows = self.planner.plan(data, SystemTime::now()).rows;

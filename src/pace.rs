@@ -1,18 +1,21 @@
 //! How many writes are in flight: as many as are allowed, fewer while DynamoDB throttles, then more again.
 //!
-//! A process begins with few: each write beyond the open connections opens one, and a TLS handshake costs more time of the processor than
-//! ten writes. A small batch is sooner done over few connections, and a large one soon has all that are allowed.
+//! A process begins with few: each write beyond the open connections opens one, and a TLS handshake costs more time of
+//! the processor than ten writes. A small batch is sooner done over few connections, and a large one soon has all that
+//! are allowed.
 //!
-//! A table that throttles takes a rate of writes, and more of them in flight than that rate needs are only refused. Another throttles some
-//! writes whatever their number, as with one hot partition among many, and takes fewer a second the fewer are in flight. So while writes
-//! are throttled, the number goes a step down or up, and what comes through tells whether that was right: a step down that costs little
-//! is followed by another, and so is one up that brings much; after any other the direction turns, for a while by one step. That finds its way back from
-//! anywhere, where measurements that are off by chance had led.
+//! A table that throttles takes a rate of writes, and more of them in flight than that rate needs are only refused.
+//! Another throttles some writes whatever their number, as with one hot partition among many, and takes fewer a second
+//! the fewer are in flight. So while writes are throttled, the number goes a step down or up, and what comes through
+//! tells whether that was right: a step down that costs little is followed by another, and so is one up that brings
+//! much; after any other the direction turns, for a while by one step. That finds its way back from anywhere, where
+//! measurements that are off by chance had led.
 //!
-//! A DynamoDB that fails, or does not answer, counts as one that throttles: what is in flight comes down to one while nothing comes through,
-//! and goes up with what does.
+//! A DynamoDB that fails, or does not answer, counts as one that throttles: what is in flight comes down to one while
+//! nothing comes through, and goes up with what does.
 //!
-//! Invariants: at least one, at most as many as are allowed; what is in flight stays so, the number only says whether more may start.
+//! Invariants: at least one, at most as many as are allowed; what is in flight stays so, the number only says whether
+//! more may start.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,12 +29,13 @@ use crate::creates::Creates;
 const FIRST_IN_FLIGHT: usize = 24;
 const MORE_FOR_AN_ANSWER: f64 = 1.0 / 8.0;
 
-/// What the first throttled answer allows at once. A table that throttles is no matter of connections, and those that a share of the writes
-/// is throttled for want many; but each that is opened costs a handshake, and what is allowed can be a thousand.
+/// What the first throttled answer allows at once. A table that throttles is no matter of connections, and those that a
+/// share of the writes is throttled for want many; but each that is opened costs a handshake, and what is allowed can
+/// be a thousand.
 const ALLOWED_AT_ONCE: f64 = 64.0;
 
-/// Attempts' outcomes are looked at together: as many as are in flight, and no fewer than these where one was refused; fewer say too
-/// little about a rate.
+/// Attempts' outcomes are looked at together: as many as are in flight, and no fewer than these where one was refused;
+/// fewer say too little about a rate.
 const SMALLEST_WINDOW: f64 = 8.0;
 const SMALLEST_REFUSED_WINDOW: f64 = 48.0;
 
@@ -41,8 +45,8 @@ const HARMLESS: f64 = 0.1;
 /// A step down, and the inverse of one up.
 const STEP: f64 = 0.6;
 
-/// A step down was right if at least this share of the writes still comes through, one up if the inverse does. Where writes come through
-/// in proportion to their number, it is [`STEP`]; where they do not depend on it, it is 1.
+/// A step down was right if at least this share of the writes still comes through, one up if the inverse does. Where
+/// writes come through in proportion to their number, it is [`STEP`]; where they do not depend on it, it is 1.
 const NO_LESS: f64 = 0.72;
 
 /// After a wrong step, and at either end, the next one is tried after so many windows.
@@ -202,8 +206,8 @@ mod tests {
 
     use super::*;
 
-    /// In a process that has all that is allowed: windows of answered attempts, each of so many that took so many milliseconds, a share of
-    /// them throttled: what may be in flight after each.
+    /// In a process that has all that is allowed: windows of answered attempts, each of so many that took so many
+    /// milliseconds, a share of them throttled: what may be in flight after each.
     async fn after(most: usize, windows: &[(usize, u64, usize)]) -> Vec<usize> {
         let pace = Pace::new(NonZeroUsize::new(most).unwrap());
         (0..1_000).for_each(|_| pace.answered(false));

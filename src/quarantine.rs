@@ -1,16 +1,17 @@
 //! Where poison records go, so that they hold no shard: one object each in `OBJECTS_BUCKET`, whole, with the reason.
 //!
-//! `quarantine/<schema>.<table>/<stream>/<shard>/<sequence number>.json`, or `quarantine/unread/…` where the table is not known. A
-//! record has one key however often it is delivered.
+//! `quarantine/<schema>.<table>/<stream>/<shard>/<sequence number>.json`, or `quarantine/unread/…` where the table is
+//! not known. A record has one key however often it is delivered.
 //!
-//! What may happen between the object and the answer: the function dies, and the record comes again; it is written to the same key
-//! again. A record whose object is not confirmed is reported.
+//! What may happen between the object and the answer: the function dies, and the record comes again; it is written to
+//! the same key again. A record whose object is not confirmed is reported.
 //!
-//! Where DynamoDB has refused every write alike, and the other rows are known from before, one of them is put after all: only if it is
-//! taken now, the refused ones are poison. What may happen between the refusals and that put:
+//! Where DynamoDB has refused every write alike, and the other rows are known from before, one of them is put after
+//! all: only if it is taken now, the refused ones are poison. What may happen between the refusals and that put:
 //! - A misconfiguration begins: the known row is refused too, and nothing is quarantined.
 //! - It is mended: what was refused is quarantined, as where that happens between any two writes, and can be replayed.
-//! - A newer commit comes, a tombstone expires: the put is what a function does that knows nothing, and has the condition.
+//! - A newer commit comes, a tombstone expires: the put is what a function does that knows nothing, and has the
+//!   condition.
 //! - DynamoDB does not answer, the time runs out, the function dies: nothing is concluded, and the records come again.
 
 use std::collections::HashSet;
@@ -88,8 +89,8 @@ pub fn unreadable(records: &[PlannedRecord<'_>]) -> Vec<usize> {
 
 /// The places of the records that DynamoDB refused, once all is written.
 ///
-/// None, if it refused every write of two or more for the same reason: that is a misconfiguration (such as an index whose key has
-/// another type than the column), which a person mends, and the records are good.
+/// None, if it refused every write of two or more for the same reason: that is a misconfiguration (such as an index
+/// whose key has another type than the column), which a person mends, and the records are good.
 pub fn refused(records: &[PlannedRecord<'_>]) -> Vec<usize> {
     if refuses_everything_alike(records) {
         return Vec::new();
@@ -97,14 +98,15 @@ pub fn refused(records: &[PlannedRecord<'_>]) -> Vec<usize> {
     places(records, |failure| matches!(failure, Failure::Refused(_)))
 }
 
-/// Whether [`refused`] leaves out what may be poison, since nothing was written but what DynamoDB refused; other rows are known from
-/// before.
+/// Whether [`refused`] leaves out what may be poison, since nothing was written but what DynamoDB refused; other rows
+/// are known from before.
 pub fn is_undecided(records: &[PlannedRecord<'_>]) -> bool {
     records.iter().any(|record| record.disposition == Disposition::Known) && refuses_everything_alike(records)
 }
 
-/// Of the batch's `rows`, a known change whose put decides: one that is most like those that were refused, in its table and its
-/// columns, so that what is wrong with these for an index would be wrong with it. One without moved columns, if it can be.
+/// Of the batch's `rows`, a known change whose put decides: one that is most like those that were refused, in its table
+/// and its columns, so that what is wrong with these for an index would be wrong with it. One without moved columns, if
+/// it can be.
 pub fn to_decide(rows: Vec<RowChanges>, records: &[PlannedRecord<'_>]) -> Option<Candidate> {
     let is_refused =
         |record: &&PlannedRecord<'_>| matches!(record.disposition, Disposition::Reported(Failure::Refused(_)));

@@ -1,7 +1,7 @@
 //! A table that throttles: what it takes comes through, no row is reported, and the function does not hammer at it.
 //!
-//! In virtual time, so that no machine is too slow: a view that takes a rate of writes, or refuses a share of them, and repeats what it
-//! refused as the client does.
+//! In virtual time, so that no machine is too slow: a view that takes a rate of writes, or refuses a share of them, and
+//! repeats what it refused as the client does.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -171,7 +171,8 @@ fn writes_any(call: &Call, ids: &[i64]) -> bool {
     ids.iter().any(|id| call.writes(&format!("public.users#{id}")))
 }
 
-/// How many of the records ended in each of the ways that count here: known, superseded, applied, reported as refused, quarantined.
+/// How many of the records ended in each of the ways that count here: known, superseded, applied, reported as refused,
+/// quarantined.
 fn ends(dispositions: &[Disposition]) -> [usize; 5] {
     let mut ends = [0; 5];
     for disposition in dispositions {

@@ -101,8 +101,8 @@ pub fn expire_objects(world: &World, since: SystemTime) {
     }
 }
 
-/// Looks at the view from time to time: no row may step back in commit time, or go; what Lambda was told to be done must be there; what an
-/// item names, too.
+/// Looks at the view from time to time: no row may step back in commit time, or go; what Lambda was told to be done
+/// must be there; what an item names, too.
 #[derive(Debug, Default)]
 pub struct Watch {
     seen: BTreeMap<String, u64>,

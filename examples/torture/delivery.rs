@@ -47,7 +47,8 @@ struct Message {
     receive_count: u32,
 }
 
-/// What is drawn for a round or a delivery, each from a source of its own, so that it does not depend on what else happens.
+/// What is drawn for a round or a delivery, each from a source of its own, so that it does not depend on what else
+/// happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Role {
     Round = 1,
@@ -251,7 +252,8 @@ impl Deliveries {
     }
 }
 
-/// In how many ways of failing that an invocation has logged a row that is refused was given up, and not just out of time.
+/// In how many ways of failing that an invocation has logged a row that is refused was given up, and not just out of
+/// time.
 fn refused_rows(world: &World, open: &Open, end: &End) -> u64 {
     let given_up = end.reported().filter(|line| {
         let is_after_all = line["reason"].as_str().is_some_and(|reason| reason.contains("did not confirm the write"));
@@ -265,8 +267,8 @@ fn first_of(delivery: &Delivery) -> u64 {
     delivery.records.first().and_then(|record| place(&record.sequence_number)).unwrap_or_default()
 }
 
-/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function its part. The rounds that make
-/// most rows have large batches, so that many of these come together.
+/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function its part.
+/// The rounds that make most rows have large batches, so that many of these come together.
 fn settings(random: &mut Random, round: u64) -> Settings {
     let batch_sizes = if round % 3 == 2 { [20, 100, 100] } else { [5, 20, 100] };
     Settings {

@@ -30,7 +30,8 @@ pub struct Figures {
     pub ranges: u64,
     /// As the functions have logged them of the batches that they answered.
     pub ends: BTreeMap<&'static str, u64>,
-    /// Ways of failing in a batch whose lowest record is of a row that is refused, and was given up after all its attempts.
+    /// Ways of failing in a batch whose lowest record is of a row that is refused, and was given up after all its
+    /// attempts.
     pub refused_rows: u64,
     pub expired_tombstones: u64,
     /// Whether the function of the mapping sends creates together.

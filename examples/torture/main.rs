@@ -1,10 +1,11 @@
 //! The functions' release binaries under everything that may happen to them at once, until the time is over.
 //!
-//! `make torture` builds them and starts this. `SEED` repeats what is written, in which order and where it arrives, what each delivery meets,
-//! and which rows are refused; storms follow the calls as they come, and the moments at which what runs at once takes place are new each time.
-//! It ends after `CHANGES` changes or `DURATION` seconds, whichever comes first, in whole rounds. `BATCHED_CREATES` says whether both
-//! functions send creates together; where it says nothing, that is drawn for each. `BROKEN=puts` lets DynamoDB forget the conditions
-//! of some puts, and `BROKEN=creates` what stands in the way of creates that are sent together: then the run must fail.
+//! `make torture` builds them and starts this. `SEED` repeats what is written, in which order and where it arrives,
+//! what each delivery meets, and which rows are refused; storms follow the calls as they come, and the moments at which
+//! what runs at once takes place are new each time. It ends after `CHANGES` changes or `DURATION` seconds, whichever
+//! comes first, in whole rounds. `BATCHED_CREATES` says whether both functions send creates together; where it says
+//! nothing, that is drawn for each. `BROKEN=puts` lets DynamoDB forget the conditions of some puts, and
+//! `BROKEN=creates` what stands in the way of creates that are sent together: then the run must fail.
 
 mod checks;
 mod delivery;

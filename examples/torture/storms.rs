@@ -1,5 +1,5 @@
-//! What the services do to the functions: calm, with a fault now and then, storms of one kind, and rows that nothing can be done with for
-//! a while.
+//! What the services do to the functions: calm, with a fault now and then, storms of one kind, and rows that nothing
+//! can be done with for a while.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -69,8 +69,8 @@ const LONGEST_CALM: Duration = Duration::from_secs(6);
 /// The function gives an attempt four seconds: its write happens after it has been given up.
 const LONGER_THAN_AN_ATTEMPT: Duration = Duration::from_millis(4500);
 
-/// Of a round, and how: an invocation gives a row up after so many failures, or after so long a time of throttling, and the next one
-/// that has it meets the rest.
+/// Of a round, and how: an invocation gives a row up after so many failures, or after so long a time of throttling, and
+/// the next one that has it meets the rest.
 const REFUSED_ROWS: [Weather; 6] =
     [Weather::Failing, Weather::Cutting, Weather::Throttling, Weather::Slow, Weather::Failing, Weather::Cutting];
 const REFUSED_ATTEMPTS: u32 = 3 * MOST_FAILURES;
@@ -222,7 +222,8 @@ impl State {
             Weather::Cutting => self.count("cut before it was done", Fault::Cut),
             Weather::Slow => {
                 let time = Duration::from_millis(self.random.number() % 250);
-                // What a killed function has sent to the bucket does not come so late: it would be there again after it was retired.
+                // What a killed function has sent to the bucket does not come so late: it would be there again after it
+                // was retired.
                 if is_done_first || !is_database {
                     self.count("answered late", Fault::DelayAfterTheWrite(time))
                 } else {

@@ -17,10 +17,11 @@ pub const SOURCE_TABLES: &str =
 const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
 /// Nanoseconds: a round of 2,000 changes spans half a day.
 const LONGEST_BETWEEN_TRANSACTIONS: u64 = 80_000_000_000;
-/// Of the rounds in turn: how many out of a hundred changes make a row, and how many of the others come in the preview's layout, which names
-/// all but deletions creates.
+/// Of the rounds in turn: how many out of a hundred changes make a row, and how many of the others come in the
+/// preview's layout, which names all but deletions creates.
 const NEW_AND_PREVIEW: [(u64, u64); 3] = [(10, 50), (30, 20), (80, 5)];
-/// What changes a row that was made in a round changes one of so many youngest: by then its create may not have arrived.
+/// What changes a row that was made in a round changes one of so many youngest: by then its create may not have
+/// arrived.
 const YOUNGEST: usize = 30;
 /// The ids of rows that are made in a round; those of others are below.
 const FIRST_NEW_ID: usize = 1000;
@@ -128,7 +129,8 @@ impl Workload {
         round
     }
 
-    /// Where a record arrives that was written at this place: most within an hour or so of it, some anywhere in the round.
+    /// Where a record arrives that was written at this place: most within an hour or so of it, some anywhere in the
+    /// round.
     fn place(&mut self, written: usize, changes: usize) -> usize {
         if self.random.percent(10) { self.random.below(changes) } else { written + self.random.below(changes / 10 + 1) }
     }

@@ -60,7 +60,8 @@ impl World {
         self.proxy.statements()
     }
 
-    /// The functions' variables. The fewer writes are in flight, the more often an invocation's time ends in the middle of a batch.
+    /// The functions' variables. The fewer writes are in flight, the more often an invocation's time ends in the middle
+    /// of a batch.
     pub fn environment(&self, write_concurrency: usize, batched_creates: bool) -> Vec<(&'static str, String)> {
         let endpoint = self.proxy.endpoint();
         let mut variables = environment(&endpoint);

@@ -1,20 +1,21 @@
 //! A memory of which commits the view is known to show, so that a change which it would not take costs no request.
 //!
 //! What may happen between any two steps, and why leaving out the write stays right:
-//! - The view has confirmed a commit of a key, as applied or as superseded: it shows that commit or a newer one from then on, whoever
-//!   writes next, since every write has the condition.
+//! - The view has confirmed a commit of a key, as applied or as superseded: it shows that commit or a newer one from
+//!   then on, whoever writes next, since every write has the condition.
 //! - The outcome of a write is not known: nothing is remembered of it.
-//! - A tombstone expires: the row is still deleted. What is older than the deletion stays out, which is what the tombstone was for.
+//! - A tombstone expires: the row is still deleted. What is older than the deletion stays out, which is what the
+//!   tombstone was for.
 //! - The function dies: its memory goes with it, and what comes again is written as ever.
-//! - A crash left objects of a change that has moved columns: they are cleared, as the view does it, and a change that may be the one
-//!   which the view shows goes all its way. So it does also where this process itself has applied it: a newer commit may have come by
-//!   another function since, which retired its objects, and a third, to which it came again, may have put them anew and died.
-//!   Only the view tells whether they are the live ones.
-//! - Somebody takes items out of the table, or an old copy of it is put in its place: what is remembered is wrong, and is forgotten
-//!   after [`REMEMBERED_FOR`].
+//! - A crash left objects of a change that has moved columns: they are cleared, as the view does it, and a change that
+//!   may be the one which the view shows goes all its way. So it does also where this process itself has applied it: a
+//!   newer commit may have come by another function since, which retired its objects, and a third, to which it came
+//!   again, may have put them anew and died. Only the view tells whether they are the live ones.
+//! - Somebody takes items out of the table, or an old copy of it is put in its place: what is remembered is wrong, and
+//!   is forgotten after [`REMEMBERED_FOR`].
 //!
-//! Invariants: fixed size; what was confirmed is never remembered as newer than it is, so that only such writes are left out as the
-//! condition would refuse; a write that was left out does not prolong what is remembered.
+//! Invariants: fixed size; what was confirmed is never remembered as newer than it is, so that only such writes are
+//! left out as the condition would refuse; a write that was left out does not prolong what is remembered.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -24,11 +25,12 @@ use crate::change::CommitTimestamp;
 use crate::projection::ViewItem;
 use crate::view::{Put, View};
 
-/// How long what the view confirmed is relied on. What Lambda delivers again to a process that lives comes within seconds.
+/// How long what the view confirmed is relied on. What Lambda delivers again to a process that lives comes within
+/// seconds.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 
-/// A prime, so that no pattern in the hashes favours a set; with [`WAYS`] places each this is room for some 65,000 keys, a dozen full
-/// payloads, in 2.1 MB.
+/// A prime, so that no pattern in the hashes favours a set; with [`WAYS`] places each this is room for some 65,000
+/// keys, a dozen full payloads, in 2.1 MB.
 const SETS: usize = 16_381;
 const WAYS: usize = 4;
 
@@ -107,7 +109,8 @@ impl<V: View> View for Remembering<V> {
     }
 }
 
-/// A key, to this memory: 128 bits of keyed hashes. That two keys share one is as likely as guessing a secret key of that length.
+/// A key, to this memory: 128 bits of keyed hashes. That two keys share one is as likely as guessing a secret key of
+/// that length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint([u64; 2]);
 
@@ -124,7 +127,8 @@ struct Place {
 #[derive(Debug)]
 struct KnownCommits {
     hashes: [RandomState; 2],
-    /// Sets of [`WAYS`] places, one set a key; allocated whole with the first commit, so that its pages are taken as they are used.
+    /// Sets of [`WAYS`] places, one set a key; allocated whole with the first commit, so that its pages are taken as
+    /// they are used.
     places: Vec<[Place; WAYS]>,
 }
 
@@ -147,9 +151,11 @@ impl KnownCommits {
         if age < REMEMBERED_FOR.as_secs() { place.committed } else { None }
     }
 
-    /// Remembers a commit that was confirmed at `now`, in place of what was confirmed of the key before, or longest ago.
+    /// Remembers a commit that was confirmed at `now`, in place of what was confirmed of the key before, or longest
+    /// ago.
     fn insert(&mut self, key: Fingerprint, committed: CommitTimestamp, now: SystemTime) {
-        // What is refused as older than another commit says nothing of the one that is known: that is not confirmed anew.
+        // What is refused as older than another commit says nothing of the one that is known: that is not confirmed
+        // anew.
         if self.get(key, now).is_some_and(|known| known.supersedes(committed)) {
             return;
         }

@@ -1,4 +1,5 @@
-//! What `make bench` measures the function with. The binary `bench` is the driver, `puts` the same writes without a function around them.
+//! What `make bench` measures the function with. The binary `bench` is the driver, `puts` the same writes without a
+//! function around them.
 //!
 //! | module | |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! The changes that are written: rows as applications have them, a record some 460 bytes, as events and as the items that they become.
+//! The changes that are written: rows as applications have them, a record some 460 bytes, as events and as the items
+//! that they become.
 
 use std::collections::HashMap;
 use std::ops::Range;

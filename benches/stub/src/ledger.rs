@@ -52,8 +52,8 @@ struct Number {
 }
 
 impl Ledger {
-    /// Puts the item of a request, if it is newer than what is there. Larger of what was and what is, it is billed; where the condition
-    /// is not met, what is there is.
+    /// Puts the item of a request, if it is newer than what is there. Larger of what was and what is, it is billed;
+    /// where the condition is not met, what is there is.
     pub fn put(&mut self, body: &[u8]) -> Result<Put, NotUnderstood> {
         let request: Request = serde_json::from_slice(body).map_err(|error| NotUnderstood(error.to_string()))?;
         let expected = "attribute_not_exists(#ts) OR #ts < :ts";

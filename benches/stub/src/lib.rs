@@ -1,5 +1,5 @@
-//! A DynamoDB that answers without storing: as fast as it is told, throttling and refusing as it is told, so that what is measured is the
-//! client. This is what it decides; the binary has its HTTP.
+//! A DynamoDB that answers without storing: as fast as it is told, throttling and refusing as it is told, so that what
+//! is measured is the client. This is what it decides; the binary has its HTTP.
 //!
 //! Invariant: the same settings and the same requests, in the same order and at the same times, get the same answers.
 
@@ -167,7 +167,8 @@ impl Stub {
         decisions
     }
 
-    /// Whether so many writes are too many now. Each write is throttled or not by its own; what is throttled takes nothing of the rate.
+    /// Whether so many writes are too many now. Each write is throttled or not by its own; what is throttled takes
+    /// nothing of the rate.
     fn is_throttled(&mut self, writes: u32, now: Instant) -> bool {
         let is_over = self.bucket.as_mut().is_some_and(|bucket| !bucket.take(writes, now));
         let is_throttled = is_over || self.happens(self.settings.throttled_share);
@@ -185,7 +186,8 @@ impl Stub {
         }
     }
 
-    /// Whether something happens that does so in this share of the cases; one that never or always happens takes no random number.
+    /// Whether something happens that does so in this share of the cases; one that never or always happens takes no
+    /// random number.
     fn happens(&mut self, share: f64) -> bool {
         share > 0.0 && (share >= 1.0 || self.random.f64() < share)
     }

@@ -1,9 +1,10 @@
 //! A DynamoDB that answers without storing, in a process of its own.
 //!
-//! `dynamodb-stub [--tls CA_FILE] [--latency-ms 5] [--failed-share 0.5] …` (see [`Settings`] for all of them) serves on free loopback ports
-//! until its standard input ends. The first line that it prints is where; with `--tls` it is the HTTPS one, the second line is HTTP, and
-//! the certificate to trust is written to `CA_FILE`. It answers DescribeTable, PutItem and BatchExecuteStatement; for whoever measures,
-//! on both ports: `GET /counts`, `POST /reset` (counts and items), `POST /settings` (a JSON object of what changes).
+//! `dynamodb-stub [--tls CA_FILE] [--latency-ms 5] [--failed-share 0.5] …` (see [`Settings`] for all of them) serves on
+//! free loopback ports until its standard input ends. The first line that it prints is where; with `--tls` it is the
+//! HTTPS one, the second line is HTTP, and the certificate to trust is written to `CA_FILE`. It answers DescribeTable,
+//! PutItem and BatchExecuteStatement; for whoever measures, on both ports: `GET /counts`, `POST /reset` (counts and
+//! items), `POST /settings` (a JSON object of what changes).
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -94,8 +95,8 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Wakes each that waits at its time, in the order in which they came, since all wait for as long. A thread's sleep is right to some 60 µs; the timers of tokio
-/// would round 5 ms up to 6.
+/// Wakes each that waits at its time, in the order in which they came, since all wait for as long. A thread's sleep is
+/// right to some 60 µs; the timers of tokio would round 5 ms up to 6.
 fn delay() -> Delayed {
     let (sender, receiver): (Delayed, _) = mpsc::channel();
     std::thread::spawn(move || {

@@ -32,35 +32,38 @@ use tokio::time::Instant;
 use super::signing::KeepingAuthScheme;
 use crate::pace::Pace;
 
-/// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item over a new
-/// connection of a small function. An operation ends with its attempts, or with the invocation, whose answer waits for none; its own limit
-/// is for what neither ends.
+/// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item
+/// over a new connection of a small function. An operation ends with its attempts, or with the invocation, whose answer
+/// waits for none; its own limit is for what neither ends.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Lambda ends a function that is not ready after ten seconds; its reason must be told before.
 pub(super) const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a write that is throttled is tried again. A time and no number: how soon its turn comes depends on how many others, of this function
-/// and of others, want what the table takes, and the pace needs some seconds to bring these down; how often DynamoDB is asked meanwhile
-/// is the pace's matter. It ends well within the invocation, so that rows that are throttled for good do not keep the others of a batch from their turn.
+/// How long a write that is throttled is tried again. A time and no number: how soon its turn comes depends on how many
+/// others, of this function and of others, want what the table takes, and the pace needs some seconds to bring these
+/// down; how often DynamoDB is asked meanwhile is the pace's matter. It ends well within the invocation, so that rows
+/// that are throttled for good do not keep the others of a batch from their turn.
 pub const THROTTLED_FOR: Duration = Duration::from_secs(15);
-/// The first wait after a throttled attempt, on average half of it; the next ones double. Many short waits beat the SDK's few long
-/// ones: a table takes the next write when its next token is there.
+/// The first wait after a throttled attempt, on average half of it; the next ones double. Many short waits beat the
+/// SDK's few long ones: a table takes the next write when its next token is there.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest wait after a throttled attempt.
 pub const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection. With waits that double from the SDK's own for them,
-/// these take one to two seconds where the failure is quick, and outlast what a service that moves a partition does. What is down for longer
-/// is not waited for with one row: that row is reported, and the next one tried. Meanwhile the pace lets one write after the other go, some
-/// requests a second, so that the invocation does no harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all
-/// its time, where an early answer would use one up each time.
+/// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection. With waits that double from the
+/// SDK's own for them, these take one to two seconds where the failure is quick, and outlast what a service that moves
+/// a partition does. What is down for longer is not waited for with one row: that row is reported, and the next one
+/// tried. Meanwhile the pace lets one write after the other go, some requests a second, so that the invocation does no
+/// harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all its time, where an early
+/// answer would use one up each time.
 pub const MOST_FAILURES: u32 = 8;
 const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
 const LONGEST_BACKOFF_OF_FAILURES: Duration = Duration::from_secs(1);
 
-/// For the SDK, which wants a number, and counts up to it when it loads credentials: with waits of 50 ms on average, no write makes as many.
+/// For the SDK, which wants a number, and counts up to it when it loads credentials: with waits of 50 ms on average, no
+/// write makes as many.
 const MORE_ATTEMPTS_THAN_ANY: u32 = 1000;
 
 /// How the function names itself to AWS, in place of the SDK's lists of features.
@@ -213,8 +216,9 @@ impl Intercept for Attempts {
     }
 }
 
-/// Sets what the SDK's retry strategy asks next: whether there is another attempt, and after which wait. It reads that anew after each attempt; an
-/// operation that ends in this way keeps the error of its last attempt, which one that ends by its own time-out does not.
+/// Sets what the SDK's retry strategy asks next: whether there is another attempt, and after which wait. It reads that
+/// anew after each attempt; an operation that ends in this way keeps the error of its last attempt, which one that ends
+/// by its own time-out does not.
 fn set_next(config: &mut ConfigBag, has_failed: bool) {
     let Some(retry) = config.load::<RetryConfig>().filter(|retry| retry.has_retry()).cloned() else { return };
     let now = Instant::now();

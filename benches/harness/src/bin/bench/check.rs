@@ -1,4 +1,5 @@
-//! `bench check`: what can be counted of the targets, on small batches, with whatever binaries are there. It measures no time.
+//! `bench check`: what can be counted of the targets, on small batches, with whatever binaries are there. It measures
+//! no time.
 
 use serde_json::json;
 

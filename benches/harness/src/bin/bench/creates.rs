@@ -13,7 +13,8 @@ const BATCHES: u64 = 5;
 const LATENCIES_MS: [u32; 2] = [0, 5];
 /// What a request of many statements takes where it does not take a put's time.
 const SLOW_STATEMENTS_MS: u32 = 25;
-/// The shares of creates at whose keys something stands: a stream of inserts, and what is delivered again or all updates.
+/// The shares of creates at whose keys something stands: a stream of inserts, and what is delivered again or all
+/// updates.
 const FOUND: [f64; 6] = [0.0, 0.01, 0.05, 0.1, 0.5, 1.0];
 /// What is nearly equal takes more turns.
 const TURNS_A_RUN: usize = 2;

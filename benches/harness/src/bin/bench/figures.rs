@@ -41,7 +41,8 @@ pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     Duration::from_secs_f64(Spread::of(times.into_iter().map(|time| time.as_secs_f64())).median)
 }
 
-/// The places of what is measured side by side, turn by turn: the one that comes first in one turn comes last in the next.
+/// The places of what is measured side by side, turn by turn: the one that comes first in one turn comes last in the
+/// next.
 pub fn turns(count: usize, of: usize) -> impl Iterator<Item = usize> {
     (0..count).flat_map(move |turn| (0..of).map(move |place| if turn % 2 == 0 { place } else { of - 1 - place }))
 }

@@ -15,7 +15,8 @@ use crate::{Bench, BoxError};
 const STARTS: usize = 15;
 const FIRST_BATCHES: [u64; 6] = [1, 10, 25, 50, 100, 1_000];
 const LATENCY_MS: u32 = 5;
-/// After 320 answers 64 writes may be in flight; in the second of two such batches they are, and no connection is left to open.
+/// After 320 answers 64 writes may be in flight; in the second of two such batches they are, and no connection is left
+/// to open.
 const WARM_UP: [u64; 2] = [400; 2];
 /// What an event of 6 MB holds.
 const FULL_PAYLOAD: u64 = 5_300;
@@ -88,7 +89,8 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// The starts of the function in three ways, beside the one of hello world, and the round trips without TLS and over it.
+/// The starts of the function in three ways, beside the one of hello world, and the round trips without TLS and over
+/// it.
 async fn init(bench: &mut Bench, programs: &[Program; 4]) -> Result<(Vec<Vec<String>>, [Duration; 2]), BoxError> {
     let mut inits = [const { Vec::new() }; 4];
     let mut round_trips = [const { Vec::new() }; 2];

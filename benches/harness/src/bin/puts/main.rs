@@ -1,8 +1,9 @@
 //! The writes alone: PutItem requests that are ready before the clock runs, as many in flight as are told.
 //!
-//! `puts <client> <writes in flight>`, with the environment that the AWS SDK reads. Each line on standard input, `<first row> <count>`,
-//! makes so many puts and is answered by a line of JSON: the time, the processor's time, and how many failed. With `prepare` before it, the
-//! requests are made and not sent, so that what making them takes can be taken off. The clients:
+//! `puts <client> <writes in flight>`, with the environment that the AWS SDK reads. Each line on standard input,
+//! `<first row> <count>`, makes so many puts and is answered by a line of JSON: the time, the processor's time, and how
+//! many failed. With `prepare` before it, the requests are made and not sent, so that what making them takes can be
+//! taken off. The clients:
 //!
 //! | `sdk` | the SDK's, with its defaults |
 //! |---|---|
