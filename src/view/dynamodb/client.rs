@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::config::interceptors::{
 };
 use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig};
+use aws_sdk_dynamodb::config::{ConfigBag, IdentityCache, Intercept, RuntimeComponents, StalledStreamProtectionConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::batch_execute_statement::{BatchExecuteStatementError, BatchExecuteStatementOutput};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -62,9 +62,12 @@ pub const MOST_FAILURES: u32 = 8;
 const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
 const LONGEST_BACKOFF_OF_FAILURES: Duration = Duration::from_secs(1);
 
-/// For the SDK, which wants a number, and counts up to it when it loads credentials: with waits of 50 ms on average, no
-/// write makes as many.
+/// For the SDK, which wants a number: with waits of 50 ms on average, no write makes as many.
 const MORE_ATTEMPTS_THAN_ANY: u32 = 1000;
+
+/// How long credentials may take to load, where they do not stand in the environment: the SDK's own limit. Where none
+/// is set it sums up, for each request anew, what all the attempts of a write would take at worst.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the function names itself to AWS, in place of the SDK's lists of features.
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -82,6 +85,7 @@ pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
         .retry_config(retry)
         .retry_partition(partition)
         .timeout_config(timeouts(OPERATION_TIMEOUT))
+        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
         // Bodies of a few hundred kilobytes at most, which the attempt's time-out covers.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .push_auth_scheme(KeepingAuthScheme::default())
