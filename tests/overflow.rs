@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::dynamodb::KEY;
 use dsql_view_support::proxy::{Call, Fault, Service};
-use harness::{BUCKET, Function, PLENTY, World, items};
+use harness::{BUCKET, Function, PLENTY, VIEW, World, items};
 use proptest::prelude::*;
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
@@ -262,6 +264,24 @@ async fn what_another_s_crash_has_left_of_a_change_goes_when_it_comes_again_to_t
             }
         }
     }
+}
+
+/// Beyond what is promised, since the tombstone is gone too early: what a function remembers of it takes nothing from
+/// the item either.
+#[tokio::test]
+async fn a_row_that_is_back_behind_a_tombstone_that_a_function_remembers_keeps_what_it_names() {
+    let world = World::new().await;
+    let [one, other] = world.two_functions().await;
+    let (large, gone) = (user(1, 5, LARGER), gone(1, 7));
+    assert!(one.deliver([gone.record()]).await.is_empty());
+    let key = AttributeValue::S("public.users#1".to_owned());
+    world.db.client().delete_item().table_name(VIEW).key(KEY, key).send().await.unwrap();
+    for function in [&other, &one] {
+        assert!(function.deliver([large.record()]).await.is_empty());
+        world.assert_shows(std::slice::from_ref(&large)).await;
+    }
+    assert!(one.deliver([large.record(), gone.record()]).await.is_empty());
+    world.assert_shows(&[large, gone]).await;
 }
 
 #[tokio::test]
