@@ -14,7 +14,7 @@ use dsql_view::coalesce::{Candidate, RowChanges};
 use dsql_view::disposition::Disposition;
 use dsql_view::pace::Pace;
 use dsql_view::projection::ViewItem;
-use dsql_view::view::dynamodb::client::{FIRST_BACKOFF, LONGEST_BACKOFF, THROTTLED_FOR};
+use dsql_view::view::dynamodb::client::{FIRST_BACKOFF, THROTTLED_FOR, longest_backoff};
 use dsql_view::view::{Put, View};
 use dsql_view_support::random::Random;
 use futures_util::future::join_all;
@@ -82,9 +82,9 @@ impl Table {
         takes
     }
 
-    fn backoff(&self, attempt: i32) -> Duration {
+    fn backoff(&self, attempt: i32, throttled_for: Duration) -> Duration {
         let share = f64::from(u32::try_from(self.state.borrow_mut().random.below(1000)).unwrap()) / 1000.0;
-        FIRST_BACKOFF.mul_f64(2_f64.powi(attempt.min(20))).min(LONGEST_BACKOFF).mul_f64(share)
+        FIRST_BACKOFF.mul_f64(2_f64.powi(attempt.min(20))).min(longest_backoff(throttled_for)).mul_f64(share)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
@@ -107,7 +107,7 @@ impl View for Client<'_> {
             if first.elapsed() >= THROTTLED_FOR {
                 break;
             }
-            tokio::time::sleep(self.table.backoff(attempt) + LATENCY).await;
+            tokio::time::sleep(self.table.backoff(attempt, first.elapsed()) + LATENCY).await;
         }
         Put::Retryable("throttled".to_owned())
     }

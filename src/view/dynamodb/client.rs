@@ -49,10 +49,18 @@ pub const THROTTLED_FOR: Duration = Duration::from_secs(15);
 /// The first wait after a throttled attempt, on average half of it; the next ones double. Many short waits beat the
 /// SDK's few long ones: a table takes the next write when its next token is there.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// The longest wait after a throttled attempt.
+/// The longest wait after a throttled attempt, while the first was not long ago; see [`longest_backoff`].
 pub const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF_OF_ALL: Duration = Duration::from_secs(1);
 
-/// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection. With waits that double from the
+/// The longest wait of a write that has been throttled for so long. What the pace has let go is in flight until it is
+/// done, and where others want the same table, asking often brings none of them on: the waits grow with their sum.
+pub fn longest_backoff(throttled_for: Duration) -> Duration {
+    (throttled_for / 8).clamp(LONGEST_BACKOFF, LONGEST_BACKOFF_OF_ALL)
+}
+
+/// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection, or a refusal that the SDK takes
+/// for one that passes. With waits that double from the
 /// SDK's own for them, these take one to two seconds where the failure is quick, and outlast what a service that moves
 /// a partition does. What is down for longer is not waited for with one row: that row is reported, and the next one
 /// tried. Meanwhile the pace lets one write after the other go, some requests a second, so that the invocation does no
@@ -60,9 +68,8 @@ pub const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
 /// answer would use one up each time.
 pub const MOST_FAILURES: u32 = 8;
 const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
-const LONGEST_BACKOFF_OF_FAILURES: Duration = Duration::from_secs(1);
 
-/// For the SDK, which wants a number: with waits of 50 ms on average, no write makes as many.
+/// For the SDK, which wants a number: no write makes as many in its time.
 const MORE_ATTEMPTS_THAN_ANY: u32 = 1000;
 
 /// How long credentials may take to load, where they do not stand in the environment: the SDK's own limit. Where none
@@ -153,8 +160,10 @@ struct Attempts(Arc<Pace>);
 /// How an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
-    /// DynamoDB has done it, or has said why it does not.
+    /// DynamoDB has done it, or its condition is not met.
     Answered,
+    /// DynamoDB says that it does not do it. The SDK tries some such again, as where another region writes the item.
+    Refused,
     Throttled,
     Failed,
 }
@@ -172,8 +181,9 @@ impl Attempt {
                 let put = answer.and_then(|answer| answer.downcast_ref().map(PutItemError::code));
                 let of_write = || answer.and_then(|answer| answer.downcast_ref().map(BatchExecuteStatementError::code));
                 match put.or_else(of_write) {
-                    Some(code) if code.is_some_and(|code| THROTTLING.contains(&code)) => true,
-                    Some(_) if status.is_some_and(|status| status < 500) => false,
+                    Some(Some("ConditionalCheckFailedException")) => false,
+                    Some(Some(code)) if THROTTLING.contains(&code) => true,
+                    Some(_) if status.is_some_and(|status| status < 500) => return Self::Refused,
                     // Also whatever is answered to what is no write: it is tried again no more often.
                     _ => return Self::Failed,
                 }
@@ -209,12 +219,12 @@ impl Intercept for Attempts {
         let Some(output_or_error) = context.output_or_error() else { return Ok(()) };
         let attempt = Attempt::of(output_or_error, context.response().map(|response| response.status().as_u16()));
         match attempt {
-            Attempt::Answered => self.0.answered(false),
+            Attempt::Answered | Attempt::Refused => self.0.answered(false),
             Attempt::Throttled => self.0.answered(true),
             Attempt::Failed => self.0.failed(),
         }
         if attempt != Attempt::Answered {
-            set_next(config, attempt == Attempt::Failed);
+            set_next(config, attempt != Attempt::Throttled);
         }
         Ok(())
     }
@@ -228,11 +238,12 @@ fn set_next(config: &mut ConfigBag, has_failed: bool) {
     let now = Instant::now();
     let mut so_far = config.load::<NotDone>().cloned().unwrap_or(NotDone { since: now, failures: 0 });
     so_far.failures += u32::from(has_failed);
-    let is_over = so_far.failures >= MOST_FAILURES || now.duration_since(so_far.since) >= THROTTLED_FOR;
+    let time = now.duration_since(so_far.since);
+    let is_over = so_far.failures >= MOST_FAILURES || time >= THROTTLED_FOR;
     let (first, longest) = if has_failed {
-        (FIRST_BACKOFF_OF_FAILURES, LONGEST_BACKOFF_OF_FAILURES)
+        (FIRST_BACKOFF_OF_FAILURES, LONGEST_BACKOFF_OF_ALL)
     } else {
-        (FIRST_BACKOFF, LONGEST_BACKOFF)
+        (FIRST_BACKOFF, longest_backoff(time))
     };
     let next = retry.with_initial_backoff(first).with_max_backoff(longest);
     let state = config.interceptor_state();
@@ -263,6 +274,7 @@ mod tests {
 
     const DONE: (u16, &str) = (200, "{}");
     const THROTTLED: (u16, &str) = (400, r#"{"__type":"ThrottlingException"}"#);
+    const CONFLICT: (u16, &str) = (400, r#"{"__type":"ReplicatedWriteConflictException"}"#);
     const FAILED: (u16, &str) = (500, r#"{"__type":"InternalServerError"}"#);
     /// As a service does that is down: the connection is cut.
     const CUT: (u16, &str) = (0, "");
@@ -364,22 +376,24 @@ mod tests {
     async fn what_is_throttled_is_tried_again_for_a_time() {
         let (end, requests, took) = put(&[THROTTLED]).await;
         assert_eq!(end, Err(Some("ThrottlingException".to_owned())));
-        assert!((THROTTLED_FOR..=THROTTLED_FOR + LONGEST_BACKOFF).contains(&took), "{took:?}");
-        assert!((200..450).contains(&requests), "{requests} requests");
+        assert!((THROTTLED_FOR..=THROTTLED_FOR + LONGEST_BACKOFF_OF_ALL).contains(&took), "{took:?}");
+        assert!((50..150).contains(&requests), "{requests} requests");
 
-        let (end, requests, _) = put(&[[THROTTLED; 100].as_slice(), &[DONE]].concat()).await;
-        assert_eq!((end, requests), (Ok(()), 101));
+        let (end, requests, _) = put(&[[THROTTLED; 40].as_slice(), &[DONE]].concat()).await;
+        assert_eq!((end, requests), (Ok(()), 41));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_is_tried_again_a_few_times_and_ever_more_slowly() {
-        for (failure, code) in [(FAILED, Some("InternalServerError")), (CUT, None)] {
+        for (failure, code) in
+            [(FAILED, Some("InternalServerError")), (CONFLICT, Some("ReplicatedWriteConflictException")), (CUT, None)]
+        {
             let code = code.map(str::to_owned);
             let (end, requests, took) = put(&[failure]).await;
             assert_eq!((end, requests), (Err(code.clone()), MOST_FAILURES as usize));
             assert!(took < Duration::from_secs(3), "{took:?}");
             // It is in the numbers of either alone.
-            let between = [[THROTTLED; 40].as_slice(), &[failure; 7], &[THROTTLED; 40]].concat();
+            let between = [[THROTTLED; 8].as_slice(), &[failure; 7], &[THROTTLED; 8]].concat();
             assert_eq!(put(&[&between[..], &[DONE]].concat()).await.0, Ok(()));
             assert_eq!(put(&[&between[..], &[failure]].concat()).await.0, Err(code));
         }
@@ -391,10 +405,12 @@ mod tests {
     async fn the_pace_is_told_of_whatever_is_not_done() {
         const STATEMENTS: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"ThrottlingError"}}]}"#);
         const FOUND: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"DuplicateItem"}}]}"#);
-        for (answer, allowed) in [(DONE, 25), (FOUND, 25), (STATEMENTS, 64), (THROTTLED, 64), (FAILED, 24), (CUT, 24)] {
+        for (answer, allowed) in
+            [(DONE, 31), (FOUND, 31), (CONFLICT, 31), (STATEMENTS, 64), (THROTTLED, 64), (FAILED, 14), (CUT, 14)]
+        {
             let pace = Arc::new(Pace::new(NonZeroUsize::new(256).unwrap()));
             let client = Wire::new(&[answer]).client(&pace);
-            for _ in 0..8 {
+            for _ in 0..60 {
                 let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
                 let insert = BatchStatementRequest::builder().statement("INSERT").build().unwrap();
                 let request = client.batch_execute_statement().statements(insert).customize().config_override(once);
