@@ -144,9 +144,10 @@ impl fmt::Display for Failure {
                 f.write_str("not tried, since another write of the batch found that the view cannot be written")
             }
             Self::NewerReported => f.write_str("a newer change of the same row is reported, and this one with it"),
-            Self::OutOfTime => {
-                f.write_str("the invocation's time was running out; a longer time-out or a smaller batch helps")
-            }
+            Self::OutOfTime => f.write_str(
+                "the invocation's time was running out; a longer time-out or a smaller batch helps, or more \
+                             capacity where the table throttles",
+            ),
         }
     }
 }

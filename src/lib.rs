@@ -19,8 +19,8 @@
 //! the second function, which brings back what did not come this way; [`lambda`] is what the two binaries share,
 //! [`https`] how they reach AWS, [`panics`] what is told of a panic.
 //!
-//! Invariants: only [`apply`](mod@apply), [`assembly`], [`quarantine`], [`view`]'s adapters, [`objects::s3`],
-//! [`handler`], [`https`] and [`redrive`] do I/O or read a clock; the order of changes stands in
+//! Invariants: only [`apply`](mod@apply), [`assembly`], [`pace`], [`quarantine`], [`view`]'s adapters,
+//! [`objects::s3`], [`handler`], [`https`] and [`redrive`] do I/O or read a clock; the order of changes stands in
 //! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]

@@ -185,7 +185,7 @@ impl Window {
     }
 }
 
-/// Settings allow a few hundred.
+/// Settings allow a thousand.
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
 fn as_float(number: usize) -> f64 {
     number as f64
