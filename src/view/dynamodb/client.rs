@@ -50,7 +50,7 @@ pub const THROTTLED_FOR: Duration = Duration::from_secs(15);
 /// SDK's few long ones: a table takes the next write when its next token is there.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest wait after a throttled attempt, while the first was not long ago; see [`longest_backoff`].
-pub const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
+pub const LONGEST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF_OF_ALL: Duration = Duration::from_secs(1);
 
 /// The longest wait of a write that has been throttled for so long. What the pace has let go is in flight until it is
@@ -60,9 +60,8 @@ pub fn longest_backoff(throttled_for: Duration) -> Duration {
 }
 
 /// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection, or a refusal that the SDK takes
-/// for one that passes. With waits that double from the
-/// SDK's own for them, these take one to two seconds where the failure is quick, and outlast what a service that moves
-/// a partition does. What is down for longer is not waited for with one row: that row is reported, and the next one
+/// for one that passes. With waits that double, these take one to two seconds where the failure is quick, and outlast
+/// what a service that moves a partition does. What is down for longer is not waited for with one row: that row is reported, and the next one
 /// tried. Meanwhile the pace lets one write after the other go, some requests a second, so that the invocation does no
 /// harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all its time, where an early
 /// answer would use one up each time.
