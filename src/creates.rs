@@ -245,7 +245,9 @@ mod tests {
             under_way.push(rows);
         }
         assert_eq!(under_way.len(), 40);
-        under_way.into_iter().for_each(|rows| waiting.created_but(rows));
+        for rows in under_way {
+            waiting.created_but(rows);
+        }
         assert_eq!(write(&creates, 1250, |_| false), (0, 1250));
         assert_eq!(write(&creates, 1000, |_| false), (1000, 0));
     }

@@ -276,13 +276,13 @@ mod tests {
 
     fn item(attributes: &[&str], moves: bool) -> ViewItem {
         let attribute = |name: &&str| ((*name).to_owned(), AttributeValue::Bool(true));
-        let moved = MovedColumn { object: "object".to_owned(), json: "1".to_owned() };
+        let column = MovedColumn { object: "object".to_owned(), json: "1".to_owned() };
         ViewItem {
             key: "key".to_owned(),
             committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
             creates: false,
             attributes: attributes.iter().map(attribute).collect(),
-            moved: moves.then_some(moved).into_iter().collect(),
+            moved: moves.then_some(column).into_iter().collect(),
         }
     }
 
