@@ -70,7 +70,9 @@ async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
 
     assert_eq!(function.answer(&event).await, json!({ "batchItemFailures": [] }));
     Model::of(&history).assert_equals(&harness::items(&db).await);
-    assert_eq!((proxy.writes(), proxy.most_in_flight()), (6200, 48));
+    assert_eq!(proxy.most_in_flight(), 48);
+    // One a row, and those that a slow machine did not answer in time.
+    assert!((6200..6500).contains(&proxy.writes()), "{} writes", proxy.writes());
 }
 
 #[tokio::test]

@@ -383,7 +383,7 @@ async fn time_that_runs_out_leaves_the_message() {
     world.put(0, (0..9).map(|id| user(id).record()));
     let mut slow = world.function(|call| if call.operation == "PutItem" { Fault::Delay(LONG) } else { Fault::None });
     let body = on_failure(0, 0, 8).to_string();
-    assert!(!slow.deliver_from("failed", &body, 1, Duration::from_secs(3)).await);
+    assert!(!slow.deliver_from("failed", &body, 1, Duration::from_secs(8)).await);
     assert!(world.function(no_fault).deliver_from("failed", &body, 2, LONG).await);
     world.assert_shows(&(0..9).map(user).collect::<Vec<_>>()).await;
 }
