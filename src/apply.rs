@@ -181,7 +181,7 @@ async fn write<V: View>(
         settled.push((change.record, end));
         for older in changes.by_ref() {
             // The same change has the same objects, and they are the view's now.
-            let may_have_left_something = matches!(end_of_older, Disposition::Superseded | Disposition::Known)
+            let may_have_left_something = end_of_older == Disposition::Superseded
                 && !older.item.moved.is_empty()
                 && committed.supersedes(older.item.committed);
             let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {

@@ -146,7 +146,7 @@ impl fmt::Display for Failure {
             Self::NewerReported => f.write_str("a newer change of the same row is reported, and this one with it"),
             Self::OutOfTime => f.write_str(
                 "the invocation's time was running out; a longer time-out or a smaller batch helps, or more \
-                             capacity where the table throttles",
+                 capacity where the table throttles",
             ),
         }
     }

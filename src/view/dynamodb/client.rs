@@ -50,7 +50,7 @@ pub const THROTTLED_FOR: Duration = Duration::from_secs(15);
 /// SDK's few long ones: a table takes the next write when its next token is there.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest wait after a throttled attempt, while the first was not long ago; see [`longest_backoff`].
-pub const LONGEST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF_OF_ALL: Duration = Duration::from_secs(1);
 
 /// The longest wait of a write that has been throttled for so long. What the pace has let go is in flight until it is
@@ -80,10 +80,8 @@ const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VE
 
 /// A client for the view, which tells `pace` what becomes of its attempts.
 pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
-    let retry = RetryConfig::standard()
-        .with_max_attempts(MORE_ATTEMPTS_THAN_ANY)
-        .with_initial_backoff(FIRST_BACKOFF)
-        .with_max_backoff(LONGEST_BACKOFF);
+    // Its waits are set after each attempt that is not done, by `set_next`.
+    let retry = RetryConfig::standard().with_max_attempts(MORE_ATTEMPTS_THAN_ANY);
     // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound
     // them.
     let partition = RetryPartition::custom("dsql-view").token_bucket(TokenBucket::unlimited()).build();
@@ -169,26 +167,25 @@ enum Attempt {
 
 impl Attempt {
     fn of(output_or_error: Result<&Output, &OrchestratorError<Error>>, status: Option<u16>) -> Self {
-        let is_throttled = match output_or_error {
+        match output_or_error {
             Ok(output) => {
                 let together = output.downcast_ref().map_or(&[][..], BatchExecuteStatementOutput::responses);
                 let mut codes = together.iter().filter_map(|response| response.error()?.code());
-                codes.any(|code| THROTTLED_STATEMENT.contains(code))
+                if codes.any(|code| THROTTLED_STATEMENT.contains(code)) { Self::Throttled } else { Self::Answered }
             }
             Err(error) => {
                 let answer = error.as_operation_error();
                 let put = answer.and_then(|answer| answer.downcast_ref().map(PutItemError::code));
                 let of_write = || answer.and_then(|answer| answer.downcast_ref().map(BatchExecuteStatementError::code));
                 match put.or_else(of_write) {
-                    Some(Some("ConditionalCheckFailedException")) => false,
-                    Some(Some(code)) if THROTTLING.contains(&code) => true,
-                    Some(_) if status.is_some_and(|status| status < 500) => return Self::Refused,
+                    Some(Some("ConditionalCheckFailedException")) => Self::Answered,
+                    Some(Some(code)) if THROTTLING.contains(&code) => Self::Throttled,
+                    Some(_) if status.is_some_and(|status| status < 500) => Self::Refused,
                     // Also whatever is answered to what is no write: it is tried again no more often.
-                    _ => return Self::Failed,
+                    _ => Self::Failed,
                 }
             }
-        };
-        if is_throttled { Self::Throttled } else { Self::Answered }
+        }
     }
 }
 
