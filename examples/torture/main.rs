@@ -17,6 +17,7 @@ mod world;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsql_view_support::model::Model;
@@ -62,7 +63,8 @@ impl Settings {
             given_changes: changes,
             changes: changes.unwrap_or(u64::MAX),
             duration: Duration::from_secs(number("DURATION")?.unwrap_or(default)),
-            batched_creates: switch("BATCHED_CREATES")?.or((broken == Broken::Creates).then_some(true)),
+            batched_creates: variable("BATCHED_CREATES", "true or false")?
+                .or((broken == Broken::Creates).then_some(true)),
             broken,
             function: binary("FUNCTION", "dsql-view")?,
             redrive: binary("REDRIVE", "redrive")?,
@@ -80,18 +82,15 @@ impl Settings {
     }
 }
 
-/// A variable that holds a whole number; an empty one holds none.
-fn number(name: &str) -> Result<Option<u64>, String> {
+/// What a variable says; an empty one says nothing.
+fn variable<T: FromStr>(name: &str, expected: &str) -> Result<Option<T>, String> {
     let value = std::env::var(name).unwrap_or_default();
-    let number = (!value.is_empty()).then(|| value.parse());
-    number.transpose().map_err(|_| format!("{name} is {value:?}: expected a whole number"))
+    let said = (!value.is_empty()).then(|| value.parse());
+    said.transpose().map_err(|_| format!("{name} is {value:?}: expected {expected}"))
 }
 
-/// A variable that is `true` or `false`; an empty one says nothing.
-fn switch(name: &str) -> Result<Option<bool>, String> {
-    let value = std::env::var(name).unwrap_or_default();
-    let switch = (!value.is_empty()).then(|| value.parse());
-    switch.transpose().map_err(|_| format!("{name} is {value:?}: expected true or false"))
+fn number(name: &str) -> Result<Option<u64>, String> {
+    variable(name, "a whole number")
 }
 
 fn broken() -> Result<Broken, String> {
