@@ -60,7 +60,10 @@ async fn five_thousand_changes_of_one_row_are_one_write() {
 #[tokio::test]
 async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
     let db = harness::dynamodb().await;
-    let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(Duration::from_millis(2)));
+    // The first are on their way long enough for as many as may be to be with them, however slow the machine.
+    let proxy = FaultProxy::start(&db.endpoint(), |call| {
+        Fault::Delay(Duration::from_millis(if call.number < 48 { 2000 } else { 2 }))
+    });
     let settings = [("SOURCE_TABLES", "users(id)"), ("WRITE_CONCURRENCY", "48")];
     let function = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
     let history: Vec<Change> = (0..6200).map(|id| user(id, id)).collect();
@@ -70,9 +73,12 @@ async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
 
     assert_eq!(function.answer(&event).await, json!({ "batchItemFailures": [] }));
     Model::of(&history).assert_equals(&harness::items(&db).await);
-    assert_eq!(proxy.most_in_flight(), 48);
-    // One a row, and those that a slow machine did not answer in time.
-    assert!((6200..6500).contains(&proxy.writes()), "{} writes", proxy.writes());
+    // One a row, and those that a slow machine did not answer in time, each of which is still on its way beside the one
+    // that repeats it.
+    let repeated = proxy.writes() - 6200;
+    assert!(repeated < 300, "{repeated} writes are repeated");
+    let most = proxy.most_in_flight();
+    assert!((48..=48 + repeated).contains(&most), "{most} writes in flight, {repeated} repeated");
 }
 
 #[tokio::test]
