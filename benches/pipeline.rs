@@ -49,7 +49,8 @@ fn pipeline(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let db = LocalDynamoDb::start();
     runtime.block_on(db.create_view("view"));
-    let client = dynamodb::client::new(&sdk_config(&db.endpoint()), Arc::new(Pace::new(NonZeroUsize::MIN)));
+    let client =
+        dynamodb::client::new(&sdk_config(&db.endpoint()), Arc::new(Pace::new(NonZeroUsize::MIN)), Arc::default());
     let view = runtime.block_on(DynamoDbView::open(client, "view".to_owned())).expect("a view");
     let planner = planner();
 

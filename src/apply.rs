@@ -266,6 +266,7 @@ mod tests {
                         creates: false,
                         attributes: HashMap::new(),
                         moved: Vec::new(),
+                        bytes: 0,
                     },
                 });
                 candidates.collect()

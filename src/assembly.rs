@@ -32,6 +32,7 @@ use crate::pace::Pace;
 use crate::plan::{Part, Planner, Role};
 use crate::projection::ViewItem;
 use crate::quarantine;
+use crate::tally::Write;
 use crate::view::View;
 
 /// A part can have megabytes: so many are on their way to the bucket at a time, at most.
@@ -46,6 +47,8 @@ pub struct Settled<'a> {
     pub table: Option<&'a SourceTable>,
     /// The end of its way.
     pub disposition: Disposition,
+    /// What it writes, where it applied the change.
+    pub write: Option<Write>,
     /// The objects of the whole set, where DynamoDB refused its change: all of them are what has to be quarantined.
     pub refused_set: Vec<String>,
 }
@@ -152,6 +155,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 .map(|(_, settled)| settled);
             let Some(first) = concerned.next() else { continue };
             let Assembled { table, item, objects } = self.assemble(set, total, main_record).await?;
+            let mut write = item.as_ref().ok().and_then(Option::as_ref).map(Write::of);
             let (disposition, refused_set) = match item {
                 Ok(None) => (Disposition::Filtered, Vec::new()),
                 Ok(Some(item)) => match self.put(item, deadline).await {
@@ -172,7 +176,13 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                     disposition.clone()
                 }
             };
+            if let (Disposition::Applied, Some(write)) = (&disposition, &mut write) {
+                write.shown(SystemTime::now());
+            }
             take_over(first, table, &disposition, refused_set);
+            if first.disposition == Disposition::Applied && disposition == Disposition::Applied {
+                first.write = write;
+            }
             for other in concerned {
                 take_over(other, table, &others, Vec::new());
             }
@@ -242,7 +252,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
 
 /// A settled record of which no more is known.
 fn plain<'a>(record: usize, disposition: Disposition) -> Settled<'a> {
-    Settled { record, table: None, disposition, refused_set: Vec::new() }
+    Settled { record, table: None, disposition, write: None, refused_set: Vec::new() }
 }
 
 /// Gives a record the end of a change that it is a part of, unless it has one already that asks for more.
@@ -253,7 +263,8 @@ fn take_over<'a>(
     refused_set: Vec<String>,
 ) {
     if weight(disposition) > weight(&settled.disposition) {
-        *settled = Settled { record: settled.record, table, disposition: disposition.clone(), refused_set };
+        *settled =
+            Settled { record: settled.record, table, disposition: disposition.clone(), write: None, refused_set };
     }
 }
 

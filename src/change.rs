@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::time::{Duration, SystemTime};
 
 use serde_json::value::RawValue;
 
@@ -29,6 +30,12 @@ impl CommitTimestamp {
     /// The condition on the write, `view::dynamodb::NEWER_THAN_THE_VIEW`, says the same to DynamoDB.
     pub fn supersedes(self, other: Self) -> bool {
         self > other
+    }
+
+    /// How long ago it was at `now`; nothing, where the clock is behind the database's.
+    pub fn age(self, now: SystemTime) -> Duration {
+        let committed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.0.get());
+        now.duration_since(committed).unwrap_or_default()
     }
 }
 

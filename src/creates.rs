@@ -144,6 +144,7 @@ mod tests {
             creates: true,
             attributes: HashMap::new(),
             moved: Vec::new(),
+            bytes: 0,
         };
         vec![Candidate { record: key, item }]
     }

@@ -168,17 +168,20 @@ impl Counts {
     /// Counts the dispositions of a batch.
     pub fn of<'a>(dispositions: impl IntoIterator<Item = &'a Disposition>) -> Self {
         let mut counts = Self::default();
-        for disposition in dispositions {
-            match disposition {
-                Disposition::Applied => counts.applied += 1,
-                Disposition::Superseded | Disposition::Known => counts.superseded += 1,
-                Disposition::Filtered => counts.filtered += 1,
-                Disposition::Kept => counts.kept += 1,
-                Disposition::Quarantined(_) => counts.quarantined += 1,
-                Disposition::Reported(_) => counts.reported += 1,
-            }
-        }
+        dispositions.into_iter().for_each(|disposition| counts.add(disposition));
         counts
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, disposition: &Disposition) {
+        match disposition {
+            Disposition::Applied => self.applied += 1,
+            Disposition::Superseded | Disposition::Known => self.superseded += 1,
+            Disposition::Filtered => self.filtered += 1,
+            Disposition::Kept => self.kept += 1,
+            Disposition::Quarantined(_) => self.quarantined += 1,
+            Disposition::Reported(_) => self.reported += 1,
+        }
     }
 
     /// How many records were received.

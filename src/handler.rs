@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::apply::{Deadline, apply};
 use crate::assembly::{Assembler, Settled, quarantine_set};
+use crate::attempts::Attempts;
 use crate::coalesce::Candidate;
 use crate::config::{Config, SourceTable};
 use crate::delivery::{Batch, Record};
@@ -26,11 +27,12 @@ use crate::plan::{Part, Plan, PlannedRecord, Planner, Role};
 use crate::projection::Projector;
 use crate::quarantine;
 use crate::report::report;
-use crate::telemetry;
+use crate::tally::BatchTally;
 use crate::view::dynamodb::{self, DynamoDbView, OpenError};
 use crate::view::known::Remembering;
 use crate::view::overflow::OverflowView;
 use crate::view::{Put, View};
+use crate::{metrics, telemetry};
 
 /// A poison record can have megabytes: so many are on their way to the quarantine at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
@@ -42,6 +44,7 @@ pub struct Handler<V, O> {
     view: V,
     objects: Option<O>,
     pace: Arc<Pace>,
+    attempts: Arc<Attempts>,
 }
 
 /// Why the function cannot start.
@@ -76,7 +79,9 @@ impl DynamoDbHandler {
             pace = pace.with_creates_together();
         }
         let pace = Arc::new(pace);
-        let table = DynamoDbView::open(dynamodb::client::new(sdk_config, Arc::clone(&pace)), config.view_table).await?;
+        let attempts = Arc::new(Attempts::default());
+        let client = dynamodb::client::new(sdk_config, Arc::clone(&pace), Arc::clone(&attempts));
+        let table = DynamoDbView::open(client, config.view_table).await?;
         let key_attribute = table.key_attribute().to_owned();
         for table in config.source_tables.iter() {
             if table.primary_key().contains(&key_attribute) {
@@ -97,7 +102,7 @@ impl DynamoDbHandler {
         };
         let objects = config.objects_bucket.map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
         let view = Remembering::new(OverflowView::new(table, objects.clone()));
-        Ok(Self { planner, view, objects, pace })
+        Ok(Self { planner, view, objects, pace, attempts })
     }
 }
 
@@ -109,8 +114,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Applies a batch, and answers which of its records shall be delivered again.
     pub async fn handle(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
-        let records = self.process(batch, deadline).await;
-        telemetry::log_batch(request_id, &batch.records, &records);
+        let records = self.account(batch, request_id, deadline).await;
         let reported = batch.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
             Disposition::Reported(_) => Some(delivered.sequence_number.as_str()),
             Disposition::Applied
@@ -123,6 +127,18 @@ impl<V: View, O: Objects> Handler<V, O> {
         report(reported)
     }
 
+    /// Applies a batch, and tells of it in the log and in metrics: what became of each of its records, in their order.
+    pub async fn account(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
+        // What was asked for before, at the start, is none of this batch's.
+        self.attempts.take();
+        // On the heap, once a batch: the types of what is awaited nest no deeper than the compiler likes.
+        let records = Box::pin(self.process(batch, deadline)).await;
+        let tally = BatchTally::of(&records);
+        telemetry::log_batch(request_id, &batch.records, &records, &tally.all.ends);
+        metrics::emit_batch(&tally, &self.attempts.take());
+        records
+    }
+
     /// Applies a batch: what became of each of its records, in their order.
     pub async fn process(&self, batch: &Batch, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
         let data = batch.records.iter().map(|record| &*record.data.0);
@@ -132,7 +148,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         // shard. Nor must the rows wait for the bucket.
         let unreadable = poison(&batch.records, &records, quarantine::unreadable(&records));
         let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
-            records[record].disposition = disposition;
+            records[record].settle(disposition, SystemTime::now());
         });
         let parts = self.parts(&parts, &batch.records, deadline);
         let (quarantined, parts, ()) = tokio::join!(self.quarantine(unreadable, deadline), parts, written);
@@ -143,7 +159,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         for part in parts {
             let record = &mut records[part.record];
             record.table = record.table.or(part.table);
-            record.disposition = part.disposition;
+            (record.disposition, record.write) = (part.disposition, part.write);
             refused_sets.insert(part.record, part.refused_set);
         }
 
@@ -169,12 +185,13 @@ impl<V: View, O: Objects> Handler<V, O> {
         let rows = self.planner.plan(data, SystemTime::now()).rows;
         let Some(Candidate { record, item }) = quarantine::to_decide(rows, records) else { return };
         let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_anew(item)).await;
-        records[record].disposition = match put {
+        let end = match put {
             Ok(Put::Applied) => Disposition::Applied,
             Ok(Put::Superseded) => Disposition::Superseded,
             // What is known stays so, and nothing is known of how DynamoDB takes writes now.
             Ok(Put::Known | Put::Refused(_) | Put::Retryable(_) | Put::Unavailable(_)) | Err(_) => return,
         };
+        records[record].settle(end, SystemTime::now());
     }
 
     /// What becomes of the parts of split changes; nothing, where there is no bucket to keep them in.

@@ -12,7 +12,7 @@ use lambda_runtime_api_client::PooledClient;
 use lambda_runtime_api_client::body::Body;
 
 use crate::config::Config;
-use crate::{https, telemetry};
+use crate::{https, metrics, telemetry};
 
 /// What a start can fail with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -33,7 +33,7 @@ pub fn ended(function: Result<(), BoxError>) -> ExitCode {
     }
 }
 
-/// Starts the log, and what `start` makes of the settings.
+/// Starts the log and the metrics, and what `start` makes of the settings.
 ///
 /// # Errors
 /// There is no Lambda, the settings are wrong, or `start` failed; Lambda has been told.
@@ -42,6 +42,7 @@ where
     F: Future<Output = Result<T, BoxError>>,
 {
     telemetry::init(variable);
+    metrics::init(variable);
     if variable("AWS_LAMBDA_RUNTIME_API").is_none() {
         eprintln!(
             "This is a function for AWS Lambda: it takes its events from Lambda's Runtime API, and AWS_LAMBDA_RUNTIME_API is not \

@@ -15,18 +15,20 @@
 //! | quarantine | [`quarantine`], [`objects`] | poison records to `OBJECTS_BUCKET`, so that they hold no shard |
 //! | report | [`report`](mod@report) | the sequence numbers to deliver again |
 //!
-//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them. [`redrive`] is
-//! the second function, which brings back what did not come this way; [`lambda`] is what the two binaries share,
-//! [`https`] how they reach AWS, [`panics`] what is told of a panic.
+//! [`disposition`] says how a record's way can end, [`handler`] runs the steps, [`telemetry`] logs them, [`tally`] and
+//! [`attempts`] count them for [`metrics`](mod@metrics). [`redrive`] is the second function, which brings back what did
+//! not come this way; [`lambda`] is what the two binaries share, [`https`] how they reach AWS, [`panics`] what is told
+//! of a panic.
 //!
 //! Invariants: only [`apply`](mod@apply), [`assembly`], [`pace`], [`quarantine`], [`view`]'s adapters,
-//! [`objects::s3`], [`handler`], [`https`] and [`redrive`] do I/O or read a clock; the order of changes stands in
-//! [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
+//! [`objects::s3`], [`handler`], [`https`], [`metrics`](mod@metrics) and [`redrive`] do I/O or read a clock; the order
+//! of changes stands in [`change::CommitTimestamp::supersedes`] alone; no row's value reaches a log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]
 
 pub mod apply;
 pub mod assembly;
+pub mod attempts;
 pub mod change;
 pub mod coalesce;
 pub mod config;
@@ -50,5 +52,6 @@ pub mod quarantine;
 pub mod redrive;
 pub mod report;
 pub mod sdk_error;
+pub mod tally;
 pub mod telemetry;
 pub mod view;

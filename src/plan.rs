@@ -11,6 +11,7 @@ use crate::disposition::{Disposition, Failure};
 use crate::envelope::{self, ChunkedImage, ChunkedRecord, Envelope, FullRecord};
 use crate::fragments::{self, AssemblyError};
 use crate::projection::{Projector, ViewItem};
+use crate::tally::Write;
 
 /// Reads records for a view.
 #[derive(Debug, Clone)]
@@ -64,6 +65,18 @@ pub struct PlannedRecord<'a> {
     pub table: Option<&'a SourceTable>,
     /// The end of its way.
     pub disposition: Disposition,
+    /// What it writes, if it came so far.
+    pub write: Option<Write>,
+}
+
+impl PlannedRecord<'_> {
+    /// A write has ended so, at `now`.
+    pub fn settle(&mut self, disposition: Disposition, now: SystemTime) {
+        if let (Disposition::Applied, Some(write)) = (&disposition, &mut self.write) {
+            write.shown(now);
+        }
+        self.disposition = disposition;
+    }
 }
 
 /// What a record asks for.
@@ -85,8 +98,10 @@ impl Planner {
         for (record, data) in records.enumerate() {
             let mut keep = |folder, object, role| parts.push(Part { record, folder, object, role });
             let (table, way) = self.way(data, written_at, &mut keep);
+            let mut write = None;
             let disposition = match way {
                 Way::Write(item) => {
+                    write = Some(Write::of(&item));
                     candidates.push(Candidate { record, item });
                     Disposition::Reported(Failure::OutOfTime)
                 }
@@ -94,9 +109,15 @@ impl Planner {
                 Way::Filter => Disposition::Filtered,
                 Way::Fail(failure) => Disposition::Reported(failure),
             };
-            planned.push(PlannedRecord { table, disposition });
+            planned.push(PlannedRecord { table, disposition, write });
         }
-        Plan { records: planned, rows: coalesce(candidates), parts }
+        let rows = coalesce(candidates);
+        for older in rows.iter().flat_map(|row| &row[1..]) {
+            if let Some(write) = &mut planned[older.record].write {
+                write.coalesced = true;
+            }
+        }
+        Plan { records: planned, rows, parts }
     }
 
     /// What a record asks for, with its table if that is configured.

@@ -43,6 +43,8 @@ pub struct ViewItem {
     pub attributes: HashMap<String, AttributeValue>,
     /// The columns that the item only names, since it had no room for them.
     pub moved: Vec<MovedColumn>,
+    /// As many as DynamoDB counts for it.
+    pub bytes: usize,
 }
 
 /// Why a change cannot become an item.
@@ -111,7 +113,8 @@ impl Projector {
             attributes.insert(DELETED.to_owned(), AttributeValue::Bool(true));
             attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(written_at).to_string()));
         }
-        let bytes = self.key_attribute.len() + key.len() + attributes::item_size(&attributes);
+        let bytes_of_key = self.key_attribute.len() + key.len();
+        let mut bytes = bytes_of_key + attributes::item_size(&attributes);
         let moved = match (&self.overflow_bucket, change.image) {
             (Some(bucket), RowImage::Upsert(row)) if bytes > LARGEST_WHOLE_ITEM => {
                 let movable = movable_columns(change.table, row, &attributes);
@@ -121,7 +124,10 @@ impl Projector {
             _ if bytes > LARGEST_ITEM => return Err(ProjectionError::ItemTooLarge { bytes }),
             _ => Vec::new(),
         };
-        Ok(ViewItem { key, committed: change.committed, creates: change.creates, attributes, moved })
+        if !moved.is_empty() {
+            bytes = bytes_of_key + attributes::item_size(&attributes);
+        }
+        Ok(ViewItem { key, committed: change.committed, creates: change.creates, attributes, moved, bytes })
     }
 
     fn row(

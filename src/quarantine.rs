@@ -211,8 +211,10 @@ mod tests {
             (vec![refused("a"), Disposition::Known, refused("b")], false),
             (vec![refused("a"), Disposition::Known, refused("a"), Disposition::Superseded], false),
         ] {
-            let records: Vec<_> =
-                dispositions.into_iter().map(|disposition| PlannedRecord { table: None, disposition }).collect();
+            let records: Vec<_> = dispositions
+                .into_iter()
+                .map(|disposition| PlannedRecord { table: None, disposition, write: None })
+                .collect();
             assert_eq!(is_undecided(&records), expected, "{records:?}");
         }
     }
@@ -263,7 +265,7 @@ mod tests {
             let mut records = Vec::new();
             let rows = rows.into_iter().map(|row| {
                 let row = row.into_iter().map(|(table, disposition, attributes, moves)| {
-                    records.push(PlannedRecord { table, disposition });
+                    records.push(PlannedRecord { table, disposition, write: None });
                     Candidate { record: records.len() - 1, item: item(attributes, moves) }
                 });
                 row.collect()
@@ -283,6 +285,7 @@ mod tests {
             creates: false,
             attributes: attributes.iter().map(attribute).collect(),
             moved: moves.then_some(column).into_iter().collect(),
+            bytes: 0,
         }
     }
 
@@ -301,8 +304,10 @@ mod tests {
             (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![], vec![0, 1]),
             (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![], vec![]),
         ] {
-            let records: Vec<_> =
-                dispositions.into_iter().map(|disposition| PlannedRecord { table: None, disposition }).collect();
+            let records: Vec<_> = dispositions
+                .into_iter()
+                .map(|disposition| PlannedRecord { table: None, disposition, write: None })
+                .collect();
             let found = (super::refused(&records), unreadable(&records));
             assert_eq!(found, (expected_refused, expected_unreadable), "{records:?}");
         }

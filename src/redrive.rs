@@ -6,6 +6,7 @@
 //! | messages of the on-failure queue | reads the ranges that they name from the stream, and applies them | this file |
 //! | `{"replay": "quarantine/public.users/"}` | applies the records of the quarantine again | [`replay`] |
 //! | `{"check": "fragments"}` | tells of split changes that wait for some of their parts | [`waiting`] |
+//! | `{"check": "quarantine"}` | tells how many records the quarantine has | [`waiting`] |
 //!
 //! What may happen between any two steps of a message, and why no record is passed over:
 //! - The function dies: SQS delivers the message again; what was applied is superseded.
@@ -29,8 +30,7 @@ use crate::apply::Deadline;
 use crate::config::Config;
 use crate::disposition::{Counts, Disposition, Failure};
 use crate::handler::{DynamoDbHandler, StartError};
-use crate::metrics::{self, Lost};
-use crate::telemetry;
+use crate::metrics::{self, Lost, Redriven};
 
 pub mod queue;
 pub mod range;
@@ -60,6 +60,8 @@ pub enum Invocation {
     Replay(Replay),
     /// A look at the parts that wait.
     CheckFragments,
+    /// A look at the quarantine.
+    CheckQuarantine,
     /// Something else.
     Unknown,
 }
@@ -87,6 +89,8 @@ pub enum Answer {
     Replay(replay::Counts),
     /// To a look at the parts that wait.
     Waiting(waiting::Found),
+    /// To a look at the quarantine.
+    Quarantined(waiting::Quarantined),
 }
 
 /// Why there is no answer.
@@ -94,7 +98,8 @@ pub enum Answer {
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum RedriveError {
     #[error(
-        "expected messages of the on-failure queue, {{\"replay\": \"quarantine/…\"}} or {{\"check\": \"fragments\"}}, found something else"
+        "expected messages of the on-failure queue, {{\"replay\": \"quarantine/…\"}}, {{\"check\": \"fragments\"}} or {{\"check\": \"quarantine\"}}, \
+         found something else"
     )]
     Unknown,
     #[error("there is no bucket to look into: set OBJECTS_BUCKET")]
@@ -122,6 +127,7 @@ impl<'de> Deserialize<'de> for Invocation {
                 Self::Replay(Replay { prefix, after: None })
             }
             (Value::Null, Value::Null, _, Value::String(what)) if what == "fragments" => Self::CheckFragments,
+            (Value::Null, Value::Null, _, Value::String(what)) if what == "quarantine" => Self::CheckQuarantine,
             _ => Self::Unknown,
         })
     }
@@ -165,6 +171,10 @@ impl Redrive {
                 let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
                 Ok(Answer::Waiting(waiting::check(objects).await?))
             }
+            Invocation::CheckQuarantine => {
+                let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
+                Ok(Answer::Quarantined(waiting::check_quarantine(objects).await?))
+            }
             Invocation::Unknown => Err(RedriveError::Unknown),
         }
     }
@@ -186,11 +196,14 @@ impl Redrive {
         let redriven = tokio::time::timeout_at(deadline.answer_by, redriven).await;
         match redriven.unwrap_or_else(|_| Err(OUT_OF_TIME.to_owned())) {
             Ok(counts) => {
-                tracing::info!(request_id, message_id, shard, first, last, records = counts.received(), "redriven");
+                let records = counts.received();
+                tracing::info!(request_id, message_id, shard, first, last, records, "redriven");
+                metrics::emit(Redriven { redriven_records: records, redriven_ranges: 1, postponed_ranges: 0 });
                 true
             }
             Err(reason) => {
                 tracing::warn!(request_id, message_id, shard, first, last, reason, "not redriven yet");
+                metrics::emit(Redriven { redriven_records: 0, redriven_ranges: 0, postponed_ranges: 1 });
                 self.postpone(message, message.wait()).await;
                 false
             }
@@ -213,8 +226,7 @@ impl Redrive {
                 return Err(OUT_OF_TIME.to_owned());
             }
             let Some(batch) = reader.next().await.map_err(told)? else { break };
-            let records = self.handler.process(&batch, deadline).await;
-            telemetry::log_batch(request_id, &batch.records, &records);
+            let records = self.handler.account(&batch, request_id, deadline).await;
             total += Counts::of(records.iter().map(|record| &record.disposition));
             // The other pages hold what may be applied; the message comes again for this one.
             if records.iter().any(|record| is_hopeless(&record.disposition)) {
@@ -266,6 +278,7 @@ mod tests {
             }
             Invocation::Replay(Replay { prefix, after }) => format!("{prefix} after {after:?}"),
             Invocation::CheckFragments => "fragments".to_owned(),
+            Invocation::CheckQuarantine => "quarantine".to_owned(),
             Invocation::Unknown => "unknown".to_owned(),
         }
     }
@@ -294,6 +307,7 @@ mod tests {
             (r#"{"replay":"quarantine/"}"#, "quarantine/ after None"),
             (r#"{"replay":"quarantine/","after":"quarantine/x"}"#, r#"quarantine/ after Some("quarantine/x")"#),
             (r#"{"check":"fragments"}"#, "fragments"),
+            (r#"{"check":"quarantine"}"#, "quarantine"),
             (r#"{"check":"everything"}"#, "unknown"),
             (r#"{"check":"fragments","replay":"quarantine/"}"#, "unknown"),
             (r#"{"Records":[],"replay":"quarantine/"}"#, "unknown"),

@@ -59,8 +59,7 @@ struct FailureClass {
 }
 
 /// Logs what became of a batch.
-pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecord<'_>]) {
-    let counts = Counts::of(records.iter().map(|record| &record.disposition));
+pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecord<'_>], counts: &Counts) {
     let numbers = || delivered.iter().map(|record| record.sequence_number.as_str());
     tracing::info!(
         request_id,
@@ -167,7 +166,7 @@ mod tests {
             Disposition::Reported(Failure::Part),
             Disposition::Applied,
         ];
-        let records = ends.map(|disposition| PlannedRecord { table: None, disposition });
+        let records = ends.map(|disposition| PlannedRecord { table: None, disposition, write: None });
         let classes = failure_classes(&delivered, &records);
         assert_eq!(classes.into_values().collect::<Vec<_>>(), [vec!["8"], vec!["9", "10"]]);
         assert_eq!(shard(&delivered), Some("shardId-000000000006"));

@@ -8,6 +8,7 @@ use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::kinesis::{event_of, reported};
 use dsql_view_support::model::Model;
+use dsql_view_support::objects::LocalS3;
 use dsql_view_support::proxy::{Fault, FaultProxy};
 use dsql_view_support::runtime_api::{Function, Outcome};
 use serde_json::json;
@@ -208,6 +209,118 @@ async fn the_counts_in_the_log_add_up_to_the_records_and_to_the_answer() {
     let users = || json!("public.users");
     assert_eq!(seen[0], class("decode", true, json!(null)));
     assert_eq!(seen[1..], [class("apply", false, users()), class("apply", false, users())]);
+}
+
+/// The metrics' lines that hold a metric of this name, once there are so many.
+async fn metrics(function: &Function, name: &str, lines: usize) -> Vec<serde_json::Value> {
+    let started = Instant::now();
+    loop {
+        let written = function.lines().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
+        let found: Vec<serde_json::Value> =
+            written.filter(|line: &serde_json::Value| line.get("_aws").is_some() && line.get(name).is_some()).collect();
+        if found.len() >= lines {
+            return found;
+        }
+        assert!(started.elapsed() < LONG, "{} lines with {name}", found.len());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
+    let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+    db.create_view(VIEW).await;
+    s3.create_bucket("objects");
+    // Every put of one row is throttled, until the function gives it up.
+    let proxy =
+        FaultProxy::start(
+            &db.endpoint(),
+            |call| {
+                if call.writes("public.users#3") { Fault::THROTTLED } else { Fault::None }
+            },
+        );
+    let mut function = start(
+        &proxy.endpoint(),
+        &[
+            REQUIRED[0],
+            ("SOURCE_TABLES", "users(id), notes(id)"),
+            ("OBJECTS_BUCKET", "objects"),
+            ("AWS_ENDPOINT_URL_S3", &s3.endpoint()),
+        ],
+    );
+    let change = |table: &str, id: i64, commit: u64, text: &str| {
+        Change::upsert(table, Value::number(id), COMMIT + commit, vec![("text", Value::text(text))]).record()
+    };
+    let batch = [
+        change("users", 1, 1, "a row"),
+        change("users", 1, 0, "older"),
+        change("users", 1, 1, "a row"),
+        Change::delete("users", Value::number(2), COMMIT).record(),
+        change("users", 3, 0, "throttled"),
+        change("notes", 1, 0, &"large".repeat(100_000)),
+        change("notes", 2, 0, &"x".repeat(3000)),
+        change("orders", 1, 0, "not configured"),
+        Change::upsert("notes", Value::number(4), COMMIT, vec![("text", Value::text("in pieces"))])
+            .split("chunk", 2)
+            .remove(0),
+        "broken".to_owned(),
+    ];
+    let event = event_of(&batch).to_string();
+    assert_eq!(reported(&function.invoke(event.clone(), LONG).await.response()), [4]);
+    let found = metrics(&function, "Received", 3).await;
+    let counts = |line: &serde_json::Value| {
+        let names = dsql_view::metrics::METRICS.into_iter().filter(|(_, unit, _)| *unit == "Count");
+        let count = |(name, _, _): (&'static str, _, _)| {
+            Some((name, line.get(name)?.as_u64()?)).filter(|(_, count)| *count > 0)
+        };
+        names.filter_map(count).collect::<Vec<_>>()
+    };
+    let throttled = found[0]["Throttled"].as_u64().unwrap();
+    assert!(throttled > 1);
+    let expected = [
+        ("Received", 10),
+        ("Applied", 4),
+        ("Superseded", 2),
+        ("Filtered", 1),
+        ("Kept", 1),
+        ("Quarantined", 1),
+        ("Failed", 1),
+        ("Coalesced", 2),
+        ("Tombstones", 1),
+        ("Overflowed", 1),
+        ("WriteUnits", 6),
+        ("FailedBatches", 1),
+        ("Throttled", throttled),
+    ];
+    assert_eq!(counts(&found[0]), expected);
+    assert_eq!((&found[0]["FunctionName"], found[0].get("Table")), (&json!("dsql-view"), None));
+    assert_eq!(
+        found[0]["Freshness"]["Counts"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum::<u64>(),
+        4
+    );
+    // Four rows that are written, and the attempts that are throttled.
+    let requests = found[0]["DynamoDbTime"]["Counts"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64);
+    assert_eq!(requests.sum::<u64>(), 4 + throttled);
+
+    let of = |table: &str| found[1..].iter().find(|line| line["Table"] == table).expect("a line a table");
+    let users = [
+        ("Received", 5),
+        ("Applied", 2),
+        ("Superseded", 2),
+        ("Failed", 1),
+        ("Coalesced", 2),
+        ("Tombstones", 1),
+        ("WriteUnits", 2),
+    ];
+    assert_eq!(counts(of("public.users")), users);
+    let notes = [("Received", 3), ("Applied", 2), ("Kept", 1), ("Overflowed", 1), ("WriteUnits", 4)];
+    assert_eq!(counts(of("public.notes")), notes);
+
+    // Again: what was applied is known.
+    function.invoke(event, LONG).await.response();
+    let again = metrics(&function, "Received", 6).await.remove(3);
+    assert_eq!(counts(&again)[..3], [("Received", 10), ("Superseded", 6), ("Filtered", 1)]);
+    assert_eq!(again["Known"], 5, "a large row goes all its way: {again}");
 }
 
 #[tokio::test]

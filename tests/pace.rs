@@ -119,8 +119,14 @@ impl View for Client<'_> {
 
 fn row(record: usize) -> RowChanges {
     let committed = CommitTimestamp::from_nanoseconds(1).unwrap();
-    let item =
-        ViewItem { key: record.to_string(), committed, creates: false, attributes: HashMap::new(), moved: Vec::new() };
+    let item = ViewItem {
+        key: record.to_string(),
+        committed,
+        creates: false,
+        attributes: HashMap::new(),
+        moved: Vec::new(),
+        bytes: 0,
+    };
     vec![Candidate { record, item }]
 }
 

@@ -242,6 +242,8 @@ async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
         assert_eq!(lost[0], (sequence_number(2), before_it));
         assert_eq!(lost[1], (sequence_number(0), sequence_number(3)));
         assert_eq!(lost.len(), 2);
+        let redriven = redrive.metric("RedrivenRanges");
+        assert_eq!(redriven.iter().map(|line| &line["RedrivenRecords"]).collect::<Vec<_>>(), [3, 3, 0]);
         let metrics = redrive.metric("LostRanges");
         assert_eq!((metrics.len(), &metrics[1]["LastSequenceNumber"]), (2, &json!(sequence_number(3))));
     }
@@ -542,6 +544,20 @@ async fn a_replay_of_a_whole_split_change_applies_it() {
     counts = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
     assert_eq!(counts["kept"], Json::Null, "{counts}");
     assert!(world.keys("quarantine/").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_the_quarantine_is_counted_over_all_pages() {
+    let world = World::new().await;
+    let mut redrive = world.function(no_fault);
+    assert_eq!(redrive.invoke(&json!({ "check": "quarantine" })).await, json!({ "quarantined": 0 }));
+    for key in ["quarantine/a", "quarantine/b/1.json", "quarantine/b/2.json", "overflow/x", "fragments/x/y"] {
+        world.s3.put(BUCKET, key, "{}", SystemTime::now());
+    }
+    assert_eq!(redrive.invoke(&json!({ "check": "quarantine" })).await, json!({ "quarantined": 3 }));
+    let counts: Vec<_> =
+        redrive.metric("QuarantinedObjects").iter().map(|line| line["QuarantinedObjects"].clone()).collect();
+    assert_eq!(counts, [0, 3]);
 }
 
 #[tokio::test]

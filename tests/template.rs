@@ -111,23 +111,17 @@ fn the_logs_have_lambda_s_format_and_level_which_the_functions_follow() {
         let logging = at(properties(&template, function), "LoggingConfig");
         assert_eq!(logging["LogFormat"], "JSON");
         assert_eq!(named(&logging["LogGroup"]), logs);
-        let level = match &logging["ApplicationLogLevel"] {
-            // Metrics are lines of INFO: by !If, a level that hides them is not followed.
-            Value::Tagged(optional) if optional.tag == "!If" => {
-                assert_eq!((&optional.value[0], &optional.value[1]), (&"LogLevelHidesInfo".into(), &"INFO".into()));
-                &optional.value[2]
-            }
-            level => level,
-        };
-        assert_eq!(resolved(&template, level), "INFO");
+        // Metrics are lines of INFO: by !If, a level that hides them is not followed.
+        let Value::Tagged(level) = &logging["ApplicationLogLevel"] else { panic!("{function} can lose its metrics") };
+        assert_eq!(level.tag, "!If");
+        assert_eq!((&level.value[0], &level.value[1]), (&"LogLevelHidesInfo".into(), &"INFO".into()));
+        assert_eq!(resolved(&template, &level.value[2]), "INFO");
         let logs = at(&template, &format!("Resources/{logs}"));
         for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
             assert_eq!(logs[policy], "Delete");
         }
         assert!(number(&template, at(logs, "Properties/RetentionInDays")) > 0);
     }
-    let redrive = at(properties(&template, "RedriveFunction"), "LoggingConfig/ApplicationLogLevel");
-    assert!(matches!(redrive, Value::Tagged(optional) if optional.tag == "!If"));
 }
 
 #[test]
@@ -292,14 +286,16 @@ fn what_the_stream_s_mapping_gives_up_is_redriven_message_by_message() {
 }
 
 #[test]
-fn the_parts_that_wait_are_looked_at_every_hour() {
+fn what_waits_in_the_bucket_is_looked_at_twice_an_hour() {
     let template = template();
-    let event = at(properties(&template, "RedriveFunction"), "Events/CheckFragments");
-    assert_eq!(event["Type"], "Schedule");
-    assert_eq!(at(event, "Properties/Schedule"), "rate(30 minutes)");
-    let input = at(event, "Properties/Input").as_str().unwrap();
-    let invocation: Invocation = serde_json::from_str(input).unwrap();
-    assert!(matches!(invocation, Invocation::CheckFragments), "{invocation:?}");
+    for name in ["CheckFragments", "CheckQuarantine"] {
+        let event = at(properties(&template, "RedriveFunction"), &format!("Events/{name}"));
+        assert_eq!(event["Type"], "Schedule");
+        assert_eq!(at(event, "Properties/Schedule"), "rate(30 minutes)");
+        let input = at(event, "Properties/Input").as_str().unwrap();
+        let invocation: Invocation = serde_json::from_str(input).unwrap();
+        assert_eq!(format!("{invocation:?}"), name);
+    }
 }
 
 #[test]
@@ -387,8 +383,10 @@ fn the_alarms_watch_what_the_code_tells() {
         assert_eq!(number(&template, &alarm_of_ours["Threshold"]), threshold, "{alarm}");
         // Where nothing happens there are no numbers.
         assert_eq!(alarm_of_ours["TreatMissingData"], "notBreaching", "{alarm}");
-        // The code's metrics have no dimensions: with one, an alarm would see nothing.
-        assert_eq!(alarm_of_ours.get("Dimensions").is_some(), namespace.starts_with("AWS/"), "{alarm}");
+        // The dimensions that the metric has, no more and no fewer: else an alarm would see nothing.
+        let dimensions = alarm_of_ours["Dimensions"].as_sequence().unwrap();
+        let dimension = if namespace == "AWS/SQS" { "QueueName" } else { dsql_view::metrics::FUNCTION };
+        assert_eq!((dimensions.len(), &dimensions[0]["Name"]), (1, &dimension.into()), "{alarm}");
         let Value::Tagged(actions) = &alarm_of_ours["AlarmActions"] else { panic!("{alarm} always acts") };
         assert_eq!(actions.value[0], "AlarmsHaveTopic", "{alarm}");
         assert_eq!(named(&actions.value[1][0]), "AlarmTopicArn", "{alarm}");

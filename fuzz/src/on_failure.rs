@@ -86,8 +86,9 @@ fn check_invocation(text: &str, root: Option<Value<'_>>) {
             assert_eq!(replay.after.as_deref(), field("after").and_then(Value::text));
             assert!(field("Records").is_none() && field("check").is_none());
         }
-        Invocation::CheckFragments => {
-            assert_eq!(field("check").and_then(Value::text), Some("fragments"));
+        check @ (Invocation::CheckFragments | Invocation::CheckQuarantine) => {
+            let what = if matches!(check, Invocation::CheckFragments) { "fragments" } else { "quarantine" };
+            assert_eq!(field("check").and_then(Value::text), Some(what));
             assert!(field("Records").is_none() && field("replay").is_none());
         }
         Invocation::Unknown => {}

@@ -15,9 +15,9 @@ use crate::assembly::record;
 use crate::delivery::Batch;
 use crate::disposition::{self, Disposition};
 use crate::handler::Handler;
+use crate::metrics::{self, Replayed};
 use crate::objects::{Objects, ObjectsError, StoredObject};
 use crate::quarantine::{self, QUARANTINE};
-use crate::telemetry;
 use crate::view::View;
 
 /// Records of so many bytes in objects, or so many records, are one batch.
@@ -144,6 +144,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
     fn counts(&self, after: Option<String>) -> Counts {
         let disposition::Counts { applied, superseded, filtered, kept, quarantined, reported } = self.ends;
         let (replayed, failed) = (self.ends.received() + self.unread, reported + self.unread);
+        metrics::emit(Replayed { replayed_records: replayed, failed_replays: quarantined + failed });
         Counts { replayed, applied, superseded, filtered, quarantined, failed, kept, after }
     }
 
@@ -175,8 +176,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 }
             }
         }
-        let records = self.handler.process(&delivery, self.deadline).await;
-        telemetry::log_batch(self.request_id, &delivery.records, &records);
+        let records = self.handler.account(&delivery, self.request_id, self.deadline).await;
         self.ends += disposition::Counts::of(records.iter().map(|record| &record.disposition));
         let mut done = Vec::new();
         for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {

@@ -1,4 +1,4 @@
-//! Split changes that wait for some of their parts: how many, for how long, which.
+//! What waits in the bucket: split changes for some of their parts, how many, for how long, which; and poison records for a person.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::fragments::{FRAGMENTS, FragmentSet};
 use crate::metrics::{self, Waiting};
 use crate::objects::{Objects, ObjectsError, StoredObject};
+use crate::quarantine::QUARANTINE;
 
 /// So many sets are named in the log.
 const MOST_NAMED: usize = 20;
@@ -19,6 +20,35 @@ pub struct Found {
     pub incomplete_sets: usize,
     /// For how many seconds the oldest part of one has waited.
     pub oldest_seconds: u64,
+}
+
+/// What the quarantine has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    /// How many records, as far as they were counted.
+    pub quarantined: usize,
+}
+
+/// So many listings are asked for to count the quarantine; each has up to a thousand records.
+const MOST_LISTINGS: usize = 50;
+
+/// Counts what the quarantine has, and tells it by the metric [`metrics::Quarantine`]. Where it is very much, not all is counted.
+///
+/// # Errors
+/// The bucket did not list its objects.
+pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<Quarantined, ObjectsError> {
+    let mut quarantined = 0;
+    let mut last: Option<String> = None;
+    for _ in 0..MOST_LISTINGS {
+        let page = objects.list(QUARANTINE, last.as_deref()).await?;
+        quarantined += page.objects.len();
+        last = page.objects.last().map(|object| object.key.clone());
+        if !page.more {
+            break;
+        }
+    }
+    metrics::emit(metrics::Quarantine { quarantined_objects: quarantined });
+    Ok(Quarantined { quarantined })
 }
 
 /// Looks at all sets, and tells of those that wait: in the log, and by the metric [`Waiting`].

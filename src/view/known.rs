@@ -224,6 +224,7 @@ mod tests {
             creates: false,
             attributes: HashMap::new(),
             moved: Vec::new(),
+            bytes: 0,
         }
     }
 

@@ -13,7 +13,8 @@ use aws_runtime::service_clock_skew::ServiceClockSkewInterceptor;
 use aws_runtime::user_agent::UserAgentInterceptor;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::interceptors::{
-    BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextRef,
+    BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+    FinalizerInterceptorContextRef,
 };
 use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -30,6 +31,7 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tokio::time::Instant;
 
 use super::signing::KeepingAuthScheme;
+use crate::attempts::Attempts;
 use crate::pace::Pace;
 
 /// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item
@@ -78,8 +80,8 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How the function names itself to AWS, in place of the SDK's lists of features.
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// A client for the view, which tells `pace` what becomes of its attempts.
-pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
+/// A client for the view, which tells `pace` and `attempts` what becomes of its attempts.
+pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>, attempts: Arc<Attempts>) -> Client {
     // Its waits are set after each attempt that is not done, by `set_next`.
     let retry = RetryConfig::standard().with_max_attempts(MORE_ATTEMPTS_THAN_ANY);
     // The SDK's token bucket refuses retries in a storm of throttling. Here the writes in flight and the deadline bound
@@ -94,7 +96,7 @@ pub fn new(sdk_config: &SdkConfig, pace: Arc<Pace>) -> Client {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .push_auth_scheme(KeepingAuthScheme::default())
         .interceptor(LeaveOut)
-        .interceptor(Attempts(pace))
+        .interceptor(EachAttempt { pace, attempts })
         .build();
     Client::from_conf(config)
 }
@@ -150,9 +152,13 @@ const THROTTLED_STATEMENT: [BatchStatementErrorCodeEnum; 3] = [
     BatchStatementErrorCodeEnum::ThrottlingError,
 ];
 
-/// Tells the pace what becomes of each attempt, and says whether and when there is another after one that was not done.
+/// Tells the pace and the count what becomes of each attempt, and says whether and when there is another after one that
+/// was not done.
 #[derive(Debug)]
-struct Attempts(Arc<Pace>);
+struct EachAttempt {
+    pace: Arc<Pace>,
+    attempts: Arc<Attempts>,
+}
 
 /// How an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,10 +206,28 @@ impl Storable for NotDone {
     type Storer = StoreReplace<Self>;
 }
 
+/// When an attempt began.
+#[derive(Debug)]
+struct Began(Instant);
+
+impl Storable for Began {
+    type Storer = StoreReplace<Self>;
+}
+
 #[dyn_dispatch_hint]
-impl Intercept for Attempts {
+impl Intercept for EachAttempt {
     fn name(&self) -> &'static str {
-        "Attempts"
+        "EachAttempt"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(Began(Instant::now()));
+        Ok(())
     }
 
     fn read_after_attempt(
@@ -215,9 +239,12 @@ impl Intercept for Attempts {
         let Some(output_or_error) = context.output_or_error() else { return Ok(()) };
         let attempt = Attempt::of(output_or_error, context.response().map(|response| response.status().as_u16()));
         match attempt {
-            Attempt::Answered | Attempt::Refused => self.0.answered(false),
-            Attempt::Throttled => self.0.answered(true),
-            Attempt::Failed => self.0.failed(),
+            Attempt::Answered | Attempt::Refused => self.pace.answered(false),
+            Attempt::Throttled => self.pace.answered(true),
+            Attempt::Failed => self.pace.failed(),
+        }
+        if let Some(Began(began)) = config.load() {
+            self.attempts.ended(began.elapsed(), attempt == Attempt::Throttled);
         }
         if attempt != Attempt::Answered {
             set_next(config, attempt != Attempt::Throttled);
@@ -288,7 +315,7 @@ mod tests {
         }
 
         fn client(&self, pace: &Arc<Pace>) -> Client {
-            new(&self.config(), Arc::clone(pace))
+            new(&self.config(), Arc::clone(pace), Arc::default())
         }
 
         fn config(&self) -> SdkConfig {
@@ -398,21 +425,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pace_is_told_of_whatever_is_not_done() {
+    async fn the_pace_and_the_count_are_told_of_whatever_is_not_done() {
         const STATEMENTS: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"ThrottlingError"}}]}"#);
         const FOUND: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"DuplicateItem"}}]}"#);
-        for (answer, allowed) in
-            [(DONE, 31), (FOUND, 31), (CONFLICT, 31), (STATEMENTS, 64), (THROTTLED, 64), (FAILED, 14), (CUT, 14)]
-        {
+        for (answer, allowed, throttled) in [
+            (DONE, 31, 0),
+            (FOUND, 31, 0),
+            (CONFLICT, 31, 0),
+            (STATEMENTS, 64, 60),
+            (THROTTLED, 64, 60),
+            (FAILED, 14, 0),
+            (CUT, 14, 0),
+        ] {
             let pace = Arc::new(Pace::new(NonZeroUsize::new(256).unwrap()));
-            let client = Wire::new(&[answer]).client(&pace);
+            let attempts = Arc::new(Attempts::default());
+            let client = new(&Wire::new(&[answer]).config(), Arc::clone(&pace), Arc::clone(&attempts));
             for _ in 0..60 {
                 let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
                 let insert = BatchStatementRequest::builder().statement("INSERT").build().unwrap();
                 let request = client.batch_execute_statement().statements(insert).customize().config_override(once);
                 let _ = request.send().await;
             }
-            assert_eq!(pace.writes_in_flight(), allowed, "{answer:?}");
+            let counted = attempts.take();
+            let ended: u64 = counted.microseconds.groups(100).iter().map(|group| group.count).sum();
+            assert_eq!((pace.writes_in_flight(), counted.throttled, ended), (allowed, throttled, 60), "{answer:?}");
         }
     }
 }

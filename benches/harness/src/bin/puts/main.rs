@@ -61,7 +61,10 @@ pub async fn main() -> Result<(), BoxError> {
     let sdk_config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
     match client.as_str() {
         "sdk" => serve(&Client::new(&sdk_config), in_flight).await,
-        "own" => serve(&client::new(&own_https(&sdk_config)?, Arc::new(Pace::new(in_flight))), in_flight).await,
+        "own" => {
+            serve(&client::new(&own_https(&sdk_config)?, Arc::new(Pace::new(in_flight)), Arc::default()), in_flight)
+                .await
+        }
         "hand-made" => serve(&HandMade::new(&sdk_config)?, in_flight).await,
         other => Err(format!("expected the client sdk, own or hand-made, found {other}").into()),
     }
