@@ -205,7 +205,7 @@ impl Batch {
         Self {
             records: Records::of(all, true),
             failed_batches: usize::from(all.ends.reported > 0),
-            dynamo_db_time: Milliseconds::of(&attempted.microseconds, 1e-3),
+            dynamo_db_time: Milliseconds::of(&attempted.microseconds, 1000.0),
             throttled: attempted.throttled,
         }
     }
@@ -216,11 +216,12 @@ impl Batch {
 struct Milliseconds(Vec<Observation>);
 
 impl Milliseconds {
+    /// Of numbers that are so many in one.
     #[expect(clippy::cast_precision_loss, reason = "a time, in a metric")]
-    fn of(distribution: &Distribution, milliseconds: f64) -> Self {
+    fn of(distribution: &Distribution, in_one: f64) -> Self {
         let groups = distribution.groups(MOST_VALUES).into_iter();
         let observation = |group: crate::tally::Group| Observation::Repeated {
-            total: group.sum as f64 * milliseconds,
+            total: group.sum as f64 / in_one,
             occurrences: group.count,
         };
         Self(groups.map(observation).collect())

@@ -1,7 +1,8 @@
-//! Logs: one structured line a batch, and one for each way in which records of it failed.
+//! Logs: one structured line a batch, one for each record of it that was quarantined, and one for each way in which others failed.
 //!
 //! The level and the format are what Lambda sets: `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL) and
-//! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text).
+//! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text). Release binaries are compiled without anything below INFO (`release_max_level_info`), so
+//! that TRACE and DEBUG make a difference in the dev profile alone.
 //!
 //! Invariants: no value of a row at any level. The runtime and the SDK log events and requests when they are asked for
 //! detail, so other crates than this one never log below WARN, whatever the level.
@@ -14,10 +15,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::config::SourceTable;
 use crate::delivery::Record;
-use crate::disposition::{Counts, Disposition, Stage};
+use crate::disposition::{Counts, Disposition, Failure, Stage};
 use crate::panics;
 use crate::plan::PlannedRecord;
+use crate::quarantine;
 use crate::report::compare_sequence_numbers;
 
 /// Installs the subscriber for the process, once, and has panics logged by it.
@@ -48,10 +51,9 @@ fn level(setting: Option<&str>) -> LevelFilter {
 /// A batch of broken records can break in as many ways as it has records; so many are told apart in the log.
 const MOST_CLASSES: usize = 20;
 
-/// The records of a batch that failed in the same way.
+/// The reported records of a batch that failed in the same way.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct FailureClass {
-    end: &'static str,
     stage: Stage,
     poison: bool,
     table: Option<String>,
@@ -75,6 +77,11 @@ pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecor
         reported = counts.reported,
         "batch"
     );
+    for (delivered, record) in delivered.iter().zip(records) {
+        if let Disposition::Quarantined(failure) = &record.disposition {
+            log_quarantined(request_id, delivered, record.table, failure);
+        }
+    }
     let classes = failure_classes(delivered, records);
     if classes.len() > MOST_CLASSES {
         tracing::warn!(request_id, ways = classes.len(), shown = MOST_CLASSES, "records failed in many ways");
@@ -85,35 +92,40 @@ pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecor
             shard = shard(delivered),
             records = numbers.len(),
             lowest = numbers.first(),
+            highest = numbers.last(),
             stage = %class.stage,
             poison = class.poison,
             table = class.table,
             reason = class.reason,
-            "{}",
-            class.end
+            "reported"
         );
     }
+}
+
+/// A record that is quarantined is done with: its line is what leads a person to it.
+fn log_quarantined(request_id: &str, delivered: &Record, table: Option<&SourceTable>, failure: &Failure) {
+    tracing::warn!(
+        request_id,
+        shard = delivered.shard_id.as_deref(),
+        sequence_number = delivered.sequence_number,
+        stage = %failure.stage(),
+        table = table.map(ToString::to_string),
+        reason = failure.to_string(),
+        object = quarantine::key(delivered, table),
+        "quarantined"
+    );
 }
 
 fn shard(delivered: &[Record]) -> Option<&str> {
     delivered.first()?.shard_id.as_deref()
 }
 
-/// The ways in which records failed, each with their sequence numbers, lowest first.
+/// The ways in which reported records failed, each with their sequence numbers, lowest first.
 fn failure_classes<'a>(delivered: &'a [Record], records: &[PlannedRecord<'_>]) -> BTreeMap<FailureClass, Vec<&'a str>> {
     let mut classes: BTreeMap<FailureClass, Vec<&str>> = BTreeMap::new();
     for (delivered, record) in delivered.iter().zip(records) {
-        let (end, failure) = match &record.disposition {
-            Disposition::Quarantined(failure) => ("quarantined", failure),
-            Disposition::Reported(failure) => ("reported", failure),
-            Disposition::Applied
-            | Disposition::Superseded
-            | Disposition::Known
-            | Disposition::Filtered
-            | Disposition::Kept => continue,
-        };
+        let Disposition::Reported(failure) = &record.disposition else { continue };
         let class = FailureClass {
-            end,
             stage: failure.stage(),
             poison: failure.is_poison(),
             table: record.table.map(ToString::to_string),
@@ -130,7 +142,6 @@ fn failure_classes<'a>(delivered: &'a [Record], records: &[PlannedRecord<'_>]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disposition::Failure;
 
     #[test]
     fn the_level_is_lambda_s_and_info_by_default() {

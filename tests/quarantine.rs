@@ -98,6 +98,12 @@ async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
     for (name, count) in [("received", 5), ("applied", 2), ("quarantined", 3), ("reported", 0)] {
         assert_eq!(log[name], count, "{name} of {log}");
     }
+    // A line a record, with where it is.
+    for (number, place) in [(1, 1), (2, 2), (3, 4)] {
+        let line = function.log_line("quarantined", number).await.unwrap();
+        let object = key(if place == 1 { "unread" } else { "public.users" }, place);
+        assert_eq!((&line["object"], &line["sequence_number"]), (&json!(object), &json!(sequence_number(place))));
+    }
 }
 
 #[tokio::test]

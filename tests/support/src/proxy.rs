@@ -23,6 +23,8 @@ pub enum Fault {
     None,
     /// DynamoDB answers this error, and does nothing.
     Error { status: u16, code: &'static str },
+    /// The service answers this error, with a message that quotes the request, and does nothing.
+    Quote { status: u16, code: &'static str },
     /// DynamoDB does what was asked, and answers HTTP 500.
     ErrorAfterTheWrite,
     /// The connection is cut before DynamoDB has the request.
@@ -237,6 +239,8 @@ async fn answer(
     match fault {
         Fault::None => forward(&body).await,
         Fault::Error { status, code } => Some(error(status, code)),
+        Fault::Quote { status, code } if service == Service::S3 => Some(xml_error(status, code, &body)),
+        Fault::Quote { status, code } => Some(error_saying(status, code, &String::from_utf8_lossy(&body))),
         Fault::ErrorAfterTheWrite => {
             forward(&body).await?;
             Some(error(500, "InternalServerError"))
@@ -263,7 +267,7 @@ async fn answer(
         Fault::Statements { code } => match every_second_statement(&body) {
             Some((others, statements)) => {
                 let answer = if others.is_empty() { None } else { Some(forward(&others).await?) };
-                with_errors_between(code, statements, answer).await
+                with_errors_between(code, &body, statements, answer).await
             }
             None => forward(&body).await,
         },
@@ -285,8 +289,14 @@ fn every_second_statement(body: &[u8]) -> Option<(Bytes, usize)> {
     Some((if is_empty { Bytes::new() } else { request.to_string().into() }, all))
 }
 
-/// The answer to so many statements, of which the first one and each second one after it was refused.
-async fn with_errors_between(code: &str, statements: usize, answer: Option<Response<Full<Bytes>>>) -> Answer {
+/// The answer to so many statements, of which the first one and each second one after it was refused, with messages that quote the
+/// request.
+async fn with_errors_between(
+    code: &str,
+    request: &[u8],
+    statements: usize,
+    answer: Option<Response<Full<Bytes>>>,
+) -> Answer {
     let mut done = Vec::new();
     if let Some(answer) = answer {
         let body = answer.into_body().collect().await.ok()?.to_bytes();
@@ -294,7 +304,7 @@ async fn with_errors_between(code: &str, statements: usize, answer: Option<Respo
         done.clone_from(body["Responses"].as_array()?);
     }
     let mut done = done.into_iter();
-    let refused = serde_json::json!({ "Error": { "Code": code, "Message": "made by the fault proxy" } });
+    let refused = serde_json::json!({ "Error": { "Code": code, "Message": String::from_utf8_lossy(request) } });
     let responses: Option<Vec<_>> =
         (0..statements).map(|place| if place % 2 == 0 { Some(refused.clone()) } else { done.next() }).collect();
     Some(json(200, serde_json::json!({ "Responses": responses? }).to_string()))
@@ -323,8 +333,21 @@ fn removals(body: &[u8]) -> Option<Bytes> {
 }
 
 fn error(status: u16, code: &str) -> Response<Full<Bytes>> {
+    error_saying(status, code, "made by the fault proxy")
+}
+
+fn error_saying(status: u16, code: &str, message: &str) -> Response<Full<Bytes>> {
     let kind = format!("com.amazonaws.dynamodb.v20120810#{code}");
-    json(status, serde_json::json!({ "__type": kind, "message": "made by the fault proxy" }).to_string())
+    json(status, serde_json::json!({ "__type": kind, "message": message }).to_string())
+}
+
+/// As S3 has it.
+fn xml_error(status: u16, code: &str, quoted: &[u8]) -> Response<Full<Bytes>> {
+    let quoted = String::from_utf8_lossy(quoted).replace('&', "&amp;").replace('<', "&lt;");
+    let body = format!("<Error><Code>{code}</Code><Message>{quoted}</Message></Error>");
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status.try_into().expect("a status");
+    response
 }
 
 impl Counters {
