@@ -65,6 +65,12 @@ soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses
 	cargo build --locked --example soak
 	@FUNCTION=$(FUNCTION) INVOCATIONS=$(INVOCATIONS) cargo run --quiet --locked --example soak
 
+.PHONY: dashboard
+dashboard: ## Draw the template's dashboard, with the metrics of a local run
+	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
+	cargo build --locked --bins --example dashboard
+	@cargo run --quiet --locked --example dashboard
+
 .PHONY: fuzz
 fuzz: ## Fuzz what reads bytes from outside, FUZZ_SECONDS for each TARGET; takes a nightly toolchain
 	@scripts/fuzz $(FUZZ_SECONDS) $(TARGET)

@@ -4,8 +4,9 @@ use std::error::Error;
 use std::path::Path;
 
 use plotters::prelude::{
-    BLACK, ChartBuilder, IntoDrawingArea, IntoFont, LineSeries, RGBColor, SVGBackend, ShapeStyle, WHITE,
+    BLACK, ChartBuilder, FontStyle, IntoDrawingArea, IntoFont, LineSeries, RGBColor, SVGBackend, ShapeStyle, WHITE,
 };
+use plotters::style::register_font;
 
 use crate::samples::{Sample, Samples};
 
@@ -17,6 +18,9 @@ type Measure = fn(&Sample) -> f64;
 
 /// Writes the picture.
 pub fn draw(file: &Path, samples: &Samples) -> Result<(), Box<dyn Error>> {
+    // Its sizes are measured, also where whoever shows the picture takes another.
+    register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
+        .map_err(|_| "the font is none")?;
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let title = format!("{} invocations of one process", samples.invocations);
