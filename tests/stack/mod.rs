@@ -1,0 +1,54 @@
+//! `template.yaml`, and how to read it.
+
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+use std::collections::BTreeSet;
+
+use serde_norway::Value;
+
+/// The template.
+pub fn template() -> Value {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();
+    serde_norway::from_str(&text).unwrap()
+}
+
+/// What stands at a path of names; fails where there is nothing.
+pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('/').fold(value, |value, name| value.get(name).unwrap_or_else(|| panic!("no {name} of {path}")))
+}
+
+/// The properties of a resource.
+pub fn properties<'a>(template: &'a Value, resource: &str) -> &'a Value {
+    at(template, &format!("Resources/{resource}/Properties"))
+}
+
+/// A value, or the default of the parameter that it refers to.
+pub fn resolved<'a>(template: &'a Value, value: &'a Value) -> &'a Value {
+    match value {
+        Value::Tagged(tagged) if tagged.tag == "!Ref" => {
+            at(template, &format!("Parameters/{}/Default", tagged.value.as_str().unwrap()))
+        }
+        other => other,
+    }
+}
+
+/// A whole number, or the default of the parameter that is one.
+pub fn number(template: &Value, value: &Value) -> u64 {
+    resolved(template, value).as_u64().unwrap_or_else(|| panic!("no whole number: {value:?}"))
+}
+
+/// A text, or several.
+pub fn texts(value: &Value) -> BTreeSet<&str> {
+    match value {
+        Value::Sequence(values) => values.iter().map(|value| value.as_str().unwrap()).collect(),
+        other => BTreeSet::from([other.as_str().unwrap()]),
+    }
+}
+
+/// What `!GetAtt`, `!Sub` or `!Ref` names; fails on a text of its own, such as `*`.
+pub fn named(value: &Value) -> &str {
+    match value {
+        Value::Tagged(tagged) => tagged.value.as_str().unwrap(),
+        other => panic!("names no resource: {other:?}"),
+    }
+}

@@ -1,0 +1,182 @@
+//! The alarms and the dashboard of `template.yaml` watch what the functions tell, and RUNBOOK.md says what to do about each alarm.
+
+mod stack;
+
+use std::collections::BTreeSet;
+
+use dsql_view::metrics::{FUNCTION, METRICS, NAMESPACE, TABLE};
+use serde_norway::Value;
+use stack::{at, named, number, properties, template};
+
+const ALARMS: [&str; 10] = [
+    "FreshnessAlarm",
+    "IteratorAgeAlarm",
+    "FailedBatchesAlarm",
+    "ViewErrorsAlarm",
+    "ThrottlingAlarm",
+    "QuarantineAlarm",
+    "DeadLetterQueueAlarm",
+    "LostRecordsAlarm",
+    "RedriveErrorsAlarm",
+    "IncompleteSetsAlarm",
+];
+
+#[test]
+fn the_alarms_watch_what_the_code_tells() {
+    const AT_LEAST: &str = "GreaterThanOrEqualToThreshold";
+    const MORE: &str = "GreaterThanThreshold";
+    let template = template();
+    let ours = NAMESPACE;
+    let (view, redrive) = ("ViewFunction", "RedriveFunction");
+    for (alarm, namespace, metric, of, statistic, period, periods, comparison, threshold) in [
+        ("FreshnessAlarm", ours, "Freshness", view, "p99", 300, 3, MORE, 60_000),
+        ("IteratorAgeAlarm", "AWS/Lambda", "IteratorAge", view, "Maximum", 300, 1, MORE, 300_000),
+        ("FailedBatchesAlarm", ours, "FailedBatches", view, "Sum", 900, 1, MORE, 10),
+        ("ViewErrorsAlarm", "AWS/Lambda", "Errors", view, "Sum", 300, 1, AT_LEAST, 1),
+        ("ThrottlingAlarm", ours, "Throttled", view, "Sum", 300, 3, MORE, 1_000),
+        // The function looks twice in it.
+        ("QuarantineAlarm", ours, "QuarantinedObjects", redrive, "Maximum", 3600, 1, AT_LEAST, 1),
+        (
+            "DeadLetterQueueAlarm",
+            "AWS/SQS",
+            "ApproximateNumberOfMessagesVisible",
+            "DeadLetterQueue.QueueName",
+            "Maximum",
+            300,
+            1,
+            AT_LEAST,
+            1,
+        ),
+        ("LostRecordsAlarm", ours, "LostRanges", redrive, "Sum", 300, 1, AT_LEAST, 1),
+        ("RedriveErrorsAlarm", "AWS/Lambda", "Errors", redrive, "Sum", 3600, 1, AT_LEAST, 1),
+        ("IncompleteSetsAlarm", ours, "OldestIncompleteSet", redrive, "Maximum", 3600, 1, MORE, 21_600),
+    ] {
+        let properties = properties(&template, alarm);
+        assert_eq!(
+            (&properties["Namespace"], &properties["MetricName"]),
+            (&namespace.into(), &metric.into()),
+            "{alarm}"
+        );
+        let name = if statistic.starts_with('p') { "ExtendedStatistic" } else { "Statistic" };
+        assert_eq!(properties[name], statistic, "{alarm}");
+        assert_eq!(
+            (&properties["Period"], &properties["EvaluationPeriods"]),
+            (&period.into(), &periods.into()),
+            "{alarm}"
+        );
+        assert_eq!(properties["ComparisonOperator"], comparison, "{alarm}");
+        assert_eq!(number(&template, &properties["Threshold"]), threshold, "{alarm}");
+        // Where nothing happens there are no numbers.
+        assert_eq!(properties["TreatMissingData"], "notBreaching", "{alarm}");
+        // The dimensions that the metric has, no more and no fewer: else an alarm would see nothing.
+        let dimensions = properties["Dimensions"].as_sequence().unwrap();
+        let dimension = if namespace == "AWS/SQS" { "QueueName" } else { FUNCTION };
+        assert_eq!((dimensions.len(), &dimensions[0]["Name"]), (1, &dimension.into()), "{alarm}");
+        assert_eq!(named(&dimensions[0]["Value"]), of, "{alarm}");
+        // An alarm with a unit sees numbers of that unit alone.
+        if let Some(unit) = properties.get("Unit") {
+            assert!(METRICS.iter().any(|(name, of, _)| *name == metric && unit == of), "{alarm}");
+        }
+        let actions: Vec<_> = properties["AlarmActions"].as_sequence().unwrap().iter().map(optional).collect();
+        assert_eq!(actions, [("AlarmsHaveTopic", "AlarmTopicArn"), ("AlarmsHaveEmail", "AlarmTopic")], "{alarm}");
+    }
+}
+
+/// What stands there on a condition, else nothing: the condition, and what it names.
+fn optional(value: &Value) -> (&str, &str) {
+    let Value::Tagged(value) = value else { panic!("stands there always: {value:?}") };
+    assert_eq!((value.tag == "!If", named(&value.value[2])), (true, "AWS::NoValue"));
+    (value.value[0].as_str().unwrap(), named(&value.value[1]))
+}
+
+#[test]
+fn alarms_tell_whom_they_are_given_and_nobody_else() {
+    let template = template();
+    for (condition, parameter) in [("AlarmsHaveTopic", "AlarmTopicArn"), ("AlarmsHaveEmail", "AlarmEmail")] {
+        assert_eq!(at(&template, &format!("Parameters/{parameter}/Default")), "");
+        let Value::Tagged(not) = at(&template, &format!("Conditions/{condition}")) else { panic!("{condition}") };
+        let Value::Tagged(equals) = &not.value[0] else { panic!("{condition}") };
+        assert_eq!((not.tag == "!Not", equals.tag == "!Equals"), (true, true));
+        assert_eq!((named(&equals.value[0]), &equals.value[1]), (parameter, &"".into()));
+    }
+    let topic = at(&template, "Resources/AlarmTopic");
+    assert_eq!(topic["Condition"], "AlarmsHaveEmail");
+    let subscription = &at(topic, "Properties/Subscription")[0];
+    assert_eq!((&subscription["Protocol"], named(&subscription["Endpoint"])), (&"email".into(), "AlarmEmail"));
+}
+
+#[test]
+fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
+    let template = template();
+    let is_alarm = |(_, resource): &(&Value, &Value)| resource["Type"] == "AWS::CloudWatch::Alarm";
+    let resources = at(&template, "Resources").as_mapping().unwrap();
+    let alarms: Vec<&str> = resources.iter().filter(is_alarm).map(|(name, _)| name.as_str().unwrap()).collect();
+    assert_eq!(alarms, ALARMS);
+
+    let root = env!("CARGO_MANIFEST_DIR");
+    let runbook = std::fs::read_to_string(format!("{root}/RUNBOOK.md")).unwrap();
+    let sections: Vec<(&str, &str)> =
+        runbook.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap()).collect();
+    assert_eq!(sections.iter().map(|(title, _)| *title).collect::<Vec<_>>(), ALARMS);
+    for (alarm, section) in sections {
+        assert!(section.contains("```sh\n"), "nothing to type for {alarm}");
+        let description = at(properties(&template, alarm), "AlarmDescription").as_str().unwrap();
+        assert!(description.ends_with(&format!("stands in RUNBOOK.md, {alarm}.")), "{description}");
+        assert!(description.len() <= 1024, "{alarm}");
+    }
+    for link in runbook.split("](#").skip(1).map(|link| link.split(')').next().unwrap()) {
+        assert!(ALARMS.iter().any(|alarm| alarm.to_lowercase() == link), "the runbook links to {link}");
+    }
+    let outputs = at(&template, "Outputs");
+    for output in runbook.split("$(output ").skip(1).map(|output| output.split(')').next().unwrap()) {
+        assert!(outputs.get(output).is_some(), "the runbook asks for the output {output}");
+    }
+    assert!(std::fs::read_to_string(format!("{root}/README.md")).unwrap().contains("](RUNBOOK.md)"));
+}
+
+/// The widgets of the dashboard, with `${…}` as it stands.
+fn widgets(template: &Value) -> Vec<serde_json::Value> {
+    let body = named(&properties(template, "Dashboard")["DashboardBody"]);
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["widgets"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_dashboard_shows_metrics_that_are_there() {
+    let template = template();
+    let widgets = widgets(&template);
+    let mut shown = BTreeSet::new();
+    for widget in &widgets {
+        assert!(widget["x"].as_u64().unwrap() + widget["width"].as_u64().unwrap() <= 24);
+        for metric in widget["properties"]["metrics"].as_array().into_iter().flatten() {
+            if let Some(expression) = metric[0]["expression"].as_str() {
+                assert!(expression.contains(&format!("{{{NAMESPACE},{FUNCTION},{TABLE}}}")), "{expression}");
+                let (_, name) = expression.split_once("MetricName=\"").unwrap();
+                let name = name.split('"').next().unwrap();
+                assert!(METRICS.iter().any(|(metric, _, by_table)| *metric == name && *by_table), "{expression}");
+                continue;
+            }
+            let text = |place: usize| metric[place].as_str().unwrap();
+            if text(0) == NAMESPACE {
+                assert!(METRICS.iter().any(|(name, _, _)| *name == text(1)), "{metric}");
+                assert_eq!(text(2), FUNCTION);
+            }
+            let resource = text(3).trim_matches(['$', '{', '}']).split('.').next().unwrap();
+            assert!(at(&template, "Resources").get(resource).is_some(), "{metric}");
+            shown.insert(text(1).to_owned());
+        }
+    }
+    for metric in ["Freshness", "IteratorAge", "Applied", "Superseded", "Quarantined", "Failed"] {
+        assert!(shown.contains(metric), "{metric} is not on the dashboard");
+    }
+    let alarms = widgets.iter().find(|widget| widget["type"] == "alarm").expect("the alarms");
+    let alarms: Vec<&str> =
+        alarms["properties"]["alarms"].as_array().unwrap().iter().map(|arn| arn.as_str().unwrap()).collect();
+    assert_eq!(alarms, ALARMS.map(|alarm| format!("${{{alarm}.Arn}}")));
+    // Each metric that an alarm watches can be looked at, or is told by what it waits for.
+    for alarm in ALARMS {
+        let metric = at(properties(&template, alarm), "MetricName").as_str().unwrap();
+        let is_shown = shown.contains(metric) || matches!(metric, "Errors" | "OldestIncompleteSet");
+        assert!(is_shown, "{alarm} watches {metric}");
+    }
+}
