@@ -450,6 +450,9 @@ async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
     let expected =
         json!({ "replayed": 7, "applied": 2, "superseded": 1, "filtered": 1, "quarantined": 2, "failed": 1 });
     assert_eq!(counts, expected);
+    let told = &redrive.metric("ReplayedRecords")[0];
+    // Still poison, or not read.
+    assert_eq!((&told["ReplayedRecords"], &told["FailedReplays"]), (&json!(7), &json!(3)));
     world.assert_shows(&[newer.clone(), user(1), user(3)]).await;
     // What is poison for another reason stands where that reason has its place.
     assert!(!world.keys("").contains(&unread));
