@@ -140,6 +140,23 @@ build-ViewFunction build-RedriveFunction: $(VENV)/cargo-lambda
 	cargo lambda build --locked --release --bin $(BINARY) $(if $(filter arm64,$(ARCH)),--arm64,--x86-64) \
 	--lambda-dir "$(ARTIFACTS_DIR)" --flatten $(BINARY)
 
+# The scripts read their settings from the environment, where make puts what is given to it.
+.PHONY: cdc-create
+cdc-create: ## Make a change stream, with Kinesis stream and role: CLUSTER_ID=…, and STREAM=…, ROLE=… for other names
+	@scripts/cdc-create
+
+.PHONY: cdc-status
+cdc-status: ## Show what there is of the change stream of CLUSTER_ID=…, and what to do
+	@scripts/cdc-status
+
+.PHONY: cdc-tail
+cdc-tail: ## Show the changes as they come until Ctrl-C: STREAM=…, FROM=trim for all, JSON=1 with their values
+	@exec scripts/cdc-tail
+
+.PHONY: cdc-delete
+cdc-delete: ## Remove what cdc-create has made for CLUSTER_ID=…; YES=1 to not be asked
+	@scripts/cdc-delete
+
 .PHONY: replay
 replay: ## Send quarantined records through again: PREFIX=quarantine/public.users/, of the stack STACK
 	@scripts/replay '$(PREFIX)'
@@ -150,7 +167,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-bench e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-cdc check-bench e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -211,6 +228,11 @@ check-services:
 	$(call say,The redrive function beside a local Kinesis SQS and S3)
 	cargo test --locked --no-run --test services
 	.ci/with-services cargo test --locked --test services -- --ignored
+
+.PHONY: check-cdc
+check-cdc:
+	$(call say,From a cluster to its change stream and back)
+	.ci/with-services .ci/check-cdc
 
 .PHONY: check-invoke
 check-invoke: $(VENV)/cargo-lambda
