@@ -203,6 +203,19 @@ fn the_roles_allow_what_the_functions_and_their_mappings_do_and_nothing_else() {
 }
 
 #[test]
+fn a_bucket_of_the_same_name_in_another_account_is_none_of_the_functions() {
+    let template = template();
+    for role in ["FunctionRole", "RedriveRole"] {
+        let mut policies = properties(&template, role)["Policies"].as_sequence().unwrap().iter();
+        let objects = policies.find(|policy| policy["PolicyName"] == "objects").unwrap();
+        for statement in at(objects, "PolicyDocument/Statement").as_sequence().unwrap() {
+            let account = at(statement, "Condition/StringEquals/aws:ResourceAccount");
+            assert_eq!(named(account), "AWS::AccountId", "{role}");
+        }
+    }
+}
+
+#[test]
 fn what_a_setting_alone_needs_is_allowed_only_with_it() {
     let template = template();
     let condition = at(&template, "Conditions/CreatesAreBatched");
@@ -343,11 +356,18 @@ fn the_bucket_is_private_encrypted_kept_and_takes_tls_alone() {
     }
     let bucket = at(bucket, "Properties");
     assert!(bucket.get("BucketEncryption").is_some());
-    for block in at(bucket, "PublicAccessBlockConfiguration").as_mapping().unwrap().values() {
-        assert_eq!(block.as_bool(), Some(true));
+    // No list of rights of an object's own beside the policies.
+    assert_eq!(at(bucket, "OwnershipControls/Rules")[0]["ObjectOwnership"], "BucketOwnerEnforced");
+    for block in ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"] {
+        assert_eq!(at(bucket, &format!("PublicAccessBlockConfiguration/{block}")).as_bool(), Some(true), "{block}");
     }
-    let statement = &at(properties(&template, "ObjectsBucketPolicy"), "PolicyDocument/Statement")[0];
+    let policy = properties(&template, "ObjectsBucketPolicy");
+    assert_eq!(named(&policy["Bucket"]), "ObjectsBucket");
+    let statement = &at(policy, "PolicyDocument/Statement")[0];
     assert_eq!((&statement["Effect"], &statement["Action"]), (&"Deny".into(), &"s3:*".into()));
+    assert_eq!(statement["Principal"], "*");
+    let resources: Vec<&str> = statement["Resource"].as_sequence().unwrap().iter().map(named).collect();
+    assert_eq!(resources, ["ObjectsBucket.Arn", "${ObjectsBucket.Arn}/*"]);
     assert_eq!(at(statement, "Condition/Bool/aws:SecureTransport"), "false");
 }
 
