@@ -163,6 +163,7 @@ async fn write<V: View>(
         let (end, end_of_older) = match put {
             Put::Applied => (Disposition::Applied, Disposition::Superseded),
             Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
+            Put::Duplicate => (Disposition::Duplicate, Disposition::Superseded),
             Put::Known => (Disposition::Known, Disposition::Known),
             Put::Refused(reason) => {
                 settled.push((change.record, Disposition::Reported(Failure::Refused(reason))));
@@ -178,13 +179,16 @@ async fn write<V: View>(
                 (Disposition::Reported(Failure::Unavailable(reason)), Disposition::Reported(Failure::NewerReported))
             }
         };
+        let is_shown = matches!(end, Disposition::Applied | Disposition::Duplicate);
         settled.push((change.record, end));
         for older in changes.by_ref() {
+            let is_older = committed.supersedes(older.item.committed);
             // The same change has the same objects, and they are the view's now.
             let may_have_left_something = end_of_older == Disposition::Superseded
                 && !older.item.moved.is_empty()
-                && committed.supersedes(older.item.committed);
+                && is_older;
             let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {
+                Ok(()) if is_shown && !is_older => Disposition::Duplicate,
                 Ok(()) => end_of_older.clone(),
                 Err(reason) => Disposition::Reported(Failure::Retryable(reason)),
             };
@@ -309,6 +313,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_same_change_again_is_a_duplicate_where_it_is_known_that_the_view_shows_it() {
+        use Disposition::{Applied, Duplicate, Known, Superseded};
+        for (put, expected) in [
+            (Put::Applied, [Applied, Duplicate, Superseded]),
+            (Put::Duplicate, [Duplicate, Duplicate, Superseded]),
+            (Put::Superseded, [Superseded, Superseded, Superseded]),
+            (Put::Known, [Known, Known, Known]),
+        ] {
+            let view = Script::new(1, move |_, _| put.clone());
+            let settled = run(&view, rows(&[("a", &[3, 3, 2])]), 8, 60_000).await;
+            assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_refused_change_gives_way_to_the_next_older_one() {
         let view = Script::new(1, |_, commit| if commit == 3 { Put::Refused("why".to_owned()) } else { Put::Applied });
         let settled = run(&view, rows(&[("a", &[3, 2, 1])]), 8, 60_000).await;
@@ -397,7 +416,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn objects_of_older_changes_go_once_a_newer_one_stands() {
-        for (end, cleared) in [(Put::Applied, true), (Put::Superseded, true), (Put::Retryable(String::new()), false)] {
+        for (end, cleared) in [
+            (Put::Applied, true),
+            (Put::Superseded, true),
+            (Put::Duplicate, true),
+            (Put::Retryable(String::new()), false),
+        ] {
             let view = Script::new(1, move |_, _| end.clone());
             let mut rows = rows(&[("a", &[3, 3, 2, 1])]);
             // The same change has the same objects; the oldest has none.

@@ -172,9 +172,11 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             let others = match &disposition {
                 Disposition::Reported(_) | Disposition::Kept => Disposition::Kept,
                 Disposition::Applied => Disposition::Superseded,
-                Disposition::Superseded | Disposition::Known | Disposition::Filtered | Disposition::Quarantined(_) => {
-                    disposition.clone()
-                }
+                Disposition::Superseded
+                | Disposition::Duplicate
+                | Disposition::Known
+                | Disposition::Filtered
+                | Disposition::Quarantined(_) => disposition.clone(),
             };
             if let (Disposition::Applied, Some(write)) = (&disposition, &mut write) {
                 write.shown(SystemTime::now());
@@ -273,7 +275,7 @@ fn weight(disposition: &Disposition) -> u8 {
     match disposition {
         Disposition::Kept => 0,
         Disposition::Filtered => 1,
-        Disposition::Superseded | Disposition::Known => 2,
+        Disposition::Superseded | Disposition::Duplicate | Disposition::Known => 2,
         Disposition::Applied => 3,
         Disposition::Quarantined(_) => 4,
         // Refused is no more than quarantined in the end; what may be applied another time must come again.

@@ -17,6 +17,8 @@ pub enum Disposition {
     Applied,
     /// The view shows a newer change of the row, or this same one already.
     Superseded,
+    /// Superseded by itself, as far as that was told: the batch has the change twice, or the view shows it already.
+    Duplicate,
     /// Superseded, as the function knew without asking the view.
     Known,
     /// Its table is not in `SOURCE_TABLES`.
@@ -176,7 +178,7 @@ impl Counts {
     pub fn add(&mut self, disposition: &Disposition) {
         match disposition {
             Disposition::Applied => self.applied += 1,
-            Disposition::Superseded | Disposition::Known => self.superseded += 1,
+            Disposition::Superseded | Disposition::Duplicate | Disposition::Known => self.superseded += 1,
             Disposition::Filtered => self.filtered += 1,
             Disposition::Kept => self.kept += 1,
             Disposition::Quarantined(_) => self.quarantined += 1,
@@ -259,7 +261,8 @@ mod tests {
         let dispositions = [
             Disposition::Applied,
             Disposition::Superseded,
-            Disposition::Superseded,
+            Disposition::Duplicate,
+            Disposition::Known,
             Disposition::Filtered,
             Disposition::Kept,
             Disposition::Quarantined(Failure::Decode(DecodeError::UnknownType)),
@@ -267,13 +270,13 @@ mod tests {
             Disposition::Reported(Failure::OutOfTime),
         ];
         let counts = Counts::of(&dispositions);
-        assert_eq!(counts, Counts { applied: 1, superseded: 2, filtered: 1, kept: 1, quarantined: 1, reported: 2 });
+        assert_eq!(counts, Counts { applied: 1, superseded: 3, filtered: 1, kept: 1, quarantined: 1, reported: 2 });
         assert_eq!(counts.received(), dispositions.len());
 
         let mut sum = Counts { applied: 10, superseded: 20, filtered: 30, kept: 40, quarantined: 50, reported: 60 };
         assert_eq!(sum.received(), 210);
         sum += counts;
-        let expected = Counts { applied: 11, superseded: 22, filtered: 31, kept: 41, quarantined: 51, reported: 62 };
+        let expected = Counts { applied: 11, superseded: 23, filtered: 31, kept: 41, quarantined: 51, reported: 62 };
         assert_eq!(sum, expected);
     }
 }

@@ -119,6 +119,7 @@ impl<V: View, O: Objects> Handler<V, O> {
             Disposition::Reported(_) => Some(delivered.sequence_number.as_str()),
             Disposition::Applied
             | Disposition::Superseded
+            | Disposition::Duplicate
             | Disposition::Known
             | Disposition::Filtered
             | Disposition::Kept
@@ -188,6 +189,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         let end = match put {
             Ok(Put::Applied) => Disposition::Applied,
             Ok(Put::Superseded) => Disposition::Superseded,
+            Ok(Put::Duplicate) => Disposition::Duplicate,
             // What is known stays so, and nothing is known of how DynamoDB takes writes now.
             Ok(Put::Known | Put::Refused(_) | Put::Retryable(_) | Put::Unavailable(_)) | Err(_) => return,
         };

@@ -34,7 +34,7 @@ pub const TABLE: &str = "Table";
 const MOST_VALUES: usize = 100;
 
 /// All metrics: the name, the unit, whether they are sent by table too.
-pub const METRICS: [(&str, &str, bool); 25] = [
+pub const METRICS: [(&str, &str, bool); 26] = [
     ("Received", "Count", true),
     ("Applied", "Count", true),
     ("Superseded", "Count", true),
@@ -43,6 +43,7 @@ pub const METRICS: [(&str, &str, bool); 25] = [
     ("Quarantined", "Count", true),
     ("Failed", "Count", true),
     ("Known", "Count", true),
+    ("Duplicates", "Count", true),
     ("Coalesced", "Count", true),
     ("Tombstones", "Count", true),
     ("Overflowed", "Count", true),
@@ -82,6 +83,8 @@ struct Records {
     failed: Option<usize>,
     #[metrics(unit = Count)]
     known: Option<usize>,
+    #[metrics(unit = Count)]
+    duplicates: Option<usize>,
     #[metrics(unit = Count)]
     coalesced: Option<usize>,
     #[metrics(unit = Count)]
@@ -191,6 +194,7 @@ impl Records {
             quarantined: count(tally.ends.quarantined),
             failed: count(tally.ends.reported),
             known: count(tally.known),
+            duplicates: count(tally.duplicates),
             coalesced: count(tally.coalesced),
             tombstones: count(tally.tombstones),
             overflowed: count(tally.overflowed),
@@ -344,8 +348,9 @@ mod tests {
         }
         let ends = Counts { applied: 1, superseded: 2, filtered: 3, kept: 4, quarantined: 5, reported: 6 };
         let attempted = Attempted { microseconds: freshness.clone(), throttled: 3 };
-        let tally =
-            Tally { ends, known: 1, coalesced: 1, tombstones: 1, overflowed: 1, write_units: usize::MAX, freshness };
+        let (known, duplicates, coalesced, tombstones, overflowed) = (1, 1, 1, 1, 1);
+        let write_units = usize::MAX;
+        let tally = Tally { ends, known, duplicates, coalesced, tombstones, overflowed, write_units, freshness };
         (tally, attempted)
     }
 

@@ -127,6 +127,7 @@ fn places(records: &[PlannedRecord<'_>], is_meant: impl Fn(&Failure) -> bool) ->
         Disposition::Reported(failure) => is_meant(failure),
         Disposition::Applied
         | Disposition::Superseded
+        | Disposition::Duplicate
         | Disposition::Known
         | Disposition::Filtered
         | Disposition::Kept
@@ -141,7 +142,7 @@ fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
         match &record.disposition {
             Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
             // DynamoDB took a write, or said nothing against one.
-            Disposition::Applied | Disposition::Superseded => return false,
+            Disposition::Applied | Disposition::Superseded | Disposition::Duplicate => return false,
             // What is known from before says nothing of how DynamoDB takes writes now.
             Disposition::Reported(_)
             | Disposition::Known
@@ -210,6 +211,7 @@ mod tests {
             (vec![refused("a"), Disposition::Known], false),
             (vec![refused("a"), Disposition::Known, refused("b")], false),
             (vec![refused("a"), Disposition::Known, refused("a"), Disposition::Superseded], false),
+            (vec![refused("a"), Disposition::Known, refused("a"), Disposition::Duplicate], false),
         ] {
             let records: Vec<_> = dispositions
                 .into_iter()

@@ -54,6 +54,8 @@ pub struct Tally {
     pub ends: Counts,
     /// Of the superseded: the function knew without asking the view.
     pub known: usize,
+    /// Of the superseded, and none of the known: the very change is in the view, or twice in the batch, as was told.
+    pub duplicates: usize,
     /// Whatever their end: they left the write to a newer change of their row in the batch, or to the same one.
     pub coalesced: usize,
     /// Of the applied: deleted rows.
@@ -70,6 +72,7 @@ impl Tally {
     fn add(&mut self, record: &PlannedRecord<'_>) {
         self.ends.add(&record.disposition);
         self.known += usize::from(record.disposition == Disposition::Known);
+        self.duplicates += usize::from(record.disposition == Disposition::Duplicate);
         let Some(write) = &record.write else { return };
         self.coalesced += usize::from(write.coalesced);
         if record.disposition == Disposition::Applied {
@@ -85,6 +88,7 @@ impl Tally {
     fn add_all(&mut self, other: &Self) {
         self.ends += other.ends;
         self.known += other.known;
+        self.duplicates += other.duplicates;
         self.coalesced += other.coalesced;
         self.tombstones += other.tombstones;
         self.overflowed += other.overflowed;
@@ -232,6 +236,7 @@ mod tests {
         let records = [
             record(users, Disposition::Applied, Some(row)),
             record(users, Disposition::Superseded, Some(older)),
+            record(users, Disposition::Duplicate, Some(older)),
             record(orders, Disposition::Applied, Some(tombstone)),
             record(orders, Disposition::Known, Some(write(4096, false))),
             record(orders, Failure::OutOfTime.into(), Some(older)),
@@ -240,12 +245,13 @@ mod tests {
             record(None, Disposition::Quarantined(Failure::Part), None),
         ];
         let BatchTally { all, tables } = BatchTally::of(&records);
-        let ends = Counts { applied: 2, superseded: 2, filtered: 1, kept: 1, quarantined: 1, reported: 1 };
+        let ends = Counts { applied: 2, superseded: 3, filtered: 1, kept: 1, quarantined: 1, reported: 1 };
         assert_eq!((all.ends, all.ends.received()), (ends, records.len()));
-        assert_eq!((all.known, all.coalesced, all.tombstones, all.write_units), (1, 2, 1, 3));
+        assert_eq!((all.known, all.duplicates, all.coalesced), (1, 1, 3));
+        assert_eq!((all.tombstones, all.write_units), (1, 3));
         assert_eq!(all.freshness.groups(100), [Group { count: 1, sum: 7 }, Group { count: 1, sum: 9 }]);
         let received: Vec<_> = tables.iter().map(|(table, of)| (table.to_string(), of.ends.received())).collect();
-        assert_eq!(received, [("public.users".to_owned(), 2), ("public.orders".to_owned(), 3)]);
+        assert_eq!(received, [("public.users".to_owned(), 3), ("public.orders".to_owned(), 3)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The materialized view, as the handler sees it: a place that takes an item if it is newer than what is there.
 //!
-//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded` and `Known` are only said where the view
-//! confirmed it.
+//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded`, `Duplicate` and `Known` are only said where
+//! the view confirmed it.
 
 use std::future::Future;
 
@@ -43,8 +43,11 @@ pub trait View {
 pub enum Put {
     /// The view shows the item.
     Applied,
-    /// The view shows a newer commit of the row, or the same.
+    /// The view shows a newer commit of the row, or the same and did not tell.
     Superseded,
+    /// The view shows this commit of the row already, as it told: the change came again, or the answer to its write was
+    /// lost.
+    Duplicate,
     /// As the view has confirmed before, it shows a newer commit of the row, or the same; it was not asked again.
     Known,
     /// The item itself is not taken; no repetition will change that. With the reason, free of values.

@@ -57,6 +57,23 @@ async fn the_largest_columns_move_and_the_item_names_them() {
 }
 
 #[tokio::test]
+async fn what_another_function_has_applied_is_a_duplicate_and_what_is_older_is_none() {
+    for lengths in [SMALL, LARGE] {
+        let world = World::new().await;
+        let [one, other] = world.two_functions().await;
+        let history = [user(1, 5, lengths), user(1, 4, lengths)];
+        for (function, change, expected) in [
+            (&one, &history[0], Disposition::Applied),
+            (&other, &history[1], Disposition::Superseded),
+            (&other, &history[0], Disposition::Duplicate),
+        ] {
+            assert_eq!(function.dispositions([change.record()], PLENTY).await, [expected]);
+        }
+        world.assert_shows(&history).await;
+    }
+}
+
+#[tokio::test]
 async fn whatever_takes_a_large_row_s_place_leaves_no_object_behind() {
     for then in [user(1, 1, SMALL), user(1, 1, LARGER), user(1, 1, LARGE), gone(1, 1)] {
         let world = World::new().await;

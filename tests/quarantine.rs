@@ -184,7 +184,7 @@ fn ends(dispositions: &[Disposition]) -> [usize; 5] {
     for disposition in dispositions {
         let end = match disposition {
             Disposition::Known => 0,
-            Disposition::Superseded => 1,
+            Disposition::Superseded | Disposition::Duplicate => 1,
             Disposition::Applied => 2,
             Disposition::Reported(Failure::Refused(_)) => 3,
             Disposition::Quarantined(Failure::Refused(_)) => 4,

@@ -181,7 +181,11 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         let mut done = Vec::new();
         for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {
             let stays = match &record.disposition {
-                Disposition::Applied | Disposition::Superseded | Disposition::Known | Disposition::Filtered => false,
+                Disposition::Applied
+                | Disposition::Superseded
+                | Disposition::Duplicate
+                | Disposition::Known
+                | Disposition::Filtered => false,
                 // What waits for others may wait longer than the fragments are kept.
                 Disposition::Kept | Disposition::Reported(_) => true,
                 Disposition::Quarantined(_) => {

@@ -57,7 +57,7 @@ impl<V: View> Remembering<V> {
     async fn ask(&self, key: Fingerprint, item: ViewItem) -> Put {
         let committed = item.committed;
         let put = self.view.put(item).await;
-        if matches!(put, Put::Applied | Put::Superseded) {
+        if matches!(put, Put::Applied | Put::Superseded | Put::Duplicate) {
             self.with_known(|known| known.insert(key, committed, SystemTime::now()));
         }
         put
@@ -256,10 +256,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_lost_is_known_as_well() {
-        let (ends, asked) =
-            put(vec![item("a", 2), item("a", 2), item("a", 3)], vec![Put::Superseded, Put::Applied]).await;
-        assert_eq!(ends, [Put::Superseded, Put::Known, Put::Applied]);
-        assert_eq!(asked, ["a@2", "a@3"]);
+        for lost in [Put::Superseded, Put::Duplicate] {
+            let (ends, asked) =
+                put(vec![item("a", 2), item("a", 2), item("a", 3)], vec![lost.clone(), Put::Applied]).await;
+            assert_eq!(ends, [lost, Put::Known, Put::Applied]);
+            assert_eq!(asked, ["a@2", "a@3"]);
+        }
     }
 
     #[tokio::test]

@@ -101,9 +101,10 @@ impl<O: Objects> Row<'_, O> {
         match (order(item.committed, standing.as_ref()), &standing) {
             (Order::Same, Some(Standing { moved: Some(_), .. })) => {
                 // On the heap, as all that is rare here: the common way stays small.
-                Box::pin(self.finish(item, Put::Superseded)).await
+                Box::pin(self.finish(item, Put::Duplicate)).await
             }
-            (Order::Same, _) | (Order::Behind, Some(_)) => Ok(Put::Superseded),
+            (Order::Same, _) => Ok(Put::Duplicate),
+            (Order::Behind, Some(_)) => Ok(Put::Superseded),
             (Order::Ahead, _) | (Order::Behind, None) => Box::pin(self.take_over(item)).await,
         }
     }
@@ -118,7 +119,7 @@ impl<O: Objects> Row<'_, O> {
                 self.unmark(item, Put::Applied).await
             }
             Written::NotMet(standing) => match order(item.committed, standing.as_ref()) {
-                Order::Same => self.finish(item, Put::Superseded).await,
+                Order::Same => self.finish(item, Put::Duplicate).await,
                 Order::Behind | Order::Ahead => Ok(Put::Superseded),
             },
         }
@@ -145,7 +146,10 @@ impl<O: Objects> Row<'_, O> {
             }
             Written::NotMet(standing) => {
                 match (order(committed, standing.as_ref()), standing) {
-                    (Order::Same, _) => self.retire_older(&key, committed).await?,
+                    (Order::Same, _) => {
+                        self.retire_older(&key, committed).await?;
+                        return Ok(Put::Duplicate);
+                    }
                     // Ours among them; and those of an item that ours has replaced, should a crash or a lost answer
                     // have come between that and their retiring.
                     (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
