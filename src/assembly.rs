@@ -33,6 +33,7 @@ use crate::plan::{Part, Planner, Role};
 use crate::projection::ViewItem;
 use crate::quarantine;
 use crate::tally::Write;
+use crate::telemetry;
 use crate::view::View;
 
 /// A part can have megabytes: so many are on their way to the bucket at a time, at most.
@@ -69,6 +70,8 @@ pub struct Assembler<'h, V, O> {
     pub view: &'h V,
     /// Where the parts wait.
     pub objects: &'h O,
+    /// The invocation, for the log.
+    pub request_id: &'h str,
 }
 
 /// A change out of a whole set, or why it is none; with the set's objects.
@@ -84,6 +87,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     pub async fn settle(&self, parts: &[Part], delivered: &[Record], deadline: Deadline) -> Vec<Settled<'h>> {
         let mut settled = Vec::new();
         let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
+        let (mut not_noted, mut problem) = (Vec::new(), None);
         let puts = stream::iter(parts)
             .map(async |part: &'_ Part| (part, self.keep(part, &delivered[part.record]).await))
             .buffer_unordered(MOST_OBJECTS_IN_FLIGHT);
@@ -94,9 +98,14 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 (Role::Member, Err(error)) => settled.push(plain(part.record, Failure::Objects(error).into())),
                 (Role::NotNeeded, Ok(())) => {}
                 (Role::NotNeeded, Err(error)) => {
-                    tracing::warn!(%error, "fragments that nobody needs will look as if they waited for others");
+                    not_noted.push(&delivered[part.record]);
+                    problem = Some(error);
                 }
             }
+        }
+        if let Some(error) = problem {
+            let so = "fragments that nobody needs will look as if they waited for others";
+            telemetry::log_bucket(self.request_id, &not_noted, &error, so);
         }
         for (folder, mut members) in sets {
             members.sort_unstable_by_key(|part| part.record);

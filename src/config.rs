@@ -13,8 +13,16 @@ pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
 
 /// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read
 /// their own.
-pub const VARIABLES: [&str; 7] =
-    [VIEW_TABLE, SOURCE_TABLES, COMMIT_TIMESTAMP, TOMBSTONE_TTL, WRITE_CONCURRENCY, BATCHED_CREATES, OBJECTS_BUCKET];
+pub const VARIABLES: [&str; 8] = [
+    VIEW_TABLE,
+    SOURCE_TABLES,
+    COMMIT_TIMESTAMP,
+    TOMBSTONE_TTL,
+    WRITE_CONCURRENCY,
+    BATCHED_CREATES,
+    OBJECTS_BUCKET,
+    TABLE_METRICS,
+];
 
 const VIEW_TABLE: &str = "VIEW_TABLE";
 const SOURCE_TABLES: &str = "SOURCE_TABLES";
@@ -23,6 +31,7 @@ const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
 const WRITE_CONCURRENCY: &str = "WRITE_CONCURRENCY";
 const BATCHED_CREATES: &str = "BATCHED_CREATES";
 const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
+const TABLE_METRICS: &str = "TABLE_METRICS";
 
 /// Longer than any stream keeps its records (365 days); above, a typing error is likelier than a wish.
 const LONGEST_TOMBSTONE_TTL: Duration = Duration::from_hours(100 * 365 * 24);
@@ -50,6 +59,8 @@ pub struct Config {
     pub batched_creates: bool,
     /// `OBJECTS_BUCKET`: the S3 bucket for what does not go the common way, where there is one.
     pub objects_bucket: Option<String>,
+    /// `TABLE_METRICS`: whether there are metrics of each source table beside those of all records.
+    pub table_metrics: bool,
 }
 
 /// Which of a record's two timestamps is the commit's.
@@ -95,8 +106,9 @@ impl Config {
         let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
         let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
         let write_concurrency = optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency);
-        let batched_creates = optional.or_default(BATCHED_CREATES, false, batched_creates);
+        let batched_creates = optional.or_default(BATCHED_CREATES, false, yes_or_no);
         let objects_bucket = optional.or_default(OBJECTS_BUCKET, None, objects_bucket);
+        let table_metrics = optional.or_default(TABLE_METRICS, true, yes_or_no);
 
         if !optional.problems.is_empty() {
             return Err(ConfigError { problems: optional.problems });
@@ -109,6 +121,7 @@ impl Config {
             write_concurrency,
             batched_creates,
             objects_bucket,
+            table_metrics,
         })
     }
 
@@ -167,7 +180,7 @@ fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
         .ok_or_else(|| format!("a whole number from 1 to {MOST_WRITES_IN_FLIGHT}"))
 }
 
-fn batched_creates(text: &str) -> Result<bool, String> {
+fn yes_or_no(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "true or false".to_owned())
 }
 
@@ -216,6 +229,7 @@ mod tests {
         assert_eq!(config.write_concurrency.get(), 64);
         assert!(!config.batched_creates);
         assert_eq!(config.objects_bucket, None);
+        assert!(config.table_metrics);
     }
 
     #[test]
@@ -237,9 +251,10 @@ mod tests {
             ("TOMBSTONE_TTL", "14"),
             ("WRITE_CONCURRENCY", "0"),
             ("BATCHED_CREATES", "yes"),
+            ("TABLE_METRICS", "off"),
         ])
         .unwrap_err();
-        assert!(message.starts_with("6 settings are missing or wrong: "), "{message}");
+        assert!(message.starts_with("7 settings are missing or wrong: "), "{message}");
         for variable in VARIABLES.into_iter().filter(|variable| *variable != "OBJECTS_BUCKET") {
             assert!(message.contains(variable), "{variable} is not named in: {message}");
         }
@@ -259,8 +274,9 @@ mod tests {
         for (value, writes) in [("1", 1), ("1024", 1024)] {
             assert_eq!(with("WRITE_CONCURRENCY", value).unwrap().write_concurrency.get(), writes);
         }
-        for (value, batched) in [("true", true), ("false", false)] {
-            assert_eq!(with("BATCHED_CREATES", value).unwrap().batched_creates, batched);
+        for (value, expected) in [("true", true), ("false", false)] {
+            assert_eq!(with("BATCHED_CREATES", value).unwrap().batched_creates, expected);
+            assert_eq!(with("TABLE_METRICS", value).unwrap().table_metrics, expected);
         }
         for bucket in ["abc", "my-objects.7", &"b".repeat(63)] {
             assert_eq!(with("OBJECTS_BUCKET", bucket).unwrap().objects_bucket.as_deref(), Some(bucket));
@@ -277,6 +293,7 @@ mod tests {
             ("WRITE_CONCURRENCY", "1025", "from 1 to 1024"),
             ("WRITE_CONCURRENCY", "many", "from 1 to 1024"),
             ("BATCHED_CREATES", "TRUE", "true or false"),
+            ("TABLE_METRICS", "0", "true or false"),
             ("COMMIT_TIMESTAMP", "Source", "earliest, source or root"),
             ("SOURCE_TABLES", "users", "users"),
             ("OBJECTS_BUCKET", "s3://my-objects", "the name of an S3 bucket"),

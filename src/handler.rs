@@ -45,6 +45,7 @@ pub struct Handler<V, O> {
     objects: Option<O>,
     pace: Arc<Pace>,
     attempts: Arc<Attempts>,
+    table_metrics: bool,
 }
 
 /// Why the function cannot start.
@@ -102,7 +103,7 @@ impl DynamoDbHandler {
         };
         let objects = config.objects_bucket.map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
         let view = Remembering::new(OverflowView::new(table, objects.clone()));
-        Ok(Self { planner, view, objects, pace, attempts })
+        Ok(Self { planner, view, objects, pace, attempts, table_metrics: config.table_metrics })
     }
 }
 
@@ -133,15 +134,18 @@ impl<V: View, O: Objects> Handler<V, O> {
         // What was asked for before, at the start, is none of this batch's.
         self.attempts.take();
         // On the heap, once a batch: the types of what is awaited nest no deeper than the compiler likes.
-        let records = Box::pin(self.process(batch, deadline)).await;
+        let records = Box::pin(self.process(batch, request_id, deadline)).await;
         let tally = BatchTally::of(&records);
         telemetry::log_batch(request_id, &batch.records, &records, &tally.all.ends);
-        metrics::emit_batch(&tally, &self.attempts.take());
+        metrics::emit_batch(&tally.all, &self.attempts.take());
+        if self.table_metrics {
+            metrics::emit_tables(&tally.tables);
+        }
         records
     }
 
     /// Applies a batch: what became of each of its records, in their order.
-    pub async fn process(&self, batch: &Batch, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
+    pub async fn process(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
         let data = batch.records.iter().map(|record| &*record.data.0);
         let Plan { mut records, rows, parts } = self.planner.plan(data, SystemTime::now());
 
@@ -151,8 +155,9 @@ impl<V: View, O: Objects> Handler<V, O> {
         let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].settle(disposition, SystemTime::now());
         });
-        let parts = self.parts(&parts, &batch.records, deadline);
-        let (quarantined, parts, ()) = tokio::join!(self.quarantine(unreadable, deadline), parts, written);
+        let parts = self.parts(&parts, &batch.records, request_id, deadline);
+        let unreadable = self.quarantine(unreadable, request_id, deadline);
+        let (quarantined, parts, ()) = tokio::join!(unreadable, parts, written);
         for place in quarantined {
             records[place].disposition.quarantine();
         }
@@ -171,8 +176,9 @@ impl<V: View, O: Objects> Handler<V, O> {
         let refused = quarantine::refused(&records);
         let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
         let refused = poison(&batch.records, &records, refused);
-        let mut quarantined = self.quarantine(refused, deadline).await;
-        quarantined.extend(self.quarantine_sets(sets, &refused_sets, &records, deadline).await);
+        let mut quarantined = self.quarantine(refused, request_id, deadline).await;
+        let sets = self.quarantine_sets(sets, &refused_sets, &batch.records, &records, request_id, deadline);
+        quarantined.extend(sets.await);
         for place in quarantined {
             records[place].disposition.quarantine();
         }
@@ -197,12 +203,18 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// What becomes of the parts of split changes; nothing, where there is no bucket to keep them in.
-    async fn parts<'h>(&'h self, parts: &[Part], delivered: &[Record], deadline: Deadline) -> Vec<Settled<'h>> {
+    async fn parts<'h>(
+        &'h self,
+        parts: &[Part],
+        delivered: &[Record],
+        request_id: &'h str,
+        deadline: Deadline,
+    ) -> Vec<Settled<'h>> {
         let Some(objects) = &self.objects else { return Vec::new() };
         if parts.is_empty() {
             return Vec::new();
         }
-        let assembler = Assembler { planner: &self.planner, view: &self.view, objects };
+        let assembler = Assembler { planner: &self.planner, view: &self.view, objects, request_id };
         // On the heap: a batch without parts, as nearly all are, pays nothing for it.
         let mut settled = Box::pin(assembler.settle(parts, delivered, deadline)).await;
         let in_time: HashSet<usize> = settled.iter().map(|settled| settled.record).collect();
@@ -212,23 +224,27 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// Writes poison records to the quarantine: the places of those that are confirmed to be there.
-    async fn quarantine(&self, poison: Vec<Poison<'_>>, deadline: Deadline) -> Vec<usize> {
+    async fn quarantine(&self, poison: Vec<Poison<'_>>, request_id: &str, deadline: Deadline) -> Vec<usize> {
         let mut quarantined = Vec::new();
         let Some(objects) = &self.objects else { return quarantined };
         let writes = stream::iter(poison).map(async |Poison { place, record, table, failure }: Poison<'_>| {
-            quarantine::put(objects, record, table, &failure).await.map(|()| place)
+            quarantine::put(objects, record, table, &failure).await.map(|()| place).map_err(|error| (record, error))
         });
         let writes = writes.buffer_unordered(self.pace.most().get().min(MOST_OBJECTS_IN_FLIGHT));
         tokio::pin!(writes);
-        let mut problem = None;
+        let (mut left, mut problem) = (Vec::new(), None);
         while let Ok(Some(written)) = tokio::time::timeout_at(deadline.answer_by, writes.next()).await {
             match written {
                 Ok(place) => quarantined.push(place),
-                Err(error) => problem = Some(error),
+                Err((record, error)) => {
+                    left.push(record);
+                    problem = Some(error);
+                }
             }
         }
         if let Some(error) = problem {
-            tracing::warn!(%error, "poison records are reported, since the quarantine does not take them");
+            let so = "poison records are reported, since the quarantine does not take them";
+            telemetry::log_bucket(request_id, &left, &error, so);
         }
         quarantined
     }
@@ -239,21 +255,29 @@ impl<V: View, O: Objects> Handler<V, O> {
         &self,
         places: Vec<usize>,
         sets: &HashMap<usize, Vec<String>>,
+        delivered: &[Record],
         records: &[PlannedRecord<'_>],
+        request_id: &str,
         deadline: Deadline,
     ) -> Vec<usize> {
         let mut quarantined = Vec::new();
         let Some(objects) = &self.objects else { return quarantined };
+        let (mut left, mut problem) = (Vec::new(), None);
         for place in places {
             let Disposition::Reported(failure) = &records[place].disposition else { continue };
             let set = quarantine_set(objects, &sets[&place], records[place].table, failure);
             match tokio::time::timeout_at(deadline.answer_by, set).await {
                 Ok(Ok(())) => quarantined.push(place),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "a split change is reported, since the quarantine does not take it");
+                    left.push(&delivered[place]);
+                    problem = Some(error);
                 }
                 Err(_) => break,
             }
+        }
+        if let Some(error) = problem {
+            let so = "split changes are reported, since the quarantine does not take them";
+            telemetry::log_bucket(request_id, &left, &error, so);
         }
         quarantined
     }

@@ -1,10 +1,10 @@
 //! Metrics in CloudWatch's embedded metric format: lines on standard output that CloudWatch makes metrics of.
 //!
 //! Each has the function's name as its dimension; those of a source table have the table's beside it, and only tables of
-//! `SOURCE_TABLES` have any, so that the settings bound how many metrics there are.
+//! `SOURCE_TABLES` have any, so that the settings bound how many metrics there are. `TABLE_METRICS` turns them off.
 //!
 //! Invariants: every name of a metric stands here; a line holds names, counts and times, never a row's value; one line a batch and
-//! one for each table that it has records of, within the format's limits.
+//! one at most for each table that it has records of, within the format's limits.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -19,7 +19,8 @@ use metrique_writer::unit::NegativeScale;
 use metrique_writer::{Entry, EntryWriter, IoStreamError, MetricFlags, Observation, Unit, Value, ValueWriter};
 
 use crate::attempts::Attempted;
-use crate::tally::{BatchTally, Distribution, Tally};
+use crate::config::SourceTable;
+use crate::tally::{Distribution, Tally};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "dsql-view";
@@ -306,10 +307,14 @@ where
     }
 }
 
-/// Writes what became of a batch: a line, and one for each table of it.
-pub fn emit_batch(batch: &BatchTally<'_>, attempted: &Attempted) {
-    emit(Batch::of(&batch.all, attempted));
-    for (table, tally) in &batch.tables {
+/// Writes what became of a batch.
+pub fn emit_batch(all: &Tally, attempted: &Attempted) {
+    emit(Batch::of(all, attempted));
+}
+
+/// Writes what became of a batch's records, a line a table.
+pub fn emit_tables(tables: &[(&SourceTable, Tally)]) {
+    for (table, tally) in tables {
         emit(OfTable { table: table.to_string(), records: Records::of(tally, false) });
     }
 }

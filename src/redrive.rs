@@ -169,7 +169,7 @@ impl Redrive {
             }
             Invocation::CheckFragments => {
                 let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
-                Ok(Answer::Waiting(waiting::check(objects).await?))
+                Ok(Answer::Waiting(waiting::check(objects, request_id).await?))
             }
             Invocation::CheckQuarantine => {
                 let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
@@ -187,7 +187,7 @@ impl Redrive {
             Err(error) => {
                 tracing::error!(request_id, message_id, %error, "no message of an on-failure queue");
                 // Waiting changes nothing: it goes to the dead-letter queue as fast as SQS delivers it.
-                self.postpone(message, Duration::ZERO).await;
+                self.postpone(message, Duration::ZERO, request_id).await;
                 return false;
             }
         };
@@ -204,7 +204,7 @@ impl Redrive {
             Err(reason) => {
                 tracing::warn!(request_id, message_id, shard, first, last, reason, "not redriven yet");
                 metrics::emit(Redriven { redriven_records: 0, redriven_ranges: 0, postponed_ranges: 1 });
-                self.postpone(message, message.wait()).await;
+                self.postpone(message, message.wait(), request_id).await;
                 false
             }
         }
@@ -251,10 +251,11 @@ impl Redrive {
         Ok(total)
     }
 
-    async fn postpone(&self, message: &Message, wait: Duration) {
+    async fn postpone(&self, message: &Message, wait: Duration, request_id: &str) {
         if let Err(error) = self.queues.postpone(message, wait).await {
             let message_id = &message.message_id;
-            tracing::warn!(message_id, %error, "a message comes again when its queue's visibility time-out is over");
+            let so = "a message comes again when its queue's visibility time-out is over";
+            tracing::warn!(request_id, message_id, %error, "{so}");
         }
     }
 }

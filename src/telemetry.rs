@@ -18,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::SourceTable;
 use crate::delivery::Record;
 use crate::disposition::{Counts, Disposition, Failure, Stage};
+use crate::objects::ObjectsError;
 use crate::panics;
 use crate::plan::PlannedRecord;
 use crate::quarantine;
@@ -62,12 +63,12 @@ struct FailureClass {
 
 /// Logs what became of a batch.
 pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecord<'_>], counts: &Counts) {
-    let numbers = || delivered.iter().map(|record| record.sequence_number.as_str());
+    let (lowest, highest) = ends(delivered);
     tracing::info!(
         request_id,
         shard = shard(delivered),
-        lowest = numbers().min_by(|a, b| compare_sequence_numbers(a, b)),
-        highest = numbers().max_by(|a, b| compare_sequence_numbers(a, b)),
+        lowest,
+        highest,
         received = counts.received(),
         applied = counts.applied,
         superseded = counts.superseded,
@@ -116,8 +117,22 @@ fn log_quarantined(request_id: &str, delivered: &Record, table: Option<&SourceTa
     );
 }
 
+/// Logs that the bucket did not do its part for some records of a batch, and what follows from that.
+pub fn log_bucket(request_id: &str, records: &[&Record], error: &ObjectsError, so: &'static str) {
+    let (lowest, highest) = ends(records.iter().copied());
+    let shard = records.first().and_then(|record| record.shard_id.as_deref());
+    tracing::warn!(request_id, shard, records = records.len(), lowest, highest, %error, "{so}");
+}
+
 fn shard(delivered: &[Record]) -> Option<&str> {
     delivered.first()?.shard_id.as_deref()
+}
+
+/// The lowest and the highest sequence number.
+fn ends<'a>(records: impl IntoIterator<Item = &'a Record>) -> (Option<&'a str>, Option<&'a str>) {
+    let mut numbers: Vec<&str> = records.into_iter().map(|record| record.sequence_number.as_str()).collect();
+    numbers.sort_by(|a, b| compare_sequence_numbers(a, b));
+    (numbers.first().copied(), numbers.last().copied())
 }
 
 /// The ways in which reported records failed, each with their sequence numbers, lowest first.
@@ -182,5 +197,6 @@ mod tests {
         assert_eq!(classes.into_values().collect::<Vec<_>>(), [vec!["8"], vec!["9", "10"]]);
         assert_eq!(shard(&delivered), Some("shardId-000000000006"));
         assert_eq!(shard(&[]), None);
+        assert_eq!((super::ends(&delivered), super::ends(&[])), ((Some("7"), Some("10")), (None, None)));
     }
 }

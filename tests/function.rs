@@ -327,6 +327,20 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
 }
 
 #[tokio::test]
+async fn without_metrics_by_table_there_are_those_of_all_records_alone() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let mut function = start(&db.endpoint(), &[REQUIRED[0], REQUIRED[1], ("TABLE_METRICS", "false")]);
+    let user = Change::upsert("users", Value::number(1), COMMIT, vec![]).record();
+    for _ in 0..2 {
+        function.invoke(event_of([&user]).to_string(), LONG).await.response();
+    }
+    // A table's line would stand behind its batch's.
+    let found = metrics(&function, "Received", 2).await;
+    assert!(found.iter().all(|line| line.get("Table").is_none() && line["Received"] == 1), "{found:?}");
+}
+
+#[tokio::test]
 async fn an_event_that_is_no_kinesis_event_fails_and_the_next_one_is_served() {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;

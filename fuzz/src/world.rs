@@ -58,7 +58,7 @@ impl World {
                 ends[change.record] = self.write(change.item);
             }
         }
-        let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self };
+        let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self, request_id: "request" };
         let deadline = Deadline::after(Duration::from_secs(900));
         let settled = RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.parts, &records, deadline)));
         for end in settled {

@@ -55,7 +55,7 @@ pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<Quarantined, Ob
 ///
 /// # Errors
 /// The bucket did not list its objects.
-pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
+pub async fn check<O: Objects>(objects: &O, request_id: &str) -> Result<Found, ObjectsError> {
     let mut found = Found::default();
     let mut set: Vec<StoredObject> = Vec::new();
     let mut last: Option<String> = None;
@@ -65,7 +65,7 @@ pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
         // A listing has the objects of a set one after the other.
         for object in page.objects {
             if set.first().is_some_and(|first| folder(&first.key) != folder(&object.key)) {
-                found.add(std::mem::take(&mut set));
+                found.add(std::mem::take(&mut set), request_id);
             }
             set.push(object);
         }
@@ -73,7 +73,7 @@ pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
             break;
         }
     }
-    found.add(set);
+    found.add(set, request_id);
     metrics::emit(Waiting {
         incomplete_sets: found.incomplete_sets,
         oldest_incomplete_set: Duration::from_secs(found.oldest_seconds),
@@ -82,7 +82,7 @@ pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
 }
 
 impl Found {
-    fn add(&mut self, objects: Vec<StoredObject>) {
+    fn add(&mut self, objects: Vec<StoredObject>, request_id: &str) {
         let Some(folder) = objects.first().map(|first| folder(&first.key).to_owned()) else { return };
         let set = FragmentSet::of(&folder, objects);
         let Some(missing) = set.waits_for() else { return };
@@ -90,7 +90,8 @@ impl Found {
         self.incomplete_sets += 1;
         self.oldest_seconds = self.oldest_seconds.max(age.as_secs());
         if self.incomplete_sets <= MOST_NAMED {
-            tracing::warn!(set = folder, waits_for = %missing, seconds = age.as_secs(), "a split change waits for its parts");
+            let seconds = age.as_secs();
+            tracing::warn!(request_id, set = folder, waits_for = %missing, seconds, "a split change waits for its parts");
         }
     }
 }

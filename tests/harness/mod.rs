@@ -60,7 +60,7 @@ impl Function {
         time: Duration,
     ) -> Vec<Disposition> {
         let event = parsed(&kinesis::event_of(data));
-        let records = self.handler.process(&event, Deadline::after(time)).await;
+        let records = self.handler.process(&event, "request", Deadline::after(time)).await;
         assert_eq!(records.len(), event.records.len(), "every record ends");
         records.into_iter().map(|record| record.disposition).collect()
     }
