@@ -70,8 +70,6 @@ pub struct Assembler<'h, V, O> {
     pub view: &'h V,
     /// Where the parts wait.
     pub objects: &'h O,
-    /// The invocation, for the log.
-    pub request_id: &'h str,
 }
 
 /// A change out of a whole set, or why it is none; with the set's objects.
@@ -84,7 +82,13 @@ struct Assembled<'h> {
 impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     /// Keeps the parts of a batch, and applies the changes whose sets they make whole. Parts that are not in the answer
     /// were not settled in time.
-    pub async fn settle(&self, parts: &[Part], delivered: &[Record], deadline: Deadline) -> Vec<Settled<'h>> {
+    pub async fn settle(
+        &self,
+        parts: &[Part],
+        delivered: &[Record],
+        request_id: &str,
+        deadline: Deadline,
+    ) -> Vec<Settled<'h>> {
         let mut settled = Vec::new();
         let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
         let (mut not_noted, mut problem) = (Vec::new(), None);
@@ -105,7 +109,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         }
         if let Some(error) = problem {
             let so = "fragments that nobody needs will look as if they waited for others";
-            telemetry::log_bucket(self.request_id, &not_noted, &error, so);
+            telemetry::log_bucket(request_id, &not_noted, &error, so);
         }
         for (folder, mut members) in sets {
             members.sort_unstable_by_key(|part| part.record);

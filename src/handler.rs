@@ -207,16 +207,16 @@ impl<V: View, O: Objects> Handler<V, O> {
         &'h self,
         parts: &[Part],
         delivered: &[Record],
-        request_id: &'h str,
+        request_id: &str,
         deadline: Deadline,
     ) -> Vec<Settled<'h>> {
         let Some(objects) = &self.objects else { return Vec::new() };
         if parts.is_empty() {
             return Vec::new();
         }
-        let assembler = Assembler { planner: &self.planner, view: &self.view, objects, request_id };
+        let assembler = Assembler { planner: &self.planner, view: &self.view, objects };
         // On the heap: a batch without parts, as nearly all are, pays nothing for it.
-        let mut settled = Box::pin(assembler.settle(parts, delivered, deadline)).await;
+        let mut settled = Box::pin(assembler.settle(parts, delivered, request_id, deadline)).await;
         let in_time: HashSet<usize> = settled.iter().map(|settled| settled.record).collect();
         let late = parts.iter().filter(|part| part.role == Role::Member && !in_time.contains(&part.record));
         settled.extend(late.map(|part| Settled::out_of_time(part.record)));

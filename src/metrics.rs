@@ -1,10 +1,10 @@
 //! Metrics in CloudWatch's embedded metric format: lines on standard output that CloudWatch makes metrics of.
 //!
-//! Each has the function's name as its dimension; those of a source table have the table's beside it, and only tables of
-//! `SOURCE_TABLES` have any, so that the settings bound how many metrics there are. `TABLE_METRICS` turns them off.
+//! Each has the function's name as its dimension; those of a source table have the table's beside it, and only tables
+//! of `SOURCE_TABLES` have any, so that the settings bound how many metrics there are. `TABLE_METRICS` turns them off.
 //!
-//! Invariants: every name of a metric stands here; a line holds names, counts and times, never a row's value; one line a batch and
-//! one at most for each table that it has records of, within the format's limits.
+//! Invariants: every name of a metric stands here; a line holds names, counts and times, never a row's value; one line
+//! a batch and one at most for each table that it has records of, within the format's limits.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -1,7 +1,8 @@
-//! What is counted of a batch: how its records ended, table by table, and how long what the view shows now was on its way.
+//! What is counted of a batch: how its records ended, table by table, and how long what the view shows now was on its
+//! way.
 //!
-//! Invariants: pure; of each tally, the records received are the sum of their ends; a distribution's number of values is bounded
-//! whatever it is given, and its sum and its count are exact.
+//! Invariants: pure; of each tally, the records received are the sum of their ends; a distribution's number of values
+//! is bounded whatever it is given, and its sum and its count are exact.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -136,7 +137,8 @@ impl<'a> BatchTally<'a> {
     }
 }
 
-/// Of a value that is recorded, so many binary digits tell it from others: it is in a group with values that differ by 3 % at most.
+/// Of a value that is recorded, so many binary digits tell it from others: it is in a group with values that differ by
+/// 3 % at most.
 const DIGITS: u32 = 6;
 
 /// Numbers, in groups of such as differ little.

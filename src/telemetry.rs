@@ -1,8 +1,9 @@
-//! Logs: one structured line a batch, one for each record of it that was quarantined, and one for each way in which others failed.
+//! Logs: one structured line a batch, one for each record of it that was quarantined, and one for each way in which
+//! others failed.
 //!
 //! The level and the format are what Lambda sets: `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL) and
-//! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text). Release binaries are compiled without anything below INFO (`release_max_level_info`), so
-//! that TRACE and DEBUG make a difference in the dev profile alone.
+//! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text). Release binaries are compiled without anything below INFO
+//! (`release_max_level_info`), so that TRACE and DEBUG make a difference in the dev profile alone.
 //!
 //! Invariants: no value of a row at any level. The runtime and the SDK log events and requests when they are asked for
 //! detail, so other crates than this one never log below WARN, whatever the level.

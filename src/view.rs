@@ -1,7 +1,7 @@
 //! The materialized view, as the handler sees it: a place that takes an item if it is newer than what is there.
 //!
-//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded`, `Duplicate` and `Known` are only said where
-//! the view confirmed it.
+//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded`, `Duplicate` and `Known` are only said
+//! where the view confirmed it.
 
 use std::future::Future;
 

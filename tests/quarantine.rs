@@ -130,15 +130,13 @@ async fn the_log_says_which_records_the_quarantine_did_not_take() {
     let proxy = FaultProxy::before_services(&[(Service::S3, s3.endpoint())], move |_| denied.clone());
     let mut function = start(&db.endpoint(), &proxy.endpoint());
     let batch = [user(1).record(), "broken".to_owned(), user(2).record(), "too".to_owned(), user(3).record()];
-    let event = event_of(&batch);
-    let numbers = [1, 3].map(|place| event["Records"][place]["kinesis"]["sequenceNumber"].clone());
-    assert_eq!(reported(&function.invoke(event.to_string(), LONG).await.response()), [1, 3]);
+    assert_eq!(deliver(&mut function, &batch).await, [1, 3]);
     let message = "poison records are reported, since the quarantine does not take them";
     let line = function.log_line(message, 1).await.expect("a line of what was not taken");
     let request = &function.log_line("batch", 1).await.expect("a line a batch")["request_id"];
     assert!(request.is_string() && line["request_id"] == *request, "{line}");
-    assert_eq!((&line["shard"], &line["records"]), (&Json::from("shardId-000000000000"), &Json::from(2)));
-    assert_eq!([&line["lowest"], &line["highest"]], [&numbers[0], &numbers[1]]);
+    assert_eq!((&line["shard"], &line["records"]), (&json!("shardId-000000000000"), &json!(2)));
+    assert_eq!([&line["lowest"], &line["highest"]], [&json!(sequence_number(1)), &json!(sequence_number(3))]);
 }
 
 #[tokio::test]

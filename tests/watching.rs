@@ -1,4 +1,5 @@
-//! The alarms and the dashboard of `template.yaml` watch what the functions tell, and RUNBOOK.md says what to do about each alarm.
+//! The alarms and the dashboard of `template.yaml` watch what the functions tell, and RUNBOOK.md says what to do about
+//! each alarm.
 
 mod stack;
 

@@ -1,4 +1,5 @@
-//! The functions at work for a while, with a bad time of the database in between, and what they and AWS would tell of it.
+//! The functions at work for a while, with a bad time of the database in between, and what they and AWS would tell of
+//! it.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -107,7 +107,8 @@ fn curve(metric: &Json, statistic: &Json) -> Curve {
     }
 }
 
-/// Whether an alarm of the template would ring, were the whole run one of its periods; none, where there are no numbers.
+/// Whether an alarm of the template would ring, were the whole run one of its periods; none, where there are no
+/// numbers.
 pub fn rings(template: &Value, alarm: &str, numbers: &Numbers) -> Option<bool> {
     let properties = &template["Resources"][alarm]["Properties"];
     let text = |name: &str| properties[name].as_str().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What waits in the bucket: split changes for some of their parts, how many, for how long, which; and poison records for a person.
+//! What waits in the bucket: split changes for some of their parts, how many, for how long, which; and poison records
+//! for a person.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +33,8 @@ pub struct Quarantined {
 /// So many listings are asked for to count the quarantine; each has up to a thousand records.
 const MOST_LISTINGS: usize = 50;
 
-/// Counts what the quarantine has, and tells it by the metric [`metrics::Quarantine`]. Where it is very much, not all is counted.
+/// Counts what the quarantine has, and tells it by the metric [`metrics::Quarantine`]. Where it is very much, not all
+/// is counted.
 ///
 /// # Errors
 /// The bucket did not list its objects.

@@ -289,8 +289,8 @@ fn every_second_statement(body: &[u8]) -> Option<(Bytes, usize)> {
     Some((if is_empty { Bytes::new() } else { request.to_string().into() }, all))
 }
 
-/// The answer to so many statements, of which the first one and each second one after it was refused, with messages that quote the
-/// request.
+/// The answer to so many statements, of which the first one and each second one after it was refused, with messages
+/// that quote the request.
 async fn with_errors_between(
     code: &str,
     request: &[u8],
