@@ -60,7 +60,8 @@ impl World {
         }
         let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self };
         let deadline = Deadline::after(Duration::from_secs(900));
-        let settled = RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.parts, &records, "request", deadline)));
+        let settled =
+            RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.parts, &records, "request", deadline)));
         for end in settled {
             assert_eq!(ends[end.record], Disposition::Reported(Failure::Part), "a record ends twice");
             ends[end.record] = end.disposition;

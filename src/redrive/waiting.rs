@@ -92,8 +92,8 @@ impl Found {
         self.incomplete_sets += 1;
         self.oldest_seconds = self.oldest_seconds.max(age.as_secs());
         if self.incomplete_sets <= MOST_NAMED {
-            let seconds = age.as_secs();
-            tracing::warn!(request_id, set = folder, waits_for = %missing, seconds, "a split change waits for its parts");
+            let (set, seconds) = (folder, age.as_secs());
+            tracing::warn!(request_id, set, waits_for = %missing, seconds, "a split change waits for its parts");
         }
     }
 }
