@@ -243,7 +243,7 @@ impl Intercept for EachAttempt {
             Attempt::Throttled => self.pace.answered(true),
             Attempt::Failed => self.pace.failed(),
         }
-        if let Some(Began(began)) = config.load() {
+        if let Some(Began(began)) = config.load::<Began>() {
             self.attempts.ended(began.elapsed(), attempt == Attempt::Throttled);
         }
         if attempt != Attempt::Answered {
