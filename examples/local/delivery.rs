@@ -1,0 +1,183 @@
+//! Between the stream and the deployed function: the test kit's event source mapping, with the settings of the deployed
+//! one.
+//!
+//! The local AWS's own mapping takes every batch for done that the function has answered for, whatever it reports. It
+//! does not wait for its window, does not count retries, has one batch at a time, and never tells the on-failure queue.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_sqs::Client;
+use dsql_view_support::cdc::Change;
+use dsql_view_support::dynamodb::sdk_config;
+use dsql_view_support::kinesis::{KinesisRecord, STREAM, shard_id};
+use dsql_view_support::mapping::{Delivery, Mapping, Outcome};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::aws::Stack;
+use crate::figures::Figures;
+use crate::function::{Answer, Function};
+use crate::workload::{POISON, primary_key};
+use crate::{Failure, told};
+
+/// One of so many batches is given up before it is tried, this one first, so that the redrive function has its part. On
+/// AWS a record is whose event would be over 6 MB; records here cannot be so large.
+const GIVEN_UP_OF: u64 = 50;
+const FIRST_GIVEN_UP: u64 = 10;
+
+/// How long what waits for its window may wait for a look.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The records that hold no change, by their sequence numbers.
+pub type Poison = BTreeMap<String, Vec<u8>>;
+
+/// The way from the stream to the function.
+pub struct Deliveries<'a> {
+    mapping: Mapping,
+    function: Function,
+    running: JoinSet<(Delivery, Result<Answer, Failure>)>,
+    queues: Client,
+    on_failure_queue: String,
+    poison: Poison,
+    /// The newest commit of each row that the function is done with.
+    shown: HashMap<String, u64>,
+    figures: &'a RefCell<Figures>,
+}
+
+impl<'a> Deliveries<'a> {
+    pub fn new(stack: &Stack, seed: u64, figures: &'a RefCell<Figures>) -> Self {
+        Self {
+            mapping: Mapping::new(stack.mapping(), seed),
+            function: Function::new(&stack.endpoint, &stack.function, stack.timeout()),
+            running: JoinSet::new(),
+            queues: Client::new(&sdk_config(&stack.endpoint)),
+            on_failure_queue: stack.on_failure_queue.clone(),
+            poison: Poison::new(),
+            shown: HashMap::new(),
+            figures,
+        }
+    }
+
+    /// Delivers all records that come until each is done with, or with the on-failure queue: the poison among them.
+    pub async fn run(mut self, mut records: mpsc::Receiver<KinesisRecord>) -> Result<Poison, Failure> {
+        let mut is_open = true;
+        let mut passed = Instant::now();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            self.mapping.pass(passed.elapsed());
+            passed = Instant::now();
+            self.start().await?;
+            if !is_open && self.running.is_empty() && self.mapping.is_through() {
+                return Ok(self.poison);
+            }
+            tokio::select! {
+                record = records.recv(), if is_open => match record {
+                    Some(record) => {
+                        self.take(record);
+                        while let Ok(record) = records.try_recv() {
+                            self.take(record);
+                        }
+                    }
+                    None => is_open = false,
+                },
+                Some(ended) = self.running.join_next() => {
+                    let (delivery, answer) = ended?;
+                    self.settle(&delivery, &answer?);
+                }
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, record: KinesisRecord) {
+        if record.data.starts_with(POISON.as_bytes()) {
+            self.poison.insert(record.sequence_number.clone(), record.data.clone());
+        }
+        self.mapping.put(record);
+    }
+
+    /// Starts what can be started, and tells the on-failure queue of what is given up.
+    async fn start(&mut self) -> Result<(), Failure> {
+        while let Some(delivery) = self.mapping.next_delivery() {
+            let batches = self.figures.borrow().batches + 1;
+            self.figures.borrow_mut().batches = batches;
+            if delivery.attempts == 0 && batches % GIVEN_UP_OF == FIRST_GIVEN_UP {
+                self.mapping.settle(&delivery, &Outcome::Response(Value::Null));
+                self.tell(&given_up(&delivery)).await?;
+                continue;
+            }
+            let invocation = self.function.clone().invoke(delivery.event().to_string());
+            self.running.spawn(async move { (delivery, invocation.await) });
+        }
+        for message in self.mapping.on_failure() {
+            self.tell(&message).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, message: &Value) -> Result<(), Failure> {
+        let request = self.queues.send_message().queue_url(&self.on_failure_queue).message_body(message.to_string());
+        request.send().await.map_err(told)?;
+        let mut figures = self.figures.borrow_mut();
+        figures.ranges += 1;
+        figures.given_up += message["KinesisBatchInfo"]["batchSize"].as_u64().unwrap_or_default();
+        Ok(())
+    }
+
+    fn settle(&mut self, delivery: &Delivery, answer: &Answer) {
+        let mut figures = self.figures.borrow_mut();
+        match &answer.outcome {
+            Outcome::Response(response) => {
+                figures.reported += response["batchItemFailures"].as_array().map_or(0, Vec::len) as u64;
+            }
+            Outcome::Failed | Outcome::Throttled => figures.failed_batches += 1,
+        }
+        if answer.failure.is_some() {
+            figures.last_failure.clone_from(&answer.failure);
+        }
+        let done = self.mapping.settle(delivery, &answer.outcome);
+        figures.done.add(done as u64);
+        let now = since_epoch();
+        let changes = delivery.records[..done].iter().filter_map(|record| Some((record, change(record)?)));
+        for (record, change) in changes {
+            let shown = self.shown.entry(change.view_key()).or_default();
+            if change.committed > *shown {
+                *shown = change.committed;
+                figures.since_commit.add(now - Duration::from_nanos(change.committed).as_secs_f64());
+                figures.since_arrival.add(now - record.arrival);
+            }
+        }
+    }
+}
+
+/// What Lambda tells of a batch that it gives up.
+fn given_up(delivery: &Delivery) -> Value {
+    let (first, last) = (&delivery.records[0], &delivery.records[delivery.records.len() - 1]);
+    let time = |arrival| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs_f64(arrival)).to_string();
+    json!({
+        "requestContext": { "condition": "RetryAttemptsExhausted", "approximateInvokeCount": 1 },
+        "version": "1.0",
+        "KinesisBatchInfo": {
+            "shardId": shard_id(first.shard),
+            "startSequenceNumber": first.sequence_number,
+            "endSequenceNumber": last.sequence_number,
+            "approximateArrivalOfFirstRecord": time(first.arrival),
+            "approximateArrivalOfLastRecord": time(last.arrival),
+            "batchSize": delivery.records.len(),
+            "streamArn": STREAM,
+        },
+    })
+}
+
+/// Seconds since the epoch.
+fn since_epoch() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// The change that a record holds; none, where it holds none, or a piece of one, or one of another table.
+fn change(record: &KinesisRecord) -> Option<Change> {
+    Change::of_record(std::str::from_utf8(&record.data).ok()?, primary_key)
+}
