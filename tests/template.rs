@@ -1,9 +1,9 @@
-//! `template.yaml` sets what the code reads, reads the stream in the one way that loses nothing, and allows what the
-//! code does.
+//! `template.yaml` sets what the code reads, reads the stream in the one way that loses nothing, and keeps what has to
+//! stay.
 
 mod stack;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use dsql_view::config::{SHORTEST_STREAM_RETENTION, VARIABLES};
 use dsql_view::fragments::FRAGMENTS;
@@ -12,37 +12,11 @@ use dsql_view::quarantine::QUARANTINE;
 use dsql_view::redrive::Invocation;
 use dsql_view::redrive::queue::Message;
 use serde_norway::Value;
+use stack::evaluated::Stack;
 use stack::{at, named, number, properties, resolved, template, texts};
 
 const FUNCTIONS: [&str; 2] = ["ViewFunction", "RedriveFunction"];
 const QUEUES: [&str; 2] = ["OnFailureQueue", "DeadLetterQueue"];
-
-/// What a role allows: each action with the resources that it is allowed on.
-fn rights<'a>(template: &'a Value, role: &str) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
-    let mut rights: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for policy in properties(template, role)["Policies"].as_sequence().unwrap() {
-        for statement in at(policy, "PolicyDocument/Statement").as_sequence().unwrap() {
-            let statement = match statement {
-                // An optional one, by !If: its condition, then the statement.
-                Value::Tagged(optional) => &optional.value[1],
-                always => always,
-            };
-            assert_eq!(statement["Effect"], "Allow");
-            let resources: Vec<&str> = match &statement["Resource"] {
-                Value::Sequence(resources) => resources.iter().map(named).collect(),
-                resource => vec![named(resource)],
-            };
-            for action in texts(&statement["Action"]) {
-                rights.entry(action).or_default().extend(&resources);
-            }
-        }
-    }
-    rights
-}
-
-fn expected<'a>(rights: &[(&'a str, &[&'a str])]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
-    rights.iter().map(|(action, resources)| (*action, resources.iter().copied().collect())).collect()
-}
 
 /// How many seconds a message waits after a delivery that failed, the first one being 1.
 fn wait_after(delivery: u64) -> u64 {
@@ -136,110 +110,6 @@ fn the_stream_is_read_so_that_nothing_is_lost() {
 }
 
 #[test]
-fn the_roles_allow_what_the_functions_and_their_mappings_do_and_nothing_else() {
-    const VIEW: &str = "ViewTable.Arn";
-    const BUCKET: &str = "ObjectsBucket.Arn";
-    const QUARANTINED: &str = "${ObjectsBucket.Arn}/quarantine/*";
-    const MOVED: &str = "${ObjectsBucket.Arn}/overflow/*";
-    const PARTS: &str = "${ObjectsBucket.Arn}/fragments/*";
-    const STREAM: &str = "StreamArn";
-    const ON_FAILURE: &str = "OnFailureQueue.Arn";
-    const DEAD_LETTER: &str = "DeadLetterQueue.Arn";
-
-    let template = template();
-    let view = expected(&[
-        // The function.
-        ("dynamodb:DescribeTable", &[VIEW]),
-        ("dynamodb:PartiQLInsert", &[VIEW]),
-        ("dynamodb:PutItem", &[VIEW]),
-        ("logs:CreateLogStream", &["FunctionLogs.Arn"]),
-        ("logs:PutLogEvents", &["FunctionLogs.Arn"]),
-        ("s3:GetObject", &[MOVED, PARTS]),
-        ("s3:GetObjectTagging", &[MOVED]),
-        ("s3:ListBucket", &[BUCKET]),
-        ("s3:PutObject", &[QUARANTINED, MOVED, PARTS]),
-        ("s3:PutObjectTagging", &[MOVED]),
-        // Its event source mapping.
-        ("kinesis:DescribeStream", &[STREAM]),
-        ("kinesis:DescribeStreamSummary", &[STREAM]),
-        ("kinesis:GetRecords", &[STREAM]),
-        ("kinesis:GetShardIterator", &[STREAM]),
-        ("kinesis:ListShards", &[STREAM]),
-        ("kms:Decrypt", &["StreamKeyArn"]),
-        ("sqs:SendMessage", &[ON_FAILURE]),
-    ]);
-    assert_eq!(rights(&template, "FunctionRole"), view);
-    let redrive = expected(&[
-        // The function.
-        ("dynamodb:DescribeTable", &[VIEW]),
-        ("dynamodb:PartiQLInsert", &[VIEW]),
-        ("dynamodb:PutItem", &[VIEW]),
-        ("kinesis:GetRecords", &[STREAM]),
-        ("kinesis:GetShardIterator", &[STREAM]),
-        ("kms:Decrypt", &["StreamKeyArn"]),
-        ("logs:CreateLogStream", &["RedriveLogs.Arn"]),
-        ("logs:PutLogEvents", &["RedriveLogs.Arn"]),
-        ("s3:DeleteObject", &[QUARANTINED]),
-        ("s3:GetObject", &[QUARANTINED, MOVED, PARTS]),
-        ("s3:GetObjectTagging", &[MOVED]),
-        ("s3:ListBucket", &[BUCKET]),
-        ("s3:PutObject", &[QUARANTINED, MOVED, PARTS]),
-        ("s3:PutObjectTagging", &[MOVED]),
-        ("sqs:ChangeMessageVisibility", &[ON_FAILURE]),
-        ("sqs:GetQueueUrl", &[ON_FAILURE, DEAD_LETTER]),
-        ("sqs:SendMessage", &[DEAD_LETTER]),
-        // Its event source mapping; the attributes are for both.
-        ("sqs:DeleteMessage", &[ON_FAILURE]),
-        ("sqs:GetQueueAttributes", &[ON_FAILURE]),
-        ("sqs:ReceiveMessage", &[ON_FAILURE]),
-    ]);
-    assert_eq!(rights(&template, "RedriveRole"), redrive);
-    // With a role of the template's own, SAM attaches no managed policy.
-    for (function, role) in FUNCTIONS.into_iter().zip(["FunctionRole.Arn", "RedriveRole.Arn"]) {
-        assert_eq!(named(&properties(&template, function)["Role"]), role);
-        assert!(properties(&template, function).get("Policies").is_none());
-        assert!(properties(&template, &role.replace(".Arn", "")).get("ManagedPolicyArns").is_none());
-    }
-}
-
-#[test]
-fn a_bucket_of_the_same_name_in_another_account_is_none_of_the_functions() {
-    let template = template();
-    for role in ["FunctionRole", "RedriveRole"] {
-        let mut policies = properties(&template, role)["Policies"].as_sequence().unwrap().iter();
-        let objects = policies.find(|policy| policy["PolicyName"] == "objects").unwrap();
-        for statement in at(objects, "PolicyDocument/Statement").as_sequence().unwrap() {
-            let account = at(statement, "Condition/StringEquals/aws:ResourceAccount");
-            assert_eq!(named(account), "AWS::AccountId", "{role}");
-        }
-    }
-}
-
-#[test]
-fn what_a_setting_alone_needs_is_allowed_only_with_it() {
-    let template = template();
-    let condition = at(&template, "Conditions/CreatesAreBatched");
-    let Value::Tagged(equals) = condition else { panic!("{condition:?}") };
-    assert_eq!(equals.tag, "!Equals");
-    assert_eq!((named(&equals.value[0]), &equals.value[1]), ("BatchedCreates", &"true".into()));
-    let variables = at(properties(&template, "ViewFunction"), "Environment/Variables");
-    assert_eq!(named(&variables["BATCHED_CREATES"]), "BatchedCreates");
-    for role in ["FunctionRole", "RedriveRole"] {
-        let policies = properties(&template, role)["Policies"].as_sequence().unwrap().iter();
-        let statements = policies.flat_map(|policy| at(policy, "PolicyDocument/Statement").as_sequence().unwrap());
-        let conditions: Vec<&Value> = statements
-            .filter_map(|statement| match statement {
-                Value::Tagged(optional) if optional.value[1]["Action"] == "dynamodb:PartiQLInsert" => {
-                    Some(&optional.value[0])
-                }
-                _ => None,
-            })
-            .collect();
-        assert_eq!(conditions, ["CreatesAreBatched"], "{role}");
-    }
-}
-
-#[test]
 fn what_the_stream_s_mapping_gives_up_is_redriven_message_by_message() {
     let template = template();
     let event = at(properties(&template, "RedriveFunction"), "Events/Messages");
@@ -282,7 +152,7 @@ fn a_queue_is_encrypted_kept_and_takes_tls_alone() {
             }
         }
         let properties_of_queue = properties(&template, queue);
-        assert_eq!(properties_of_queue["SqsManagedSseEnabled"], true);
+        assert_eq!(Stack::with(&[]).properties(queue)["SqsManagedSseEnabled"], true);
         // Fourteen days, the longest that SQS keeps a message.
         assert_eq!(properties_of_queue["MessageRetentionPeriod"], 14 * 86_400);
         let policy = properties(&template, &policy_of_queue);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub mod evaluated;
+
 use std::collections::BTreeSet;
 
 use serde_norway::Value;

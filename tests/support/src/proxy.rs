@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_LENGTH;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -80,6 +80,8 @@ pub struct Call {
     pub operation: String,
     /// The HTTP method.
     pub method: String,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The path with its query.
     pub path: String,
     /// For a write, see [`Call::is_write`]: how many came before, all connections together.
@@ -215,8 +217,15 @@ async fn answer(
     let number = if is_write { counters.writes.fetch_add(1, Ordering::SeqCst) } else { 0 };
     let has_statements = operation == "BatchExecuteStatement";
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let call =
-        Call { service, operation, method: head.method.to_string(), path: path.clone(), number, body: body.clone() };
+    let call = Call {
+        service,
+        operation,
+        method: head.method.to_string(),
+        headers: head.headers.clone(),
+        path: path.clone(),
+        number,
+        body: body.clone(),
+    };
     let fault = plan(&call);
     let _in_flight = is_write.then(|| Passage::enter(&counters.in_flight));
 

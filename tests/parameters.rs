@@ -1,0 +1,157 @@
+//! What `template.yaml` makes where its optional parameters are given: the stream and the role before it, and keys of one's own.
+
+mod stack;
+
+use dsql_view_support::kinesis::STREAM;
+use serde_json::{Value as Json, json};
+use stack::evaluated::{ACCOUNT, REGION, Stack};
+
+const CLUSTER: &str = "2ntttwpyh6nbmi5h54h2e4p4ja";
+const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555";
+
+/// What reads the stream, and so must name the one that there is.
+fn readers(stack: &Stack) -> Vec<Json> {
+    let mut named = vec![stack.properties("ViewFunction")["Events"]["Changes"]["Properties"]["Stream"].clone()];
+    for role in ["FunctionRole", "RedriveRole"] {
+        let reads = |statement: &&Json| statement["Action"].to_string().contains("kinesis:GetRecords");
+        named.extend(stack.statements(role).iter().filter(reads).map(|statement| statement["Resource"].clone()));
+    }
+    assert_eq!(named.len(), 3);
+    named
+}
+
+#[test]
+fn the_stream_is_made_where_none_is_named() {
+    let given = Stack::with(&[("StreamArn", STREAM)]);
+    assert!(!given.has("ChangeStream"));
+    assert!(readers(&given).iter().all(|stream| stream == STREAM));
+    assert_eq!(given.output("ChangeStreamArn").as_deref(), Some(STREAM));
+
+    for (key, expected) in [("", "alias/aws/kinesis"), (KEY, KEY)] {
+        let made = Stack::with(&[("StreamKeyArn", key), ("StreamRetentionHours", "48")]);
+        let expected = json!({
+            "StreamModeDetails": { "StreamMode": "ON_DEMAND" },
+            "MaxRecordSizeInKiB": 10_240,
+            "RetentionPeriodHours": "48",
+            "StreamEncryption": { "EncryptionType": "KMS", "KeyId": expected },
+        });
+        assert_eq!(made.properties("ChangeStream"), expected);
+        assert!(readers(&made).iter().all(|stream| stream == "ChangeStream.Arn"));
+        assert_eq!(made.output("ChangeStreamArn").as_deref(), Some("ChangeStream.Arn"));
+    }
+}
+
+#[test]
+fn the_stream_and_its_role_outlive_the_stack() {
+    let template = stack::template();
+    for resource in ["ChangeStream", "CdcRole"] {
+        let resource = stack::at(&template, &format!("Resources/{resource}"));
+        for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+            assert_eq!(resource[policy], "Retain");
+        }
+    }
+}
+
+/// A document that a function of scripts/cdc-pipeline writes, with these values of its variables.
+fn of_script(function: &str, variables: &[(&str, &str)]) -> Json {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cdc-pipeline");
+    let script = std::fs::read_to_string(script).unwrap();
+    let (_, body) = script.split_once(&format!("\n{function}() {{\n")).expect("the function");
+    let (_, body) = body.split_once("<<JSON\n").expect("a document");
+    let (body, _) = body.split_once("\nJSON\n").expect("its end");
+    let mut document = body.to_owned();
+    for (name, value) in variables {
+        document = document.replace(&format!("${name}"), value);
+    }
+    serde_json::from_str(&document.replace("\\$", "$")).unwrap()
+}
+
+#[test]
+fn the_role_of_the_capture_is_the_one_that_cdc_create_makes() {
+    for (parameter, stream) in [("", "ChangeStream.Arn"), (STREAM, STREAM)] {
+        let stack = Stack::with(&[("StreamArn", parameter), ("ClusterId", CLUSTER)]);
+        let role = stack.properties("CdcRole");
+        let sources = format!("arn:aws:dsql:{REGION}:{ACCOUNT}:cluster/{CLUSTER}/stream/*");
+        let variables =
+            [("cluster_account", ACCOUNT), ("stream_sources", sources.as_str()), ("stream_arn", stream), ("region", REGION)];
+        assert_eq!(role["AssumeRolePolicyDocument"], of_script("wanted_trust", &variables));
+        let policies = role["Policies"].as_array().unwrap();
+        assert_eq!((policies.len(), &policies[0]["PolicyName"]), (1, &json!("dsql-view-cdc")));
+        assert_eq!(policies[0]["PolicyDocument"], of_script("wanted_policy", &variables));
+        assert!(role["ManagedPolicyArns"].is_null());
+    }
+    assert!(!Stack::with(&[("StreamArn", STREAM)]).has("CdcRole"));
+}
+
+#[test]
+fn the_outputs_say_what_to_type_for_the_change_stream() {
+    let stack = Stack::with(&[("ClusterId", CLUSTER)]);
+    let expected = format!(
+        "aws dsql create-stream --region {REGION} --cluster-identifier {CLUSTER} --ordering UNORDERED --format JSON \
+         --target-definition '{{\"kinesis\":{{\"streamArn\":\"ChangeStream.Arn\",\"roleArn\":\"CdcRole.Arn\"}}}}'"
+    );
+    assert_eq!(stack.output("CreateStreamCommand").as_deref(), Some(expected.as_str()));
+    assert_eq!(stack.output("CdcRoleArn").as_deref(), Some("CdcRole.Arn"));
+    let given = Stack::with(&[("ClusterId", CLUSTER), ("StreamArn", STREAM)]);
+    assert!(given.output("CreateStreamCommand").unwrap().contains(&format!("\"streamArn\":\"{STREAM}\"")));
+    let without = Stack::with(&[]);
+    assert_eq!((without.output("CreateStreamCommand"), without.output("CdcRoleArn")), (None, None));
+}
+
+#[test]
+fn what_holds_data_is_encrypted_with_the_key_that_is_given() {
+    let parameters = ["ViewKeyArn", "ObjectsKeyArn", "QueuesKeyArn", "LogsKeyArn"].map(|name| (name, KEY));
+    let (plain, keyed) = (Stack::with(&[]), Stack::with(&parameters));
+    for (resource, property, without, with) in [
+        (
+            "ViewTable",
+            "SSESpecification",
+            json!({ "SSEEnabled": true, "SSEType": "KMS" }),
+            json!({ "SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": KEY }),
+        ),
+        (
+            "ObjectsBucket",
+            "BucketEncryption",
+            json!({ "ServerSideEncryptionConfiguration": [
+                { "ServerSideEncryptionByDefault": { "SSEAlgorithm": "AES256" } },
+            ] }),
+            json!({ "ServerSideEncryptionConfiguration": [{
+                "ServerSideEncryptionByDefault": { "SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY },
+                "BucketKeyEnabled": true,
+            }] }),
+        ),
+        ("OnFailureQueue", "SqsManagedSseEnabled", json!(true), Json::Null),
+        ("OnFailureQueue", "KmsMasterKeyId", Json::Null, json!(KEY)),
+        ("DeadLetterQueue", "SqsManagedSseEnabled", json!(true), Json::Null),
+        ("DeadLetterQueue", "KmsMasterKeyId", Json::Null, json!(KEY)),
+        ("FunctionLogs", "KmsKeyId", Json::Null, json!(KEY)),
+        ("RedriveLogs", "KmsKeyId", Json::Null, json!(KEY)),
+    ] {
+        assert_eq!(plain.properties(resource)[property], without, "{resource}");
+        assert_eq!(keyed.properties(resource)[property], with, "{resource}");
+    }
+}
+
+#[test]
+fn the_settings_of_the_functions_are_the_parameters() {
+    let parameters = [
+        ("SourceTables", "users(id)"),
+        ("CommitTimestamp", "root"),
+        ("TombstoneTtl", "30d"),
+        ("WriteConcurrency", "7"),
+        ("BatchedCreates", "true"),
+    ];
+    let stack = Stack::with(&parameters);
+    let expected = json!({
+        "VIEW_TABLE": "ViewTable",
+        "OBJECTS_BUCKET": "ObjectsBucket",
+        "SOURCE_TABLES": "users(id)",
+        "COMMIT_TIMESTAMP": "root",
+        "TOMBSTONE_TTL": "30d",
+        "WRITE_CONCURRENCY": "7",
+        "BATCHED_CREATES": "true",
+    });
+    for function in ["ViewFunction", "RedriveFunction"] {
+        assert_eq!(stack.properties(function)["Environment"]["Variables"], expected);
+    }
+}

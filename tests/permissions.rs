@@ -1,0 +1,388 @@
+//! The roles of `template.yaml` allow what the functions call, and nothing else.
+//!
+//! Both binaries run behind a proxy that writes down each call to AWS, through all that they do; what they called is what their roles
+//! allow, but for what Lambda does by the same roles before and after them.
+
+mod stack;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use dsql_view_support::cdc::{Change, Layout, Value};
+use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::kinesis::{KinesisRecord, STREAM, event_of, on_failure};
+use dsql_view_support::objects::LocalS3;
+use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
+use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::runtime_api::Function;
+use dsql_view_support::shards::{LocalShards, Trimmed};
+use serde_json::{Value as Json, json};
+use stack::evaluated::{ACCOUNT, REGION, Rights, Stack};
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const LONG: Duration = Duration::from_secs(120);
+const BUCKET: &str = "objects";
+
+const VIEW: &str = "ViewTable.Arn";
+const OBJECTS: &str = "ObjectsBucket.Arn";
+const ON_FAILURE: &str = "OnFailureQueue.Arn";
+const DEAD_LETTER: &str = "DeadLetterQueue.Arn";
+
+/// What Lambda does with the view function's role: the logs, and the mapping of its stream.
+const OF_VIEW_S_LAMBDA: &[(&str, &str)] = &[
+    ("kinesis:DescribeStream", STREAM),
+    ("kinesis:DescribeStreamSummary", STREAM),
+    ("kinesis:GetRecords", STREAM),
+    ("kinesis:GetShardIterator", STREAM),
+    ("kinesis:ListShards", STREAM),
+    ("logs:CreateLogStream", "FunctionLogs.Arn"),
+    ("logs:PutLogEvents", "FunctionLogs.Arn"),
+    ("sqs:SendMessage", ON_FAILURE),
+];
+
+/// With the redrive function's: the logs, and the mapping of its queue.
+const OF_REDRIVE_S_LAMBDA: &[(&str, &str)] = &[
+    ("logs:CreateLogStream", "RedriveLogs.Arn"),
+    ("logs:PutLogEvents", "RedriveLogs.Arn"),
+    ("sqs:DeleteMessage", ON_FAILURE),
+    ("sqs:GetQueueAttributes", ON_FAILURE),
+    ("sqs:ReceiveMessage", ON_FAILURE),
+];
+
+fn rights(pairs: &[(&str, &str)]) -> Rights {
+    pairs.iter().map(|(action, on)| ((*action).to_owned(), (*on).to_owned())).collect()
+}
+
+/// What was called: the rights that it takes, and the operations by the names that the SDK's clients give them.
+#[derive(Debug, Default)]
+struct Called {
+    rights: Rights,
+    operations: BTreeSet<String>,
+}
+
+impl Called {
+    fn add(&mut self, call: &Call) {
+        let body: Json = serde_json::from_slice(&call.body).unwrap_or_default();
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let name = call.operation.as_str();
+        let (operation, rights) = match call.service {
+            Service::DynamoDb if name == "BatchExecuteStatement" => {
+                let statements = body["Statements"].as_array().unwrap();
+                let right = |statement: &Json| {
+                    let text = statement["Statement"].as_str().unwrap();
+                    assert!(text.starts_with(r#"INSERT INTO "view" VALUE "#), "{text}");
+                    ("dynamodb:PartiQLInsert".to_owned(), VIEW.to_owned())
+                };
+                (snake(name), statements.iter().map(right).collect())
+            }
+            Service::DynamoDb => {
+                assert_eq!(text("TableName"), "view");
+                (snake(name), vec![(format!("dynamodb:{name}"), VIEW.to_owned())])
+            }
+            Service::Kinesis => (snake(name), vec![(format!("kinesis:{name}"), text("StreamARN"))]),
+            Service::Sqs => {
+                let url = text("QueueUrl") + &text("QueueName");
+                let queue = match url.rsplit('/').next() {
+                    Some("failed") => ON_FAILURE,
+                    Some("dead") => DEAD_LETTER,
+                    other => panic!("another queue is called: {other:?}"),
+                };
+                (snake(name), vec![(format!("sqs:{name}"), queue.to_owned())])
+            }
+            Service::S3 => {
+                let (operation, actions) = of_s3(call);
+                (operation.to_owned(), actions)
+            }
+        };
+        self.operations.insert(operation);
+        self.rights.extend(rights);
+    }
+}
+
+/// `GetRecords` as `get_records`.
+fn snake(operation: &str) -> String {
+    let letter = |(place, letter): (usize, char)| {
+        let separator = if place > 0 && letter.is_uppercase() { "_" } else { "" };
+        format!("{separator}{}", letter.to_lowercase())
+    };
+    operation.chars().enumerate().map(letter).collect()
+}
+
+/// What a call to S3 takes. It names no operation: its method, its path and its headers tell.
+fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
+    let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
+    let in_bucket = path.strip_prefix(&format!("/{BUCKET}")).unwrap_or_else(|| panic!("another bucket: {path}"));
+    let (prefix, _) = in_bucket.trim_start_matches('/').split_once('/').unwrap_or_default();
+    let has = |parameter: &str| query.split('&').any(|given| given.split('=').next() == Some(parameter));
+    let header = |name: &str| call.headers.get(name).map(|value| value.to_str().unwrap());
+    let on = |action: &str| (format!("s3:{action}"), format!("{OBJECTS}/{prefix}/*"));
+    match call.method.as_str() {
+        "GET" if has("list-type") => ("list_objects_v2", vec![("s3:ListBucket".to_owned(), OBJECTS.to_owned())]),
+        "GET" if has("tagging") => ("get_object_tagging", vec![on("GetObjectTagging")]),
+        "GET" => ("get_object", vec![on("GetObject")]),
+        "DELETE" => ("delete_object", vec![on("DeleteObject")]),
+        "PUT" if let Some(source) = header("x-amz-copy-source") => {
+            // Onto itself. Only where the tags are copied too does S3 want the right to read them.
+            assert!(source.starts_with(&format!("{BUCKET}/{prefix}%2F")), "{source}");
+            assert_eq!((header("x-amz-tagging-directive"), header("x-amz-tagging").is_some()), (Some("REPLACE"), true));
+            ("copy_object", vec![on("GetObject"), on("PutObject"), on("PutObjectTagging")])
+        }
+        "PUT" if !has("tagging") && header("x-amz-tagging").is_none() && header("x-amz-acl").is_none() => {
+            ("put_object", vec![on("PutObject")])
+        }
+        _ => panic!("a call that is not known here: {} {}", call.method, call.path),
+    }
+}
+
+/// All that a function calls, and the function.
+struct World {
+    db: LocalDynamoDb,
+    s3: LocalS3,
+    shards: LocalShards,
+    queues: LocalQueues,
+    called: Arc<Mutex<Called>>,
+    proxy: FaultProxy,
+    function: Function,
+    redrives: bool,
+    place: u64,
+}
+
+impl World {
+    async fn new(redrives: bool, creates_together: bool, has_bucket: bool) -> Self {
+        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+        db.create_view("view").await;
+        s3.create_bucket(BUCKET);
+        let shards = LocalShards::start(100, Trimmed::Oldest);
+        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
+        let called = Arc::new(Mutex::new(Called::default()));
+        let upstreams = [
+            (Service::DynamoDb, db.endpoint()),
+            (Service::S3, s3.endpoint()),
+            (Service::Kinesis, shards.endpoint()),
+            (Service::Sqs, queues.endpoint()),
+        ];
+        let recorded = Arc::clone(&called);
+        let proxy = FaultProxy::before_services(&upstreams, move |call| {
+            recorded.lock().unwrap().add(call);
+            // What cannot be applied for a while is postponed.
+            if call.writes("public.users#denied") {
+                return Fault::Error { status: 400, code: "NewInAnotherYear" };
+            }
+            Fault::None
+        });
+        let endpoint = proxy.endpoint();
+        let mut variables = environment(&endpoint);
+        let creates_together = creates_together.to_string();
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("VIEW_TABLE", "view"),
+            ("SOURCE_TABLES", "users(id)"),
+            ("BATCHED_CREATES", creates_together.as_str()),
+        ] {
+            variables.push((name, value.to_owned()));
+        }
+        if has_bucket {
+            variables.push(("OBJECTS_BUCKET", BUCKET.to_owned()));
+        }
+        let binary = if redrives { env!("CARGO_BIN_EXE_redrive") } else { env!("CARGO_BIN_EXE_dsql-view") };
+        let function = Function::start(Path::new(binary), variables).unwrap();
+        Self { db, s3, shards, queues, called, proxy, function, redrives, place: 0 }
+    }
+
+    /// Gives records to the function as it gets them: in an event, or as a range of a shard.
+    async fn deliver(&mut self, records: Vec<String>) {
+        if !self.redrives {
+            self.invoke(&event_of(&records)).await;
+            return;
+        }
+        let first = self.place;
+        self.place += records.len() as u64;
+        self.shards.put((first..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
+        self.redrive(first, self.place - 1).await;
+    }
+
+    async fn redrive(&mut self, first: u64, last: u64) {
+        let body = on_failure(0, first, last).to_string();
+        self.invoke(&queues::event("failed", "m1", &body, 1)).await;
+    }
+
+    async fn invoke(&mut self, event: &Json) -> Json {
+        self.function.invoke(event.to_string(), LONG).await.response()
+    }
+
+    /// Takes every way that a record can go.
+    async fn drive(&mut self, has_bucket: bool) {
+        let new = |id: &str| Change { layout: Layout::Preview, ..user(id, 0, 10) };
+        self.deliver((0..30).map(|id| new(&format!("new{id}")).record()).collect()).await;
+        // Poison, a row that is refused, and one that is deleted.
+        let deleted = Change::delete("users", Value::text("new1"), COMMIT + 9);
+        self.deliver(vec!["poison".to_owned(), user("denied", 0, 10).record(), deleted.record()]).await;
+        // A large row, a small one in its place, and another large one that comes too late.
+        for (commit, length) in [(1, 900_000), (3, 10), (2, 900_000)] {
+            self.deliver(vec![user("large", commit, length).record()]).await;
+        }
+        // A change in pieces, the last one by itself.
+        let mut pieces = user("split", 0, 1000).split("chunk", 3);
+        let last = pieces.pop().unwrap();
+        self.deliver(pieces).await;
+        self.deliver(vec![last]).await;
+        if !self.redrives {
+            return;
+        }
+        // Records that are gone.
+        self.deliver(vec![user("lost", 0, 10).record(), user("kept", 0, 10).record()]).await;
+        self.shards.expire(0, self.place - 1);
+        self.redrive(self.place - 2, self.place - 1).await;
+        assert_eq!(self.queues.queue("dead").sent.len(), 1);
+        if has_bucket {
+            let quarantined = json!({
+                "streamArn": STREAM,
+                "shardId": "shardId-000000000000",
+                "sequenceNumber": "4959",
+                "partitionKey": "p",
+                "approximateArrivalTimestamp": 1_773_843_841.125,
+                "data": BASE64_STANDARD.encode(user("replayed", 0, 10).record()),
+            });
+            self.s3.put(BUCKET, "quarantine/public.users/1.json", quarantined.to_string(), SystemTime::now());
+            for event in [json!({"replay": "quarantine/"}), json!({"check": "fragments"}), json!({"check": "quarantine"})] {
+                self.invoke(&event).await;
+            }
+        }
+    }
+
+    async fn assert_drove_all(&self, has_bucket: bool) {
+        let items = self.db.items("view").await;
+        assert!(items["public.users#new1"].contains_key("_deleted"));
+        assert_eq!(items.contains_key("public.users#replayed"), self.redrives && has_bucket);
+        assert_eq!(items.contains_key("public.users#split"), has_bucket);
+        assert!(!items.contains_key("public.users#denied"));
+        assert!(self.proxy.writes() > 0);
+    }
+}
+
+fn user(id: &str, commit: u64, length: usize) -> Change {
+    Change::upsert("users", Value::text(id), COMMIT + commit, vec![("bio", Value::text("x".repeat(length)))])
+}
+
+/// What the template's roles allow, by what is the functions' own to call.
+fn allowed(creates_together: bool, has_bucket: bool) -> [Rights; 2] {
+    let together = creates_together.to_string();
+    let stack = Stack::with(&[("StreamArn", STREAM), ("BatchedCreates", &together)]);
+    let of = |role: &str, lambda: &[(&str, &str)]| {
+        let (all, lambda) = (stack.rights(role), rights(lambda));
+        assert!(lambda.is_subset(&all), "{role}: Lambda lacks {:?}", lambda.difference(&all));
+        // Both take these: the attributes name the dead-letter queue.
+        let own = |right: &&(String, String)| !lambda.contains(*right) || right.0 == "sqs:GetQueueAttributes";
+        let in_bucket = |right: &&(String, String)| right.1.starts_with(OBJECTS);
+        all.iter().filter(own).filter(|right| has_bucket || !in_bucket(right)).cloned().collect()
+    };
+    [of("FunctionRole", OF_VIEW_S_LAMBDA), of("RedriveRole", OF_REDRIVE_S_LAMBDA)]
+}
+
+#[tokio::test]
+async fn the_functions_call_what_their_roles_allow_and_nothing_else() {
+    let mut operations = BTreeSet::new();
+    for (creates_together, has_bucket) in [(false, true), (true, true), (false, false), (true, false)] {
+        let allowed = allowed(creates_together, has_bucket);
+        for (redrives, allowed) in [false, true].into_iter().zip(allowed) {
+            let mut world = World::new(redrives, creates_together, has_bucket).await;
+            world.drive(has_bucket).await;
+            world.assert_drove_all(has_bucket).await;
+            let called = world.called.lock().unwrap();
+            let name = if redrives { "redrive" } else { "dsql-view" };
+            let with = format!("{name}, creates together: {creates_together}, a bucket: {has_bucket}");
+            let denied: Vec<_> = called.rights.difference(&allowed).collect();
+            assert!(denied.is_empty(), "{with}: its role does not allow {denied:?}");
+            let unused: Vec<_> = allowed.difference(&called.rights).collect();
+            assert!(unused.is_empty(), "{with}: it does not use {unused:?}");
+            operations.extend(called.operations.iter().cloned());
+        }
+    }
+    // What was driven is all that the code names.
+    assert_eq!(operations, operations_of_the_code());
+}
+
+/// The operations of the SDK's clients that the code begins: `client.get_records()` and the like.
+fn operations_of_the_code() -> BTreeSet<String> {
+    let mut operations = BTreeSet::new();
+    for file in files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let code = std::fs::read_to_string(&file).unwrap();
+        if !code.contains("aws_sdk_") {
+            continue;
+        }
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        let code: String = code.split_whitespace().collect();
+        for client in ["client.", "client()."] {
+            for called in code.split(client).skip(1) {
+                let name: String = called.chars().take_while(|next| next.is_ascii_lowercase() || "_0123456789".contains(*next)).collect();
+                if called[name.len()..].starts_with("().") {
+                    operations.insert(name);
+                }
+            }
+        }
+    }
+    operations
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
+    const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555";
+    let plain = Stack::with(&[("StreamArn", STREAM)]);
+    let decrypt: &[(&str, &str)] = &[("kms:Decrypt", KEY)];
+    let both: &[(&str, &str)] = &[("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)];
+    for (parameter, value, adds, service) in [
+        ("BatchedCreates", "true", &[("dynamodb:PartiQLInsert", VIEW)][..], None),
+        ("StreamKeyArn", KEY, decrypt, None),
+        ("ViewKeyArn", KEY, decrypt, Some("dynamodb")),
+        ("ObjectsKeyArn", KEY, both, Some("s3")),
+        ("QueuesKeyArn", KEY, both, Some("sqs")),
+        ("LogsKeyArn", KEY, &[], None),
+        ("AlarmEmail", "somebody@example.com", &[], None),
+        ("ClusterId", "2ntttwpyh6nbmi5h54h2e4p4ja", &[], None),
+    ] {
+        let stack = Stack::with(&[("StreamArn", STREAM), (parameter, value)]);
+        for role in ["FunctionRole", "RedriveRole"] {
+            let (before, with) = (plain.rights(role), stack.rights(role));
+            assert!(before.is_subset(&with), "{role} with {parameter}");
+            assert_eq!(with.difference(&before).cloned().collect::<Rights>(), rights(adds), "{role} with {parameter}");
+            // The key is for that service's use of it.
+            let statements = stack.statements(role);
+            let of_key = statements.iter().filter(|statement| statement["Resource"] == KEY);
+            let via = |statement: &Json| statement["Condition"]["StringEquals"]["kms:ViaService"].clone();
+            let expected = service.map(|service| json!(format!("{service}.{REGION}.amazonaws.com")));
+            assert!(of_key.map(via).all(|via| via == expected.clone().unwrap_or_default()), "{role} with {parameter}");
+        }
+    }
+}
+
+#[test]
+fn a_bucket_of_the_same_name_in_another_account_is_none_of_the_functions() {
+    let stack = Stack::with(&[("StreamArn", STREAM)]);
+    for role in ["FunctionRole", "RedriveRole"] {
+        let statements = stack.statements(role);
+        let actions = |statement: &Json| statement["Action"].to_string();
+        let of_bucket: Vec<&Json> = statements.iter().filter(|statement| actions(statement).contains("s3:")).collect();
+        assert!(of_bucket.len() >= 4, "{role}");
+        for statement in of_bucket {
+            assert_eq!(statement["Condition"]["StringEquals"]["aws:ResourceAccount"], ACCOUNT, "{role}");
+        }
+    }
+}
+
+#[test]
+fn sam_attaches_no_managed_policy() {
+    let stack = Stack::with(&[("StreamArn", STREAM)]);
+    for (function, role) in [("ViewFunction", "FunctionRole.Arn"), ("RedriveFunction", "RedriveRole.Arn")] {
+        let function = stack.properties(function);
+        assert_eq!((&function["Role"], &function["Policies"]), (&json!(role), &Json::Null));
+    }
+}
