@@ -1,0 +1,317 @@
+//! A new version, other tables, and a view that is filled anew from the stream: nothing is lost on the way, and nothing goes back.
+//!
+//! The stream is read as Lambda's event source mapping reads it from TRIM_HORIZON. UPGRADING.md says what to type for each of these.
+
+mod harness;
+
+use std::time::Duration;
+
+use dsql_view::apply::Deadline;
+use dsql_view::config::Config;
+use dsql_view::redrive::{Answer, Invocation, Redrive};
+use dsql_view_support::cdc::{Change, Layout, Value};
+use dsql_view_support::dynamodb::{Items, KEY, sdk_config};
+use dsql_view_support::kinesis::KinesisRecord;
+use dsql_view_support::mapping::{Mapping, Outcome, Settings, TooOld};
+use dsql_view_support::model::Model;
+use dsql_view_support::proxy::{Fault, FaultProxy, Service};
+use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::random::Random;
+use dsql_view_support::shards::{LocalShards, Trimmed};
+use harness::{BUCKET, Function, PLENTY, VIEW, World, items};
+use serde_json::json;
+
+const COMMIT: u64 = 1_773_843_841_076_494_565;
+const BOTH: &str = "users(id), orders(id)";
+
+/// A history of two tables, in the order of its commits.
+fn history(seed: u64, changes: u64) -> Vec<Change> {
+    let mut random = Random::new(seed);
+    let change = |number| {
+        let table = if random.percent(50) { "users" } else { "orders" };
+        let id = Value::number(i64::try_from(random.below(12)).unwrap());
+        if random.percent(25) {
+            return Change::delete(table, id, COMMIT + number);
+        }
+        let layout = if random.percent(50) { Layout::Preview } else { Layout::Documented };
+        let text = if random.percent(3) { "x".repeat(410_000) } else { format!("value {number}") };
+        Change { layout, ..Change::upsert(table, id, COMMIT + number, vec![("text", Value::text(text))]) }
+    };
+    (0..changes).map(change).collect()
+}
+
+fn of_table<'c>(table: &'c str, changes: &'c [Change]) -> impl Iterator<Item = &'c Change> {
+    changes.iter().filter(move |change| change.table == table)
+}
+
+/// The records of changes, in any order and some of them twice, on three shards; from `place` on.
+fn stream(place: u64, changes: &[Change], seed: u64) -> Vec<KinesisRecord> {
+    let mut random = Random::new(seed);
+    let mut records: Vec<String> = changes.iter().map(Change::record).collect();
+    let twice: Vec<String> = records.iter().filter(|_| random.percent(20)).cloned().collect();
+    records.extend(twice);
+    random.shuffle(&mut records);
+    let record = |(place, record): (u64, String)| {
+        let shard = u32::try_from(random.below(3)).unwrap();
+        KinesisRecord { shard, ..KinesisRecord::at(place, record) }
+    };
+    (place..).zip(records).map(record).collect()
+}
+
+/// A mapping that begins with the oldest record.
+fn from_trim_horizon(records: &[KinesisRecord], settings: Settings) -> Mapping {
+    let mut mapping = Mapping::new(settings, 7);
+    put(&mut mapping, records);
+    mapping
+}
+
+fn put(mapping: &mut Mapping, records: &[KinesisRecord]) {
+    for record in records {
+        mapping.put(record.clone());
+    }
+}
+
+/// Delivers all that there is.
+async fn drain(mapping: &mut Mapping, function: &Function) {
+    while let Some(delivery) = mapping.next_delivery() {
+        let answer = function.answer(&delivery.event()).await;
+        mapping.settle(&delivery, &Outcome::Response(answer));
+    }
+    assert!(mapping.is_through());
+}
+
+/// A function as a deployment starts it: it knows nothing of what others have written.
+async fn deployed(endpoint: &FaultProxy, source_tables: &str, creates_together: bool) -> Function {
+    let settings = [
+        ("SOURCE_TABLES", source_tables),
+        ("OBJECTS_BUCKET", BUCKET),
+        ("BATCHED_CREATES", if creates_together { "true" } else { "false" }),
+    ];
+    Function::with_settings(&endpoint.endpoint(), VIEW, &settings).await
+}
+
+async fn remove(world: &World, key: &str) {
+    let key = aws_sdk_dynamodb::types::AttributeValue::S(key.to_owned());
+    world.db.client().delete_item().table_name(VIEW).key(KEY, key).send().await.unwrap();
+}
+
+async fn empty(world: &World) {
+    for key in items(&world.db).await.into_keys() {
+        remove(world, &key).await;
+    }
+    for key in world.keys("overflow/") {
+        world.s3.remove(BUCKET, &key);
+    }
+}
+
+#[tokio::test]
+async fn a_new_version_takes_over_in_the_middle_of_the_stream() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let history = history(1, 200);
+    let mut mapping = from_trim_horizon(&stream(0, &history, 2), Settings { batch_size: 5, ..Settings::default() });
+    let old = deployed(&endpoint, BOTH, false).await;
+    for _ in 0..8 {
+        let delivery = mapping.next_delivery().unwrap();
+        let answer = old.answer(&delivery.event()).await;
+        mapping.settle(&delivery, &Outcome::Response(answer));
+    }
+    // One of the old version's invocations ends without an answer that reaches Lambda.
+    let (one, other) = (mapping.next_delivery().unwrap(), mapping.next_delivery().unwrap());
+    let (answer, _) = tokio::join!(old.answer(&one.event()), old.answer(&other.event()));
+    mapping.settle(&one, &Outcome::Response(answer));
+    mapping.settle(&other, &Outcome::Failed);
+    // Both versions are there for a while.
+    let new = deployed(&endpoint, BOTH, true).await;
+    for _ in 0..6 {
+        let (one, other) = (mapping.next_delivery().unwrap(), mapping.next_delivery().unwrap());
+        let (of_old, of_new) = tokio::join!(old.answer(&one.event()), new.answer(&other.event()));
+        mapping.settle(&one, &Outcome::Response(of_old));
+        mapping.settle(&other, &Outcome::Response(of_new));
+    }
+    assert!(mapping.backlog() > 0, "the new version has something left to do");
+    drain(&mut mapping, &new).await;
+    assert!(mapping.on_failure().is_empty());
+    world.assert_shows(&history).await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_added_later_has_what_changes_from_then_on_and_all_once_the_stream_is_read_again() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let history = history(3, 160);
+    let (before, after) = history.split_at(100);
+    let first = stream(0, before, 4);
+    let second = stream(first.len() as u64, after, 5);
+    let mut mapping = from_trim_horizon(&first, Settings::default());
+    drain(&mut mapping, &deployed(&endpoint, "users(id)", false).await).await;
+    Model::of(of_table("users", before)).assert_equals(&world.view().await);
+
+    // The mapping goes on where it was.
+    let both = deployed(&endpoint, BOTH, false).await;
+    put(&mut mapping, &second);
+    drain(&mut mapping, &both).await;
+    Model::of(of_table("users", before).chain(after)).assert_equals(&world.view().await);
+
+    let mut again = from_trim_horizon(&[first, second].concat(), Settings::default());
+    drain(&mut again, &deployed(&endpoint, BOTH, false).await).await;
+    world.assert_shows(&history).await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_taken_out_keeps_its_items_and_is_filtered_until_it_comes_back() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let history = history(6, 120);
+    let (before, after) = history.split_at(60);
+    let first = stream(0, before, 7);
+    let second = stream(first.len() as u64, after, 8);
+    let mut mapping = from_trim_horizon(&first, Settings::default());
+    drain(&mut mapping, &deployed(&endpoint, BOTH, false).await).await;
+    put(&mut mapping, &second);
+    drain(&mut mapping, &deployed(&endpoint, "users(id)", false).await).await;
+    Model::of(of_table("orders", before).chain(of_table("users", &history))).assert_equals(&world.view().await);
+    assert!(world.keys("quarantine/").is_empty());
+
+    let mut again = from_trim_horizon(&second, Settings::default());
+    drain(&mut again, &deployed(&endpoint, BOTH, false).await).await;
+    world.assert_shows(&history).await;
+}
+
+#[tokio::test]
+async fn a_table_with_other_key_columns_has_items_of_its_own_beside_the_old_ones() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let order = |commit: u64| Change::upsert("orders", Value::number(1), COMMIT + commit, vec![("item", Value::number(7))]);
+    for (source_tables, commit) in [("orders(id)", 0), ("orders(id, item)", 1)] {
+        assert!(deployed(&endpoint, source_tables, false).await.deliver([order(commit).record()]).await.is_empty());
+    }
+    let keys: Vec<String> = items(&world.db).await.into_keys().collect();
+    assert_eq!(keys, ["public.orders#1", "public.orders#1#7"]);
+}
+
+/// A view of a history, its stream with poison in it, and what the view holds.
+async fn filled(world: &World, endpoint: &FaultProxy, history: &[Change]) -> (Function, Vec<KinesisRecord>, Items) {
+    let mut records = stream(0, history, 10);
+    records.extend((0..3).map(|place| KinesisRecord::at(1000 + place, format!("poison {place}"))));
+    let function = deployed(endpoint, BOTH, false).await;
+    drain(&mut from_trim_horizon(&records, Settings::default()), &function).await;
+    world.assert_shows(history).await;
+    (function, records, items(&world.db).await)
+}
+
+#[tokio::test]
+async fn a_stream_that_is_read_again_mends_the_view_and_takes_nothing_back() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let history = history(9, 120);
+    let (_, records, before) = filled(&world, &endpoint, &history).await;
+    let quarantined = world.keys("quarantine/");
+    assert_eq!(quarantined.len(), 3);
+    // One item is lost, another one is an older copy; both of rows that are not large.
+    let small = |key: &&String| !before[*key].contains_key("_overflow") && !before[*key].contains_key("_deleted");
+    let damaged: Vec<String> = before.keys().filter(small).take(2).cloned().collect();
+    for key in &damaged {
+        remove(&world, key).await;
+    }
+    let oldest = history.iter().find(|change| change.view_key() == damaged[1]).unwrap();
+    deployed(&endpoint, BOTH, false).await.deliver([oldest.record()]).await;
+
+    let function = deployed(&endpoint, BOTH, false).await;
+    let mut again = from_trim_horizon(&records, Settings::default());
+    while let Some(delivery) = again.next_delivery() {
+        let answer = function.answer(&delivery.event()).await;
+        again.settle(&delivery, &Outcome::Response(answer));
+        let now = items(&world.db).await;
+        for (key, item) in before.iter().filter(|(key, _)| !damaged.contains(key)) {
+            assert_eq!(&now[key], item, "what was right stays as it is, a tombstone's expiry too");
+        }
+    }
+    world.assert_shows(&history).await;
+    // Poison comes to its own object again.
+    assert_eq!(world.keys("quarantine/"), quarantined);
+}
+
+#[tokio::test]
+async fn an_emptied_view_is_filled_by_a_function_that_is_deployed_anew_and_not_by_one_that_runs() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let history = history(11, 120);
+    let (running, records, _) = filled(&world, &endpoint, &history).await;
+    empty(&world).await;
+    drain(&mut from_trim_horizon(&records, Settings::default()), &running).await;
+    // It knows what it wrote, for five minutes.
+    assert!(items(&world.db).await.is_empty());
+
+    empty(&world).await;
+    let new = deployed(&endpoint, BOTH, false).await;
+    drain(&mut from_trim_horizon(&records, Settings::default()), &new).await;
+    world.assert_shows(&history).await;
+    assert!(items(&world.db).await.values().any(|item| item.contains_key("_deleted")), "tombstones are there again");
+}
+
+#[tokio::test]
+async fn what_the_stream_no_longer_holds_stays_in_a_view_and_does_not_come_into_an_empty_one() {
+    let world = World::new().await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let history = history(12, 120);
+    let (expired, held) = history.split_at(100);
+    let (first, second) = (stream(0, expired, 13), stream(1000, held, 14));
+    let all = [first, second.clone()].concat();
+    drain(&mut from_trim_horizon(&all, Settings::default()), &deployed(&endpoint, BOTH, false).await).await;
+    let read_again = async || {
+        let function = deployed(&endpoint, BOTH, false).await;
+        drain(&mut from_trim_horizon(&second, Settings::default()), &function).await;
+    };
+    read_again().await;
+    world.assert_shows(&history).await;
+    empty(&world).await;
+    read_again().await;
+    world.assert_shows(held).await;
+    assert!(Model::of(&history).differences(&world.view().await).len() > 5, "rows are missing");
+}
+
+#[tokio::test]
+async fn records_that_are_too_old_for_a_new_stack_s_mapping_come_by_the_redrive_function() {
+    for too_old in [TooOld::Batch, TooOld::Records] {
+        let world = World::new().await;
+        let shards = LocalShards::start(20, Trimmed::Oldest);
+        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
+        let upstreams = [
+            (Service::DynamoDb, world.db.endpoint()),
+            (Service::S3, world.s3.endpoint()),
+            (Service::Kinesis, shards.endpoint()),
+            (Service::Sqs, queues.endpoint()),
+        ];
+        let endpoint = FaultProxy::before_services(&upstreams, |_| Fault::None);
+        let history = history(15, 120);
+        let (old, young) = history.split_at(60);
+        let (first, second) = (stream(0, old, 16), stream(1000, young, 17));
+        shards.put(first.iter().chain(&second).cloned());
+        // As the template has it: after six hours.
+        let settings = Settings { maximum_age: Some(Duration::from_hours(6)), too_old, ..Settings::default() };
+        let mut mapping = from_trim_horizon(&first, settings);
+        mapping.pass(Duration::from_hours(7));
+        put(&mut mapping, &second);
+        drain(&mut mapping, &deployed(&endpoint, BOTH, false).await).await;
+
+        let messages = mapping.on_failure();
+        assert!(!messages.is_empty());
+        let variable = |name: &str| match name {
+            "VIEW_TABLE" => Some(VIEW.to_owned()),
+            "SOURCE_TABLES" => Some(BOTH.to_owned()),
+            "OBJECTS_BUCKET" => Some(BUCKET.to_owned()),
+            _ => None,
+        };
+        let config = Config::from_variables(variable).unwrap();
+        let redrive = Redrive::start(config, &sdk_config(&endpoint.endpoint())).await.unwrap();
+        for message in messages {
+            let event = queues::event("failed", "m", &message.to_string(), 1);
+            let invocation: Invocation = serde_json::from_value(event).unwrap();
+            let answer = redrive.handle(invocation, "request", Deadline::after(PLENTY)).await.unwrap();
+            let Answer::Sqs(answer) = answer else { panic!("{answer:?}") };
+            assert_eq!(serde_json::to_value(answer).unwrap(), json!({ "batchItemFailures": [] }));
+        }
+        world.assert_shows(&history).await;
+    }
+}
