@@ -24,6 +24,7 @@ VENV := .venv
 CARGO_LAMBDA_VERSION := 1.9.2
 SAM_VERSION := 1.170.0
 CFN_LINT_VERSION := 1.58.0
+CHECKOV_VERSION := 3.2.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_MUTANTS_VERSION := 27.1.0
@@ -175,11 +176,16 @@ replay: ## Send quarantined records through again: PREFIX=quarantine/public.user
 
 .PHONY: deploy
 deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what it needs the first time
+	$(call say,Building both functions for $(ARCH))
 	sam build
-	@if [ -f samconfig.toml ] && grep -q stack_name samconfig.toml; then sam deploy; else sam deploy --guided --capabilities CAPABILITY_IAM; fi
+	@if grep -qs stack_name samconfig.toml; then sam deploy; else printf '\n\033[1m%s\033[0m\n%s\n%s\n' \
+	'SAM asks for the stack and its parameters. Return takes what stands in brackets.' \
+	'SourceTables has no default. StreamArn is what make cdc-create has named; empty has the stack make a stream, ClusterId its role.' \
+	'Say yes where it asks whether to save: then make deploy asks for nothing the next time.'; \
+	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-cdc check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-cdc check-runbook check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -200,10 +206,11 @@ stale-events:
 	git diff --exit-code -- events
 
 .PHONY: template
-template: $(VENV)/sam
+template: $(VENV)/sam .tools/checkov/bin/checkov
 	$(call say,The SAM template)
 	cfn-lint template.yaml
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint
+	.ci/checkov
 
 .PHONY: deny
 deny: .tools/bin/cargo-deny
@@ -250,6 +257,12 @@ check-cdc:
 check-local: $(LOCAL)
 	$(call say,The whole of it on one machine)
 	.ci/check-local
+
+.PHONY: check-runbook
+check-runbook:
+	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
+	cargo build --locked --bins
+	.ci/with-services .ci/check-runbook
 
 .PHONY: check-invoke
 check-invoke: $(VENV)/cargo-lambda
@@ -310,3 +323,9 @@ $(VENV)/sam: | $(VENV)/bin/python3
 .tools/bin/cargo-deny:
 	@echo "Building cargo-deny, which takes some minutes"
 	cargo install --quiet --locked --no-default-features --root .tools cargo-deny@$(CARGO_DENY_VERSION)
+
+# Not into .venv: it wants other versions of what the SAM CLI wants too.
+.tools/checkov/bin/checkov:
+	@echo "Installing checkov into .tools/checkov"
+	python3 -m venv .tools/checkov
+	.tools/checkov/bin/pip install --quiet --disable-pip-version-check checkov==$(CHECKOV_VERSION)

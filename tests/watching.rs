@@ -129,8 +129,10 @@ fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
         assert!(ALARMS.iter().any(|alarm| alarm.to_lowercase() == link), "the runbook links to {link}");
     }
     let outputs = at(&template, "Outputs");
-    for output in runbook.split("$(output ").skip(1).map(|output| output.split(')').next().unwrap()) {
-        assert!(outputs.get(output).is_some(), "the runbook asks for the output {output}");
+    let upgrading = std::fs::read_to_string(format!("{root}/UPGRADING.md")).unwrap();
+    let both = format!("{runbook}{upgrading}");
+    for output in both.split("$(output ").skip(1).map(|output| output.split(')').next().unwrap()) {
+        assert!(outputs.get(output).is_some(), "a page asks for the output {output}");
     }
     assert!(std::fs::read_to_string(format!("{root}/README.md")).unwrap().contains("](RUNBOOK.md)"));
 }
