@@ -72,8 +72,12 @@ fn the_role_of_the_capture_is_the_one_that_cdc_create_makes() {
         let stack = Stack::with(&[("StreamArn", parameter), ("ClusterId", CLUSTER)]);
         let role = stack.properties("CdcRole");
         let sources = format!("arn:aws:dsql:{REGION}:{ACCOUNT}:cluster/{CLUSTER}/stream/*");
-        let variables =
-            [("cluster_account", ACCOUNT), ("stream_sources", sources.as_str()), ("stream_arn", stream), ("region", REGION)];
+        let variables = [
+            ("cluster_account", ACCOUNT),
+            ("stream_sources", sources.as_str()),
+            ("stream_arn", stream),
+            ("region", REGION),
+        ];
         assert_eq!(role["AssumeRolePolicyDocument"], of_script("wanted_trust", &variables));
         let policies = role["Policies"].as_array().unwrap();
         assert_eq!((policies.len(), &policies[0]["PolicyName"]), (1, &json!("dsql-view-cdc")));

@@ -69,7 +69,7 @@ impl Called {
         let body: Json = serde_json::from_slice(&call.body).unwrap_or_default();
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let name = call.operation.as_str();
-        let (operation, rights) = match call.service {
+        let (operation, rights): (String, Vec<(String, String)>) = match call.service {
             Service::DynamoDb if name == "BatchExecuteStatement" => {
                 let statements = body["Statements"].as_array().unwrap();
                 let right = |statement: &Json| {
@@ -235,7 +235,7 @@ impl World {
         }
         // Records that are gone.
         self.deliver(vec![user("lost", 0, 10).record(), user("kept", 0, 10).record()]).await;
-        self.shards.expire(0, self.place - 1);
+        self.shards.expire(0, usize::try_from(self.place - 1).unwrap());
         self.redrive(self.place - 2, self.place - 1).await;
         assert_eq!(self.queues.queue("dead").sent.len(), 1);
         if has_bucket {
@@ -248,7 +248,9 @@ impl World {
                 "data": BASE64_STANDARD.encode(user("replayed", 0, 10).record()),
             });
             self.s3.put(BUCKET, "quarantine/public.users/1.json", quarantined.to_string(), SystemTime::now());
-            for event in [json!({"replay": "quarantine/"}), json!({"check": "fragments"}), json!({"check": "quarantine"})] {
+            for event in
+                [json!({"replay": "quarantine/"}), json!({"check": "fragments"}), json!({"check": "quarantine"})]
+            {
                 self.invoke(&event).await;
             }
         }
@@ -318,7 +320,10 @@ fn operations_of_the_code() -> BTreeSet<String> {
         let code: String = code.split_whitespace().collect();
         for client in ["client.", "client()."] {
             for called in code.split(client).skip(1) {
-                let name: String = called.chars().take_while(|next| next.is_ascii_lowercase() || "_0123456789".contains(*next)).collect();
+                let name: String = called
+                    .chars()
+                    .take_while(|next| next.is_ascii_lowercase() || "_0123456789".contains(*next))
+                    .collect();
                 if called[name.len()..].starts_with("().") {
                     operations.insert(name);
                 }
@@ -339,15 +344,16 @@ fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
     let plain = Stack::with(&[("StreamArn", STREAM)]);
     let decrypt: &[(&str, &str)] = &[("kms:Decrypt", KEY)];
     let both: &[(&str, &str)] = &[("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)];
+    let nothing: &[(&str, &str)] = &[];
     for (parameter, value, adds, service) in [
         ("BatchedCreates", "true", &[("dynamodb:PartiQLInsert", VIEW)][..], None),
         ("StreamKeyArn", KEY, decrypt, None),
         ("ViewKeyArn", KEY, decrypt, Some("dynamodb")),
         ("ObjectsKeyArn", KEY, both, Some("s3")),
         ("QueuesKeyArn", KEY, both, Some("sqs")),
-        ("LogsKeyArn", KEY, &[], None),
-        ("AlarmEmail", "somebody@example.com", &[], None),
-        ("ClusterId", "2ntttwpyh6nbmi5h54h2e4p4ja", &[], None),
+        ("LogsKeyArn", KEY, nothing, None),
+        ("AlarmEmail", "somebody@example.com", nothing, None),
+        ("ClusterId", "2ntttwpyh6nbmi5h54h2e4p4ja", nothing, None),
     ] {
         let stack = Stack::with(&[("StreamArn", STREAM), (parameter, value)]);
         for role in ["FunctionRole", "RedriveRole"] {

@@ -27,7 +27,7 @@ const BOTH: &str = "users(id), orders(id)";
 /// A history of two tables, in the order of its commits.
 fn history(seed: u64, changes: u64) -> Vec<Change> {
     let mut random = Random::new(seed);
-    let change = |number| {
+    let change = |number: u64| {
         let table = if random.percent(50) { "users" } else { "orders" };
         let id = Value::number(i64::try_from(random.below(12)).unwrap());
         if random.percent(25) {
@@ -182,7 +182,8 @@ async fn a_table_that_is_taken_out_keeps_its_items_and_is_filtered_until_it_come
 async fn a_table_with_other_key_columns_has_items_of_its_own_beside_the_old_ones() {
     let world = World::new().await;
     let endpoint = world.endpoint(|_| Fault::None);
-    let order = |commit: u64| Change::upsert("orders", Value::number(1), COMMIT + commit, vec![("item", Value::number(7))]);
+    let order =
+        |commit: u64| Change::upsert("orders", Value::number(1), COMMIT + commit, vec![("item", Value::number(7))]);
     for (source_tables, commit) in [("orders(id)", 0), ("orders(id, item)", 1)] {
         assert!(deployed(&endpoint, source_tables, false).await.deliver([order(commit).record()]).await.is_empty());
     }

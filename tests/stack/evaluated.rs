@@ -112,7 +112,7 @@ impl Stack {
             }
             "!Sub" => self.substituted(argument).into(),
             "!Equals" => {
-                let [one, other] = all().collect::<Vec<_>>().try_into().expect("two values");
+                let [one, other]: [Json; 2] = all().collect::<Vec<_>>().try_into().expect("two values");
                 (one == other).into()
             }
             "!Not" => (!all().any(truth)).into(),
