@@ -1,4 +1,4 @@
-//! What CloudFormation makes of `template.yaml` with given parameters, by the functions that the template uses.
+//! What a deployment makes of `template.yaml` with given parameters, by the functions that the template uses.
 //!
 //! A resource's own name stands for what `!Ref` gives of it, and `Name.Attribute` for what `!GetAtt` gives.
 
