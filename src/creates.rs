@@ -10,8 +10,8 @@
 //! - The create takes place later, when the function has given it up or is gone: only if nothing stands there by then.
 //! - Another function writes the key in between: the create does not take place, and the row is put.
 //!
-//! Invariants: no I/O, no clock; every row that comes in goes out, once, and once more where it was not created; beyond what is
-//! under way when the first one fails, at most one create in fifty is asked for twice.
+//! Invariants: no I/O, no clock; every row that comes in goes out, once, and once more where it was not created; beyond
+//! what is under way when the first one fails, at most one create in fifty is asked for twice.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

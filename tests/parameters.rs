@@ -1,4 +1,5 @@
-//! What `template.yaml` makes where its optional parameters are given: the stream and the role before it, and keys of one's own.
+//! What `template.yaml` makes where its optional parameters are given: the stream and the role before it, and keys of
+//! one's own.
 
 mod stack;
 

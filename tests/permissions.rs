@@ -1,7 +1,7 @@
 //! The roles of `template.yaml` allow what the functions call, and nothing else.
 //!
-//! Both binaries run behind a proxy that writes down each call to AWS, through all that they do; what they called is what their roles
-//! allow, but for what Lambda does by the same roles before and after them.
+//! Both binaries run behind a proxy that writes down each call to AWS, through all that they do; what they called is
+//! what their roles allow, but for what Lambda does by the same roles before and after them.
 
 mod stack;
 

@@ -84,8 +84,8 @@ impl Stack {
 }
 
 impl LocalAws {
-    /// Starts it, and deploys the template to it with these binaries. Of a hundred writes of the function that keeps the
-    /// view, DynamoDB refuses so many.
+    /// Starts it, and deploys the template to it with these binaries. Of a hundred writes of the function that keeps
+    /// the view, DynamoDB refuses so many.
     pub async fn start(python: &Path, function: &Path, redrive: &Path, faults: u64) -> Result<Self, Failure> {
         // The events of the test kit name this stream.
         let (account, stream) = account_and_name(STREAM).ok_or("the test kit's stream has no ARN")?;

@@ -27,8 +27,8 @@ pub struct Figures {
     /// Ranges that went to the on-failure queue, with their records.
     pub ranges: u64,
     pub given_up: u64,
-    /// From the commit to the view, and from the stream to the view, in seconds, of what the view shows then. What comes
-    /// too late or again it does not show.
+    /// From the commit to the view, and from the stream to the view, in seconds, of what the view shows then. What
+    /// comes too late or again it does not show.
     pub since_commit: Times,
     pub since_arrival: Times,
     /// As they were when last looked at.

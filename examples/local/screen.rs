@@ -36,8 +36,8 @@ impl Screen {
     pub fn start(settings: Settings) -> Self {
         let lines = std::io::stdout().is_terminal().then(|| {
             let length = settings.duration.map(|duration| duration.as_secs());
-            // The first line is empty: a terminal writes ^C behind the last one, which moves all of them by one, and leaves the
-            // first where it was.
+            // The first line is empty: a terminal writes ^C behind the last one, which moves all of them by one, and
+            // leaves the first where it was.
             let template = if length.is_some() { "\n{prefix}  {bar:40}\n{msg}" } else { "\n{prefix}\n{msg}" };
             let style = ProgressStyle::with_template(template).expect("a template of this file's own");
             ProgressBar::with_draw_target(length, ProgressDrawTarget::stdout()).with_style(style)

@@ -63,10 +63,10 @@ pub fn longest_backoff(throttled_for: Duration) -> Duration {
 
 /// So many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection, or a refusal that the SDK takes
 /// for one that passes. With waits that double, these take one to two seconds where the failure is quick, and outlast
-/// what a service that moves a partition does. What is down for longer is not waited for with one row: that row is reported, and the next one
-/// tried. Meanwhile the pace lets one write after the other go, some requests a second, so that the invocation does no
-/// harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all its time, where an early
-/// answer would use one up each time.
+/// what a service that moves a partition does. What is down for longer is not waited for with one row: that row is
+/// reported, and the next one tried. Meanwhile the pace lets one write after the other go, some requests a second, so
+/// that the invocation does no harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all
+/// its time, where an early answer would use one up each time.
 pub const MOST_FAILURES: u32 = 8;
 const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
 
