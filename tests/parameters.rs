@@ -145,6 +145,7 @@ fn the_settings_of_the_functions_are_the_parameters() {
         ("TombstoneTtl", "30d"),
         ("WriteConcurrency", "7"),
         ("BatchedCreates", "true"),
+        ("TableMetrics", "false"),
     ];
     let stack = Stack::with(&parameters);
     let expected = json!({
@@ -155,6 +156,7 @@ fn the_settings_of_the_functions_are_the_parameters() {
         "TOMBSTONE_TTL": "30d",
         "WRITE_CONCURRENCY": "7",
         "BATCHED_CREATES": "true",
+        "TABLE_METRICS": "false",
     });
     for function in ["ViewFunction", "RedriveFunction"] {
         assert_eq!(stack.properties(function)["Environment"]["Variables"], expected);
