@@ -184,9 +184,8 @@ async fn write<V: View>(
         for older in changes.by_ref() {
             let is_older = committed.supersedes(older.item.committed);
             // The same change has the same objects, and they are the view's now.
-            let may_have_left_something = end_of_older == Disposition::Superseded
-                && !older.item.moved.is_empty()
-                && is_older;
+            let may_have_left_something =
+                end_of_older == Disposition::Superseded && !older.item.moved.is_empty() && is_older;
             let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {
                 Ok(()) if is_shown && !is_older => Disposition::Duplicate,
                 Ok(()) => end_of_older.clone(),

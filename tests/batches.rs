@@ -60,9 +60,10 @@ async fn five_thousand_changes_of_one_row_are_one_write() {
 #[tokio::test]
 async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
     let db = harness::dynamodb().await;
-    // The first are on their way long enough for as many as may be to be with them, however slow the machine.
+    // Once the pace is at its highest, as many as may be in flight are on their way for so long that they meet, however
+    // slow the machine.
     let proxy = FaultProxy::start(&db.endpoint(), |call| {
-        Fault::Delay(Duration::from_millis(if call.number < 48 { 2000 } else { 2 }))
+        Fault::Delay(Duration::from_millis(if (1000..1048).contains(&call.number) { 2000 } else { 2 }))
     });
     let settings = [("SOURCE_TABLES", "users(id)"), ("WRITE_CONCURRENCY", "48")];
     let function = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
