@@ -154,7 +154,7 @@ mod tests {
                 capture.get().unwrap().poison();
             }
             // The pool has the connection back when its task has run.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
         server.abort();
         opened.load(Ordering::Relaxed)

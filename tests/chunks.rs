@@ -4,6 +4,7 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -213,19 +214,24 @@ async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
     for (number, order) in (0..).zip(orders) {
         let world = World::new().await;
         let turn = Arc::new(Mutex::new(0_usize));
+        let out_of_turn = Arc::new(AtomicUsize::new(0));
         let gate = |who: usize| {
-            let turn = Arc::clone(&turn);
+            let (turn, out_of_turn) = (Arc::clone(&turn), Arc::clone(&out_of_turn));
             move |call: &Call| {
                 let step = call.service == Service::S3 && (call.method == "PUT" || call.path.contains("list-type"));
                 if step {
                     let started = std::time::Instant::now();
-                    while started.elapsed() < Duration::from_secs(5) {
+                    loop {
                         let mut turn = turn.lock().unwrap();
                         if order.get(*turn).is_none_or(|next| *next == who) {
                             *turn += 1;
                             break;
                         }
                         drop(turn);
+                        if started.elapsed() > PLENTY {
+                            out_of_turn.fetch_add(1, Ordering::SeqCst);
+                            break;
+                        }
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 }
@@ -238,6 +244,7 @@ async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
         let records = change.split("x", 1);
         let (one, other) = tokio::join!(functions[0].deliver([&records[0]]), functions[1].deliver([&records[1]]));
         assert!(one.is_empty() && other.is_empty());
+        assert_eq!(out_of_turn.load(Ordering::SeqCst), 0);
         world.assert_shows(&[change]).await;
     }
 }
@@ -333,7 +340,7 @@ async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are
             let function = world.function(&endpoint).await;
             let (change, small) = (user(0), Change { key: vec![("id".to_owned(), Value::number(2))], ..user(0) });
             let batch: Vec<String> = change.split("x", 2).into_iter().chain([small.record()]).collect();
-            let ends = function.dispositions(&batch, Duration::from_secs(4)).await;
+            let ends = function.dispositions(&batch, Duration::from_secs(8)).await;
             assert!(
                 matches!(ends[0], Disposition::Reported(Failure::Objects(_) | Failure::OutOfTime)),
                 "{fault:?}: {ends:?}"

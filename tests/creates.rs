@@ -164,7 +164,10 @@ fn whatever_the_columns_the_items_are_the_same_either_way() {
 #[tokio::test]
 async fn a_create_that_is_done_late_brings_nothing_back() {
     let db = harness::dynamodb().await;
-    let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(std::time::Duration::from_millis(1500)));
+    let proxy = FaultProxy::start(&db.endpoint(), |call| {
+        let is_late = (10..20).any(|id| call.writes(&format!("public.users#{id}")));
+        if is_late { Fault::Delay(std::time::Duration::from_secs(7)) } else { Fault::None }
+    });
     let settings = [("SOURCE_TABLES", "users(id)"), ("BATCHED_CREATES", "true")];
     let slow = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
     let old = creates(0..10);
@@ -174,10 +177,11 @@ async fn a_create_that_is_done_late_brings_nothing_back() {
 
     let late = creates(10..20);
     let slow = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
-    let ends = slow.dispositions(records(&late), std::time::Duration::from_secs(1)).await;
+    let ends = slow.dispositions(records(&late), std::time::Duration::from_secs(4)).await;
     assert!(ends.iter().all(|end| matches!(end, Disposition::Reported(_))), "{ends:?}");
     let deleted = Change::delete("users", Value::number(12_u64), COMMIT + 100);
     Function::new(&db.endpoint(), "users(id)").await.deliver([deleted.record()]).await;
+    assert!(!proxy.is_quiet() && !harness::items(&db).await.contains_key("public.users#13"));
     while !proxy.is_quiet() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }

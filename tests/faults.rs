@@ -229,14 +229,14 @@ async fn a_function_that_is_cut_off_in_the_middle_of_a_batch_loses_nothing() {
 async fn a_write_that_arrives_after_its_function_gave_up_takes_nothing_back() {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
-    let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(Duration::from_millis(1500)));
+    let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(Duration::from_secs(7)));
     let slow = Function::new(&proxy.endpoint(), "users(id)").await;
     let old = Change::upsert("users", Value::number(7), COMMIT, vec![("name", Value::text("old"))]);
     let new = Change::delete("users", Value::number(7), COMMIT + 1);
 
     let alone = Change::upsert("users", Value::number(8), COMMIT, vec![("name", Value::text("late"))]);
 
-    let given_up = slow.dispositions([old.record(), alone.record()], Duration::from_secs(1)).await;
+    let given_up = slow.dispositions([old.record(), alone.record()], Duration::from_secs(4)).await;
     assert_eq!(given_up, [const { Disposition::Reported(Failure::OutOfTime) }; 2]);
     let quick = Function::new(&db.endpoint(), "users(id)").await;
     assert_eq!(quick.dispositions([new.record()], PLENTY).await, [Disposition::Applied]);

@@ -331,7 +331,7 @@ async fn a_large_row_waits_for_a_bucket_that_is_down_denied_or_slow_and_the_othe
         let of_s3 = fault.clone();
         let broken = world.endpoint(move |call| if call.service == Service::S3 { of_s3.clone() } else { Fault::None });
         let function = world.function(&broken).await;
-        let ends = function.dispositions([large.record(), small.record()], Duration::from_secs(4)).await;
+        let ends = function.dispositions([large.record(), small.record()], Duration::from_secs(8)).await;
         assert!(
             matches!(&ends[0], Disposition::Reported(Failure::Retryable(_) | Failure::OutOfTime)),
             "{fault:?}: {ends:?}"

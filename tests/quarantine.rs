@@ -116,7 +116,7 @@ async fn a_quarantine_that_cannot_be_written_reports_the_record() {
         let db = view().await;
         let mut function = start(&db.endpoint(), &proxy.endpoint());
         let event = event_of(&batch).to_string();
-        let answer = function.invoke(event, Duration::from_secs(4)).await.response();
+        let answer = function.invoke(event, Duration::from_secs(8)).await.response();
         assert_eq!(reported(&answer), [1]);
         Model::of([&user(1)]).assert_equals(&db.items(VIEW).await);
     }
@@ -145,7 +145,7 @@ async fn a_slow_dynamodb_does_not_keep_poison_out_of_the_quarantine() {
     let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(LONG));
     let mut function = start(&proxy.endpoint(), &s3.endpoint());
     let event = event_of(["broken".to_owned(), user(1).record()]).to_string();
-    let answer = function.invoke(event, Duration::from_secs(4)).await.response();
+    let answer = function.invoke(event, Duration::from_secs(8)).await.response();
     // The checkpoint moves behind the poison.
     assert_eq!(reported(&answer), [1]);
     assert_eq!(quarantine(&s3).keys().collect::<Vec<_>>(), [&key("unread", 0)]);

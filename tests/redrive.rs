@@ -505,13 +505,13 @@ async fn a_replay_that_runs_out_of_time_says_where_to_go_on() {
     let slow_method = |method: &'static str| {
         move |call: &Call| {
             let slow = call.service == Service::S3 && call.method == method;
-            if slow { Fault::Delay(Duration::from_millis(900)) } else { Fault::None }
+            if slow { Fault::Delay(Duration::from_millis(2500)) } else { Fault::None }
         }
     };
     for method in ["GET", "DELETE"] {
         let mut slow = world.function(slow_method(method));
         let event = json!({ "replay": "quarantine/" }).to_string();
-        let answer = slow.function.invoke(event, Duration::from_secs(4)).await.response();
+        let answer = slow.function.invoke(event, Duration::from_secs(8)).await.response();
         // Objects are removed many at a time, which may be soon enough.
         assert!(answer["after"].is_string() || method == "DELETE", "{method}: {answer}");
         assert_eq!(answer["failed"], 0);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::apply::Deadline;
 use crate::assembly::record;
 use crate::delivery::Batch;
-use crate::disposition::{self, Disposition};
+use crate::disposition::{self, Disposition, Failure};
 use crate::handler::Handler;
 use crate::metrics::{self, Replayed};
 use crate::objects::{Objects, ObjectsError, StoredObject};
@@ -148,7 +148,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         Counts { replayed, applied, superseded, filtered, quarantined, failed, kept, after }
     }
 
-    /// Replays a batch: whether there was time to.
+    /// Replays a batch: whether there was time for all of it.
     async fn replay(&mut self, batch: &[StoredObject]) -> bool {
         let keys: Vec<&String> =
             batch.iter().map(|object| &object.key).filter(|key| !self.moved.contains(*key)).collect();
@@ -156,7 +156,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             .map(|key| record(self.objects, key))
             .buffered(MOST_OBJECTS_IN_FLIGHT)
             .collect::<Vec<_>>();
-        let Ok(objects) = tokio::time::timeout_at(self.deadline.answer_by, objects).await else { return false };
+        let Ok(objects) = tokio::time::timeout_at(self.deadline.stop_starting, objects).await else { return false };
         let mut replayed = Vec::new();
         let mut delivery = Batch::default();
         for (key, object) in keys.into_iter().zip(objects) {
@@ -177,7 +177,11 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             }
         }
         let records = self.handler.account(&delivery, self.request_id, self.deadline).await;
-        self.ends += disposition::Counts::of(records.iter().map(|record| &record.disposition));
+        // What there was no time for is replayed, and counted, when the replay goes on before this batch.
+        let is_late = |disposition: &&Disposition| **disposition == Disposition::Reported(Failure::OutOfTime);
+        let ends = || records.iter().map(|record| &record.disposition);
+        self.ends += disposition::Counts::of(ends().filter(|disposition| !is_late(disposition)));
+        let was_time = !ends().any(|disposition| is_late(&disposition));
         let mut done = Vec::new();
         for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {
             let stays = match &record.disposition {
@@ -207,7 +211,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             }
         });
         let _ = tokio::time::timeout_at(self.deadline.answer_by, removed).await;
-        true
+        was_time
     }
 }
 

@@ -139,23 +139,23 @@ impl World {
             if calls.fetch_add(1, Ordering::SeqCst) != step {
                 return Fault::None;
             }
-            let told = reached.clone();
             if after {
-                tokio::spawn(async move {
-                    // Long enough for what was asked to have happened.
-                    tokio::time::sleep(Duration::from_millis(30)).await;
-                    let _ = told.send(());
-                });
                 return Fault::DelayAfterTheWrite(PLENTY);
             }
-            let _ = told.send(());
+            let _ = reached.send(());
             Fault::Cut
         });
+        let happened = async {
+            while !endpoint.holds_an_answer_back() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
         // The first call is DescribeTable.
         let function = self.function(&endpoint).await;
         tokio::select! {
             biased;
             _ = crash.recv() => true,
+            () = happened => true,
             _ = function.deliver(batch) => false,
         }
     }

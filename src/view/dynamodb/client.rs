@@ -73,9 +73,10 @@ const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
 /// For the SDK, which wants a number: no write makes as many in its time.
 const MORE_ATTEMPTS_THAN_ANY: u32 = 1000;
 
-/// How long credentials may take to load, where they do not stand in the environment: the SDK's own limit. Where none
-/// is set it sums up, for each request anew, what all the attempts of a write would take at worst.
-const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long credentials may take to load, where they do not stand in the environment: less than an attempt, which they
+/// are loaded in, so that what was too slow is told by its name. Where no limit is set the SDK sums up, for each
+/// request anew, what all the attempts of a write would take at worst.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How the function names itself to AWS, in place of the SDK's lists of features.
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -301,6 +302,8 @@ mod tests {
     const FAILED: (u16, &str) = (500, r#"{"__type":"InternalServerError"}"#);
     /// As a service does that is down: the connection is cut.
     const CUT: (u16, &str) = (0, "");
+    /// There is no answer.
+    const SILENT: (u16, &str) = (0, "silent");
 
     /// Keeps the requests, and answers the first ones as told, and all others with the last of these.
     #[derive(Debug, Clone)]
@@ -344,6 +347,7 @@ mod tests {
             sent.push(request);
             HttpConnectorFuture::ready(match answer.unwrap() {
                 CUT => Err(ConnectorError::io("cut".into())),
+                SILENT => return HttpConnectorFuture::new(std::future::pending()),
                 (status, body) => Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))),
             })
         }
@@ -425,6 +429,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_answered_is_tried_again_until_the_operation_ends() {
+        let (end, requests, took) = put(&[SILENT]).await;
+        assert_eq!((end, requests, took), (Err(None), 5, OPERATION_TIMEOUT));
+        assert_eq!(put(&[SILENT, DONE]).await.0, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_pace_and_the_count_are_told_of_whatever_is_not_done() {
         const STATEMENTS: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"ThrottlingError"}}]}"#);
         const FOUND: (u16, &str) = (200, r#"{"Responses":[{},{"Error":{"Code":"DuplicateItem"}}]}"#);
@@ -436,6 +447,7 @@ mod tests {
             (THROTTLED, 64, 60),
             (FAILED, 14, 0),
             (CUT, 14, 0),
+            (SILENT, 14, 0),
         ] {
             let pace = Arc::new(Pace::new(NonZeroUsize::new(256).unwrap()));
             let attempts = Arc::new(Attempts::default());

@@ -117,6 +117,8 @@ struct Counters {
     in_flight: Mutex<InFlight>,
     /// The calls that are on their way, also those whose senders are gone.
     under_way: AtomicUsize,
+    /// Those that are done, and whose answers take their time.
+    unanswered: AtomicUsize,
     statements: Mutex<Statements>,
 }
 
@@ -182,6 +184,11 @@ impl FaultProxy {
     /// Whether no call is on its way, delayed ones included.
     pub fn is_quiet(&self) -> bool {
         self.counters.under_way.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether a call is done that [`Fault::DelayAfterTheWrite`] holds back the answer to.
+    pub fn holds_an_answer_back(&self) -> bool {
+        self.counters.unanswered.load(Ordering::SeqCst) > 0
     }
 
     /// How many writes have come, retries included.
@@ -265,6 +272,7 @@ async fn answer(
         }
         Fault::DelayAfterTheWrite(time) => {
             let answer = forward(&body).await;
+            let _unanswered = UnderWay::begin(&counters.unanswered);
             tokio::time::sleep(time).await;
             answer
         }
