@@ -530,6 +530,28 @@ async fn a_replay_that_runs_out_of_time_says_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_replay_goes_on_before_rows_that_it_had_no_time_for() {
+    let world = World::new().await;
+    let changes: Vec<Change> = (0..4).map(user).collect();
+    let keys: Vec<String> = (0..)
+        .zip(&changes)
+        .map(|(place, change)| quarantined(&world, place, "public.users", &change.record()))
+        .collect();
+    let mut slow = world.function(|call| if call.writes("public.users#2") { Fault::Delay(LONG) } else { Fault::None });
+    let event = json!({ "replay": "quarantine/" }).to_string();
+    let answer = slow.function.invoke(event, Duration::from_secs(8)).await.response();
+    assert_eq!((&answer["applied"], &answer["failed"]), (&json!(3), &json!(0)), "{answer}");
+    // The object of the last one, which is done, stays too: nothing is removed behind the time.
+    assert_eq!((&answer["after"], world.keys("")), (&json!(keys[1]), keys[2..].to_vec()));
+
+    let event = json!({ "replay": "quarantine/", "after": keys[1] });
+    let rest = world.function(no_fault).invoke(&event).await;
+    assert_eq!((&rest["replayed"], &rest["applied"], &rest["after"]), (&json!(2), &json!(1), &Json::Null), "{rest}");
+    world.assert_shows(&changes).await;
+    assert!(world.keys("").is_empty());
+}
+
+#[tokio::test]
 async fn a_replay_of_a_whole_split_change_applies_it() {
     let world = World::new().await;
     for (place, record) in (0..).zip(user(0).split("x", 2)) {
