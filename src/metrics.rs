@@ -17,6 +17,7 @@ use metrique::{CloseValue, RootEntry};
 use metrique_writer::format::Format;
 use metrique_writer::unit::NegativeScale;
 use metrique_writer::{Entry, EntryWriter, IoStreamError, MetricFlags, Observation, Unit, Value, ValueWriter};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::attempts::Attempted;
 use crate::config::SourceTable;
@@ -315,8 +316,13 @@ pub fn emit_batch(all: &Tally, attempted: &Attempted) {
 /// Writes what became of a batch's records, a line a table.
 pub fn emit_tables(tables: &[(&SourceTable, Tally)]) {
     for (table, tally) in tables {
-        emit(OfTable { table: table.to_string(), records: Records::of(tally, false) });
+        emit(OfTable { table: dimension(&table.to_string()), records: Records::of(tally, false) });
     }
+}
+
+/// A name as a dimension's value, which CloudWatch takes in ASCII without control characters alone.
+fn dimension(name: &str) -> String {
+    utf8_percent_encode(name, CONTROLS).to_string()
 }
 
 #[cfg(test)]
@@ -438,6 +444,17 @@ mod tests {
         attempted.microseconds.record(1500);
         let records = line(Batch::of(&tally, &attempted));
         assert_eq!(records["DynamoDbTime"], json!({ "Values": [1.5], "Counts": [1] }));
+    }
+
+    #[test]
+    fn a_table_s_name_is_ascii() {
+        for (name, expected) in [
+            ("public.users", "public.users"),
+            (r#"public."Größe 1""#, r#"public."Gr%C3%B6%C3%9Fe 1""#),
+            ("a\nb\u{7f}", "a%0Ab%7F"),
+        ] {
+            assert_eq!(dimension(name), expected);
+        }
     }
 
     #[test]

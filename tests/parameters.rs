@@ -21,11 +21,17 @@ fn readers(stack: &Stack) -> Vec<Json> {
     named
 }
 
+/// The name of the stream that has to have a reader.
+fn watched(stack: &Stack) -> Json {
+    stack.properties("StreamUnreadAlarm")["Dimensions"][0]["Value"].clone()
+}
+
 #[test]
 fn the_stream_is_made_where_none_is_named() {
     let given = Stack::with(&[("StreamArn", STREAM)]);
     assert!(!given.has("ChangeStream"));
     assert!(readers(&given).iter().all(|stream| stream == STREAM));
+    assert_eq!(watched(&given), "dsql-cdc");
     assert_eq!(given.output("ChangeStreamArn").as_deref(), Some(STREAM));
 
     for (key, expected) in [("", "alias/aws/kinesis"), (KEY, KEY)] {
@@ -38,6 +44,7 @@ fn the_stream_is_made_where_none_is_named() {
         });
         assert_eq!(made.properties("ChangeStream"), expected);
         assert!(readers(&made).iter().all(|stream| stream == "ChangeStream.Arn"));
+        assert_eq!(watched(&made), "ChangeStream");
         assert_eq!(made.output("ChangeStreamArn").as_deref(), Some("ChangeStream.Arn"));
     }
 }
@@ -47,9 +54,11 @@ fn the_stream_and_its_role_outlive_the_stack() {
     let template = stack::template();
     for resource in ["ChangeStream", "CdcRole"] {
         let resource = stack::at(&template, &format!("Resources/{resource}"));
-        for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
-            assert_eq!(resource[policy], "Retain");
-        }
+        // A stream costs by the hour: what a failed deployment has made does not stay.
+        assert_eq!(
+            (&resource["DeletionPolicy"], &resource["UpdateReplacePolicy"]),
+            (&"RetainExceptOnCreate".into(), &"Retain".into())
+        );
     }
 }
 

@@ -9,9 +9,10 @@ use dsql_view::metrics::{FUNCTION, METRICS, NAMESPACE, TABLE};
 use serde_norway::Value;
 use stack::{at, named, number, properties, template};
 
-const ALARMS: [&str; 10] = [
+const ALARMS: [&str; 11] = [
     "FreshnessAlarm",
     "IteratorAgeAlarm",
+    "StreamUnreadAlarm",
     "FailedBatchesAlarm",
     "ViewErrorsAlarm",
     "ThrottlingAlarm",
@@ -26,12 +27,14 @@ const ALARMS: [&str; 10] = [
 fn the_alarms_watch_what_the_code_tells() {
     const AT_LEAST: &str = "GreaterThanOrEqualToThreshold";
     const MORE: &str = "GreaterThanThreshold";
+    const LESS: &str = "LessThanThreshold";
     let template = template();
     let ours = NAMESPACE;
     let (view, redrive) = ("ViewFunction", "RedriveFunction");
     for (alarm, namespace, metric, of, statistic, period, periods, comparison, threshold) in [
         ("FreshnessAlarm", ours, "Freshness", view, "p99", 300, 3, MORE, 60_000),
         ("IteratorAgeAlarm", "AWS/Lambda", "IteratorAge", view, "Maximum", 300, 1, MORE, 300_000),
+        ("StreamUnreadAlarm", "AWS/Kinesis", "GetRecords.Success", "ChangeStream", "Sum", 300, 3, LESS, 1),
         ("FailedBatchesAlarm", ours, "FailedBatches", view, "Sum", 900, 1, MORE, 10),
         ("ViewErrorsAlarm", "AWS/Lambda", "Errors", view, "Sum", 300, 1, AT_LEAST, 1),
         ("ThrottlingAlarm", ours, "Throttled", view, "Sum", 300, 3, MORE, 1_000),
@@ -67,13 +70,22 @@ fn the_alarms_watch_what_the_code_tells() {
         );
         assert_eq!(properties["ComparisonOperator"], comparison, "{alarm}");
         assert_eq!(number(&template, &properties["Threshold"]), threshold, "{alarm}");
-        // Where nothing happens there are no numbers.
-        assert_eq!(properties["TreatMissingData"], "notBreaching", "{alarm}");
+        // Where nothing happens there are no numbers; where nobody reads there are none of the reads.
+        let missing = if comparison == LESS { "breaching" } else { "notBreaching" };
+        assert_eq!(properties["TreatMissingData"], missing, "{alarm}");
         // The dimensions that the metric has, no more and no fewer: else an alarm would see nothing.
         let dimensions = properties["Dimensions"].as_sequence().unwrap();
-        let dimension = if namespace == "AWS/SQS" { "QueueName" } else { FUNCTION };
+        let dimension = match namespace {
+            "AWS/SQS" => "QueueName",
+            "AWS/Kinesis" => "StreamName",
+            _ => FUNCTION,
+        };
         assert_eq!((dimensions.len(), &dimensions[0]["Name"]), (1, &dimension.into()), "{alarm}");
-        assert_eq!(named(&dimensions[0]["Value"]), of, "{alarm}");
+        let value = match &dimensions[0]["Value"] {
+            Value::Tagged(value) if value.tag == "!If" => &value.value[1],
+            value => value,
+        };
+        assert_eq!(named(value), of, "{alarm}");
         // An alarm with a unit sees numbers of that unit alone.
         if let Some(unit) = properties.get("Unit") {
             assert!(METRICS.iter().any(|(name, of, _)| *name == metric && unit == of), "{alarm}");
@@ -153,7 +165,8 @@ fn the_dashboard_shows_metrics_that_are_there() {
         assert!(widget["x"].as_u64().unwrap() + widget["width"].as_u64().unwrap() <= 24);
         for metric in widget["properties"]["metrics"].as_array().into_iter().flatten() {
             if let Some(expression) = metric[0]["expression"].as_str() {
-                assert!(expression.contains(&format!("{{{NAMESPACE},{FUNCTION},{TABLE}}}")), "{expression}");
+                // A name with a hyphen has to be quoted there.
+                assert!(expression.contains(&format!(r#"{{"{NAMESPACE}",{FUNCTION},{TABLE}}}"#)), "{expression}");
                 let (_, name) = expression.split_once("MetricName=\"").unwrap();
                 let name = name.split('"').next().unwrap();
                 assert!(METRICS.iter().any(|(metric, _, by_table)| *metric == name && *by_table), "{expression}");
@@ -179,7 +192,8 @@ fn the_dashboard_shows_metrics_that_are_there() {
     // Each metric that an alarm watches can be looked at, or is told by what it waits for.
     for alarm in ALARMS {
         let metric = at(properties(&template, alarm), "MetricName").as_str().unwrap();
-        let is_shown = shown.contains(metric) || matches!(metric, "Errors" | "OldestIncompleteSet");
+        let is_shown =
+            shown.contains(metric) || matches!(metric, "Errors" | "OldestIncompleteSet" | "GetRecords.Success");
         assert!(is_shown, "{alarm} watches {metric}");
     }
 }

@@ -1,7 +1,7 @@
 """A local AWS with template.yaml deployed to it, as long as standard input is open: aws.py <template> <settings>
 
-It starts ministack on a port of the loopback interface, makes the change stream, deploys the template with the
-binaries of both functions, and switches off the one thing that ministack does in a way that loses records: its mapping
+It starts ministack on a port of the loopback interface, deploys the template with the binaries of both functions, the
+change stream and the role of the capture among its resources, and switches off the one thing that ministack does in a way that loses records: its mapping
 of the stream. Then it writes one line of JSON to standard output, with what has come to be. The settings are JSON too.
 
 Whoever has started it ends it by closing its standard input, or by ending in whatever way: processes and the folder of
@@ -146,14 +146,6 @@ class Deployment:
             config=config,
         )
 
-    def make_stream(self):
-        """With shards as one ON_DEMAND begins with, where ministack's has one. Records end at 1 MiB in any case."""
-        kinesis, name = self.client("kinesis"), self.settings["stream"]
-        kinesis.create_stream(StreamName=name, ShardCount=self.settings["shards"])
-        arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
-        say(f"made the stream {name}, with {self.settings['shards']} shards")
-        return arn
-
     def template(self, text):
         """template.yaml as `sam deploy` sends it: each function's code is an object in a bucket."""
         template = yaml_parse(text)
@@ -222,9 +214,9 @@ class Deployment:
 
 def deploy(ministack, template, settings):
     deployment = Deployment(ministack, settings)
-    stream = deployment.make_stream()
-    parameters = {"StreamArn": stream, **settings["parameters"]}
-    names = deployment.create_stack(deployment.template(template), parameters)
+    names = deployment.create_stack(deployment.template(template), settings["parameters"])
+    kinesis = deployment.client("kinesis")
+    stream = kinesis.describe_stream_summary(StreamName=names["ChangeStream"])["StreamDescriptionSummary"]
     mapping = deployment.take_over_the_mapping(names)
     sqs = deployment.client("sqs")
     queue_url = lambda queue: sqs.get_queue_url(QueueName=queue.rsplit(":", 1)[-1].rsplit("/", 1)[-1])["QueueUrl"]
@@ -232,7 +224,7 @@ def deploy(ministack, template, settings):
     variables = function["Environment"]["Variables"]
     return {
         "endpoint": ministack.endpoint,
-        "stream_arn": stream,
+        "stream_arn": stream["StreamARN"],
         "function": names["ViewFunction"],
         "timeout_seconds": function["Timeout"],
         "view": variables["VIEW_TABLE"],

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use dsql_view_support::dynamodb::{ACCESS_KEY, SECRET_KEY};
-use dsql_view_support::kinesis::STREAM;
 use dsql_view_support::mapping;
 use dsql_view_support::proxy::{Fault, FaultProxy};
 use dsql_view_support::random::Random;
@@ -19,8 +18,9 @@ use tokio::process::{Child, Command};
 use crate::Failure;
 use crate::workload::SOURCE_TABLES;
 
-/// As a stream on demand begins with.
-const SHARDS: u32 = 4;
+const ACCOUNT: &str = "123456789012";
+/// Of a cluster that is nowhere: the template makes the stream and the role for its changes.
+const CLUSTER: &str = "2ntttwpyh6nbmi5h54h2e4p4ja";
 
 /// Processes that are killed are gone soon, and the temporary files with them; longer, and no waiting helps.
 const LONGEST_END: Duration = Duration::from_secs(20);
@@ -87,21 +87,17 @@ impl LocalAws {
     /// Starts it, and deploys the template to it with these binaries. Of a hundred writes of the function that keeps
     /// the view, DynamoDB refuses so many.
     pub async fn start(python: &Path, function: &Path, redrive: &Path, faults: u64) -> Result<Self, Failure> {
-        // The events of the test kit name this stream.
-        let (account, stream) = account_and_name(STREAM).ok_or("the test kit's stream has no ARN")?;
         // Free a moment ago: who comes now takes another one.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let faults = faults_before_dynamodb(&format!("http://127.0.0.1:{port}"), faults);
         let settings = json!({
             "port": port,
             "dynamodb": faults.endpoint(),
-            "account": account,
+            "account": ACCOUNT,
             "access_key": ACCESS_KEY,
             "secret_key": SECRET_KEY,
-            "stream": stream,
-            "shards": SHARDS,
             "binaries": { "ViewFunction": function, "RedriveFunction": redrive },
-            "parameters": { "SourceTables": SOURCE_TABLES, "Architecture": architecture() },
+            "parameters": { "ClusterId": CLUSTER, "SourceTables": SOURCE_TABLES, "Architecture": architecture() },
         });
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(python);
@@ -116,9 +112,6 @@ impl LocalAws {
         let line = BufReader::new(told).lines().next_line().await?;
         let line = line.ok_or("the local AWS did not start; what it said stands above")?;
         let stack: Stack = serde_json::from_str(&line)?;
-        if stack.stream_arn != STREAM {
-            return Err(format!("expected the stream {STREAM}, found {}", stack.stream_arn).into());
-        }
         Ok(Self { stack, _faults: faults, _process: process })
     }
 }
@@ -149,12 +142,6 @@ fn faults_before_dynamodb(endpoint: &str, percent: u64) -> FaultProxy {
     })
 }
 
-/// Of `arn:aws:kinesis:<region>:<account>:stream/<name>`.
-fn account_and_name(arn: &str) -> Option<(&str, &str)> {
-    let (rest, name) = arn.split_once(":stream/")?;
-    Some((rest.rsplit(':').next()?, name))
-}
-
 /// This machine's, as the template names it.
 fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
@@ -168,7 +155,7 @@ mod tests {
     fn the_mapping_has_the_settings_of_the_deployed_one() {
         let deployed = |retries: i64| {
             let stack: Stack = serde_json::from_value(json!({
-                "endpoint": "http://127.0.0.1:1", "stream_arn": STREAM, "function": "f", "timeout_seconds": 60, "view": "v",
+                "endpoint": "http://127.0.0.1:1", "stream_arn": "a:stream/s", "function": "f", "timeout_seconds": 60, "view": "v",
                 "bucket": "b", "on_failure_queue": "q", "dead_letter_queue": "d",
                 "mapping": {
                     "batch_size": 1000, "window_seconds": 1, "parallelization": 3, "maximum_retries": retries,
@@ -183,11 +170,5 @@ mod tests {
         assert_eq!((mapping.window, mapping.maximum_age), (Duration::from_secs(1), Some(Duration::from_secs(60))));
         assert!(!mapping.bisect && mapping.report_failures);
         assert_eq!(deployed(-1).maximum_retries, None);
-    }
-
-    #[test]
-    fn a_stream_s_arn_tells_its_account_and_its_name() {
-        assert_eq!(account_and_name("arn:aws:kinesis:us-east-1:123:stream/a/b"), Some(("123", "a/b")));
-        assert_eq!(account_and_name("arn:aws:sqs:us-east-1:123:a"), None);
     }
 }

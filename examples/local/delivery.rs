@@ -41,6 +41,7 @@ pub struct Deliveries<'a> {
     running: JoinSet<(Delivery, Result<Answer, Failure>)>,
     queues: Client,
     on_failure_queue: String,
+    stream_arn: String,
     poison: Poison,
     /// The newest commit of each row that the function is done with.
     shown: HashMap<String, u64>,
@@ -55,6 +56,7 @@ impl<'a> Deliveries<'a> {
             running: JoinSet::new(),
             queues: Client::new(&sdk_config(&stack.endpoint)),
             on_failure_queue: stack.on_failure_queue.clone(),
+            stream_arn: stack.stream_arn.clone(),
             poison: Poison::new(),
             shown: HashMap::new(),
             figures,
@@ -109,7 +111,7 @@ impl<'a> Deliveries<'a> {
                 self.tell(&given_up(&delivery)).await?;
                 continue;
             }
-            let invocation = self.function.clone().invoke(delivery.event().to_string());
+            let invocation = self.function.clone().invoke(self.of_the_stack(&delivery.event()));
             self.running.spawn(async move { (delivery, invocation.await) });
         }
         for message in self.mapping.on_failure() {
@@ -118,8 +120,14 @@ impl<'a> Deliveries<'a> {
         Ok(())
     }
 
+    /// What the test kit makes names a stream of its own; records stand in it in Base64.
+    fn of_the_stack(&self, made: &Value) -> String {
+        made.to_string().replace(STREAM, &self.stream_arn)
+    }
+
     async fn tell(&mut self, message: &Value) -> Result<(), Failure> {
-        let request = self.queues.send_message().queue_url(&self.on_failure_queue).message_body(message.to_string());
+        let request =
+            self.queues.send_message().queue_url(&self.on_failure_queue).message_body(self.of_the_stack(message));
         request.send().await.map_err(told)?;
         let mut figures = self.figures.borrow_mut();
         figures.ranges += 1;

@@ -191,8 +191,8 @@ What is not as on AWS here:
   - Before DynamoDB stands a proxy, which refuses some writes.
   - Roles allow everything, and no metrics are made of the functions' logs: the
     alarms are there, and silent.
-Table, bucket, queues, both functions and the queue's mapping are ministack's,
-from the template.
+Stream, table, bucket, queues, both functions and the queue's mapping are
+ministack's, from the template.
 ";
 
 /// Makes changes for as long as is asked for, or until it is stopped, and puts their records into the stream. Where the

@@ -117,6 +117,15 @@ impl Stack {
             }
             "!Not" => (!all().any(truth)).into(),
             "!Or" => all().any(truth).into(),
+            "!Split" => {
+                let [by, text]: [Json; 2] = all().collect::<Vec<_>>().try_into().expect("two texts");
+                text.as_str().expect("a text").split(by.as_str().expect("a text")).collect()
+            }
+            "!Select" => {
+                let [place, list]: [Json; 2] = all().collect::<Vec<_>>().try_into().expect("a place and a list");
+                let place = place.as_u64().and_then(|place| usize::try_from(place).ok()).expect("a place");
+                list.get(place).expect("CloudFormation ends where a list is shorter").clone()
+            }
             "!If" => {
                 let [condition, yes, no] = arguments.expect("a list").as_slice() else { panic!("three arguments") };
                 let holds = self.condition(condition.as_str().expect("a condition's name"));
