@@ -185,7 +185,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-cdc check-runbook check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-demo check-services check-commands check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -248,6 +248,11 @@ check-services:
 	cargo test --locked --no-run --test services
 	.ci/with-services cargo test --locked --test services -- --ignored
 
+# Each is one command after the other, so that they take turns with two processors.
+.PHONY: check-commands
+check-commands: $(VENV)/sam
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-cdc check-runbook
+
 .PHONY: check-cdc
 check-cdc:
 	$(call say,From a cluster to its change stream and back)
@@ -259,7 +264,7 @@ check-local: $(LOCAL)
 	.ci/check-local
 
 .PHONY: check-runbook
-check-runbook:
+check-runbook: $(VENV)/sam
 	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
 	cargo build --locked --bins
 	.ci/with-services .ci/check-runbook
