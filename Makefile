@@ -251,7 +251,14 @@ check-services:
 # Each is one command after the other, so that they take turns with two processors.
 .PHONY: check-commands
 check-commands: $(VENV)/sam
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-cdc check-runbook
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-cdc check-runbook check-dashboard
+
+.PHONY: check-dashboard
+check-dashboard:
+	$(call say,The dashboard of a local run)
+	rm -f target/dashboard.png
+	$(MAKE) --no-print-directory dashboard
+	test -s target/dashboard.png
 
 .PHONY: check-cdc
 check-cdc:

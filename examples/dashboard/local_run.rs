@@ -20,7 +20,7 @@ use dsql_view_support::shards::{LocalShards, Trimmed};
 use serde_json::json;
 
 use crate::numbers::{Metric, Numbers};
-use crate::widgets::{DEAD_LETTERS, REDRIVE, VIEW};
+use crate::widgets::{DEAD_LETTERS, REDRIVE, STREAM, VIEW};
 
 /// How long it takes.
 pub const TIME: Duration = Duration::from_secs(40);
@@ -62,6 +62,7 @@ pub async fn run() -> Result<Numbers, Box<dyn Error>> {
         let elapsed = start.elapsed();
         second.store(elapsed.as_secs(), Ordering::Relaxed);
         load.arrive(elapsed);
+        numbers.add(Metric::new("AWS/Kinesis", "GetRecords.Success", &[STREAM]), SystemTime::now(), 1.0);
         let batch = load.next_batch();
         if let Some(oldest) = batch.first() {
             let age = since_epoch().as_secs_f64() - oldest.arrival;

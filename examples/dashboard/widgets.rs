@@ -7,10 +7,11 @@ use serde_norway::Value;
 
 use crate::numbers::{Metric, Numbers};
 
-/// The names that the run's functions and queue have in place of the stack's.
+/// The names that the run's functions, queue and stream have in place of the stack's.
 pub const VIEW: &str = "dsql-view";
 pub const REDRIVE: &str = "redrive";
 pub const DEAD_LETTERS: &str = "dead";
+pub const STREAM: &str = "dsql-cdc";
 
 /// A place of the dashboard, which is 24 wide.
 #[derive(Debug)]
@@ -58,8 +59,12 @@ pub fn read(template: &Value) -> Result<Vec<Widget>, Box<dyn Error>> {
 }
 
 fn resolved(text: &str) -> String {
-    let names =
-        [("${ViewFunction}", VIEW), ("${RedriveFunction}", REDRIVE), ("${DeadLetterQueue.QueueName}", DEAD_LETTERS)];
+    let names = [
+        ("${ViewFunction}", VIEW),
+        ("${RedriveFunction}", REDRIVE),
+        ("${DeadLetterQueue.QueueName}", DEAD_LETTERS),
+        ("${ChangeStream}", STREAM),
+    ];
     names.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
@@ -113,6 +118,10 @@ pub fn rings(template: &Value, alarm: &str, numbers: &Numbers) -> Option<bool> {
     let properties = &template["Resources"][alarm]["Properties"];
     let text = |name: &str| properties[name].as_str().unwrap_or_default();
     let of = match &properties["Dimensions"][0]["Value"] {
+        Value::Tagged(either) if either.tag == "!If" => &either.value[1],
+        value => value,
+    };
+    let of = match of {
         Value::Tagged(named) => resolved(&format!("${{{}}}", named.value.as_str().unwrap_or_default())),
         _ => return None,
     };
@@ -123,5 +132,9 @@ pub fn rings(template: &Value, alarm: &str, numbers: &Numbers) -> Option<bool> {
         Value::Tagged(named) => template["Parameters"][named.value.as_str()?]["Default"].as_f64()?,
         number => number.as_f64()?,
     };
-    Some(if text("ComparisonOperator") == "GreaterThanThreshold" { value > threshold } else { value >= threshold })
+    Some(match text("ComparisonOperator") {
+        "GreaterThanThreshold" => value > threshold,
+        "LessThanThreshold" => value < threshold,
+        _ => value >= threshold,
+    })
 }
