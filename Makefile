@@ -52,10 +52,11 @@ demo: ## Run the functions on the sample events and beyond the limits, and see t
 	cargo build --locked --bins --example demo
 	@cargo run --quiet --locked --example demo
 
+# Without the bench's peers, which have no tests, and other features of what all are built with: what is built here serves all other targets.
 .PHONY: test
 test: ## Run all tests
 	$(call say,Building the function and its tests. The first time takes some minutes; cargo names what it compiles.)
-	cargo test --locked --workspace --no-fail-fast
+	cargo test --locked --workspace --exclude dsql-view-peers --no-fail-fast
 
 # The release binaries; give FUNCTION and REDRIVE to take others.
 .PHONY: torture
@@ -238,7 +239,7 @@ check-replay:
 .PHONY: check-bench
 check-bench:
 	$(call say,What of the bench can be counted)
-	cargo build --locked --workspace --bins --examples
+	cargo build --locked --workspace --exclude dsql-view-peers --bins --examples
 	RUNS=1 target/debug/bench check
 
 # Kinesis, SQS and S3 by their real interfaces, which take Node.js and Python.
@@ -273,7 +274,7 @@ check-local: $(LOCAL)
 .PHONY: check-runbook
 check-runbook: $(VENV)/sam
 	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
-	cargo build --locked --bins
+	cargo build --locked --bins --example local
 	.ci/with-services .ci/check-runbook
 
 .PHONY: check-invoke
@@ -324,9 +325,10 @@ $(VENV)/sam: | $(VENV)/bin/python3
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_VERSION) cfn-lint==$(CFN_LINT_VERSION)
 	@touch $@
 
+# These have little to do, and are built in half the time where nothing is optimized.
 .tools/bin/cargo-fuzz:
 	@echo "Building cargo-fuzz, which takes a minute"
-	cargo install --quiet --locked --root .tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
+	cargo install --quiet --locked --debug --root .tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 .tools/bin/cargo-mutants:
 	@echo "Building cargo-mutants, which takes a minute"
@@ -334,7 +336,7 @@ $(VENV)/sam: | $(VENV)/bin/python3
 
 .tools/bin/cargo-deny:
 	@echo "Building cargo-deny, which takes some minutes"
-	cargo install --quiet --locked --no-default-features --root .tools cargo-deny@$(CARGO_DENY_VERSION)
+	cargo install --quiet --locked --debug --no-default-features --root .tools cargo-deny@$(CARGO_DENY_VERSION)
 
 # Not into .venv: it wants other versions of what the SAM CLI wants too.
 .tools/checkov/bin/checkov:
