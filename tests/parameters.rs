@@ -86,12 +86,15 @@ fn the_role_of_the_capture_is_the_one_that_cdc_create_makes() {
             ("cluster_account", ACCOUNT),
             ("stream_sources", sources.as_str()),
             ("stream_arn", stream),
+            ("cluster_partition", "aws"),
             ("region", REGION),
         ];
         assert_eq!(role["AssumeRolePolicyDocument"], of_script("wanted_trust", &variables));
         let policies = role["Policies"].as_array().unwrap();
         assert_eq!((policies.len(), &policies[0]["PolicyName"]), (1, &json!("dsql-view-cdc")));
         assert_eq!(policies[0]["PolicyDocument"], of_script("wanted_policy", &variables));
+        let elsewhere = of_script("wanted_policy", &[("cluster_partition", "aws-us-gov")]);
+        assert_eq!(elsewhere["Statement"][1]["Resource"], "arn:aws-us-gov:kms:*:*:key/*");
         assert!(role["ManagedPolicyArns"].is_null());
     }
     assert!(!Stack::with(&[("StreamArn", STREAM)]).has("CdcRole"));
