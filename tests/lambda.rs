@@ -13,16 +13,17 @@ use dsql_view::config::Config;
 use dsql_view::handler::DynamoDbHandler;
 use dsql_view::redrive::{Answer, Invocation, Redrive};
 use dsql_view_support::cdc::{Change, Layout, Value};
-use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
+use dsql_view_support::dynamodb::sdk_config;
 use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::mapping::{
     AfterSplit, Delivery, Mapping, Outcome, PartialWithBisect, Settings, TooOld, UnknownNumber,
 };
 use dsql_view_support::model::Model;
-use dsql_view_support::objects::{LocalS3, left_behind, resolved};
+use dsql_view_support::objects::{left_behind, resolved};
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
-use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::queues;
 use dsql_view_support::random::Random;
+use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 use serde_json::{Value as Json, json};
 
@@ -71,31 +72,20 @@ impl History {
 }
 
 struct World {
-    db: LocalDynamoDb,
-    s3: LocalS3,
-    shards: LocalShards,
-    queues: LocalQueues,
+    services: LocalServices,
 }
 
 impl World {
     async fn new() -> Self {
-        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
-        db.create_view(VIEW).await;
-        s3.create_bucket(BUCKET);
-        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
-        Self { db, s3, shards: LocalShards::start(5, Trimmed::Oldest), queues }
+        let queues = [("failed", Some("dead")), ("dead", None)];
+        let shards = LocalShards::start(5, Trimmed::Oldest);
+        Self { services: LocalServices::start(VIEW, BUCKET, shards, &queues).await }
     }
 
     /// One endpoint for all services, on which so many of a hundred calls go wrong.
     fn endpoint(&self, seed: u64, faults: u64) -> FaultProxy {
-        let upstreams = [
-            (Service::DynamoDb, self.db.endpoint()),
-            (Service::S3, self.s3.endpoint()),
-            (Service::Kinesis, self.shards.endpoint()),
-            (Service::Sqs, self.queues.endpoint()),
-        ];
         let random = Mutex::new(Random::new(seed));
-        FaultProxy::before_services(&upstreams, move |call: &Call| {
+        self.services.proxy(move |call: &Call| {
             let mut random = random.lock().unwrap();
             if call.operation == "DescribeTable" || !random.percent(faults) {
                 return Fault::None;
@@ -230,7 +220,7 @@ async fn run(seed: u64) {
             poison.insert(place);
         }
         mapping.put(record.clone());
-        world.shards.put([record]);
+        world.services.shards.put([record]);
     }
     assert!(poison.len() >= history.poison);
 
@@ -280,14 +270,15 @@ async fn run(seed: u64) {
         }
     }
 
-    assert!(world.queues.queue("dead").sent.is_empty(), "seed {seed}: nothing has expired");
-    let items = world.db.items(VIEW).await;
-    let left = left_behind(&items, &world.s3, BUCKET);
+    assert!(world.services.queues.queue("dead").sent.is_empty(), "seed {seed}: nothing has expired");
+    let items = world.services.db.items(VIEW).await;
+    let left = left_behind(&items, &world.services.s3, BUCKET);
     assert!(left.is_empty(), "seed {seed}: left behind: {left:?}");
-    let view = resolved(items, &world.s3, BUCKET).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+    let view = resolved(items, &world.services.s3, BUCKET).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
     let differences = Model::of(&history.changes).differences(&view);
     assert!(differences.is_empty(), "seed {seed}:\n{}", differences.join("\n"));
-    let quarantined = world.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with("quarantine/")).count();
+    let quarantined =
+        world.services.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with("quarantine/")).count();
     assert_eq!(quarantined, poison.len(), "seed {seed}: each poison record is in the quarantine, once");
 }
 

@@ -13,12 +13,12 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dsql_view_support::cdc::{Change, Layout, Value};
-use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::dynamodb::environment;
 use dsql_view_support::kinesis::{KinesisRecord, STREAM, event_of, on_failure};
-use dsql_view_support::objects::LocalS3;
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
-use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::queues;
 use dsql_view_support::runtime_api::Function;
+use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 use serde_json::{Value as Json, json};
 use stack::evaluated::{ACCOUNT, REGION, Rights, Stack};
@@ -140,10 +140,7 @@ fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
 
 /// All that a function calls, and the function.
 struct World {
-    db: LocalDynamoDb,
-    s3: LocalS3,
-    shards: LocalShards,
-    queues: LocalQueues,
+    services: LocalServices,
     called: Arc<Mutex<Called>>,
     proxy: FaultProxy,
     function: Function,
@@ -153,20 +150,12 @@ struct World {
 
 impl World {
     async fn new(redrives: bool, creates_together: bool, has_bucket: bool) -> Self {
-        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
-        db.create_view("view").await;
-        s3.create_bucket(BUCKET);
+        let queues = [("failed", Some("dead")), ("dead", None)];
         let shards = LocalShards::start(100, Trimmed::Oldest);
-        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
+        let services = LocalServices::start("view", BUCKET, shards, &queues).await;
         let called = Arc::new(Mutex::new(Called::default()));
-        let upstreams = [
-            (Service::DynamoDb, db.endpoint()),
-            (Service::S3, s3.endpoint()),
-            (Service::Kinesis, shards.endpoint()),
-            (Service::Sqs, queues.endpoint()),
-        ];
         let recorded = Arc::clone(&called);
-        let proxy = FaultProxy::before_services(&upstreams, move |call| {
+        let proxy = services.proxy(move |call| {
             recorded.lock().unwrap().add(call);
             // What cannot be applied for a while is postponed.
             if call.writes("public.users#denied") {
@@ -190,7 +179,7 @@ impl World {
         }
         let binary = if redrives { env!("CARGO_BIN_EXE_redrive") } else { env!("CARGO_BIN_EXE_dsql-view") };
         let function = Function::start(Path::new(binary), variables).unwrap();
-        Self { db, s3, shards, queues, called, proxy, function, redrives, place: 0 }
+        Self { services, called, proxy, function, redrives, place: 0 }
     }
 
     /// Gives records to the function as it gets them: in an event, or as a range of a shard.
@@ -201,7 +190,7 @@ impl World {
         }
         let first = self.place;
         self.place += records.len() as u64;
-        self.shards.put((first..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
+        self.services.shards.put((first..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
         self.redrive(first, self.place - 1).await;
     }
 
@@ -235,9 +224,9 @@ impl World {
         }
         // Records that are gone.
         self.deliver(vec![user("lost", 0, 10).record(), user("kept", 0, 10).record()]).await;
-        self.shards.expire(0, usize::try_from(self.place - 1).unwrap());
+        self.services.shards.expire(0, usize::try_from(self.place - 1).unwrap());
         self.redrive(self.place - 2, self.place - 1).await;
-        assert_eq!(self.queues.queue("dead").sent.len(), 1);
+        assert_eq!(self.services.queues.queue("dead").sent.len(), 1);
         if has_bucket {
             let quarantined = json!({
                 "streamArn": STREAM,
@@ -247,7 +236,7 @@ impl World {
                 "approximateArrivalTimestamp": 1_773_843_841.125,
                 "data": BASE64_STANDARD.encode(user("replayed", 0, 10).record()),
             });
-            self.s3.put(BUCKET, "quarantine/public.users/1.json", quarantined.to_string(), SystemTime::now());
+            self.services.s3.put(BUCKET, "quarantine/public.users/1.json", quarantined.to_string(), SystemTime::now());
             for event in
                 [json!({"replay": "quarantine/"}), json!({"check": "fragments"}), json!({"check": "quarantine"})]
             {
@@ -257,7 +246,7 @@ impl World {
     }
 
     async fn assert_drove_all(&self, has_bucket: bool) {
-        let items = self.db.items("view").await;
+        let items = self.services.db.items("view").await;
         assert!(items["public.users#new1"].contains_key("_deleted"));
         assert_eq!(items.contains_key("public.users#replayed"), self.redrives && has_bucket);
         assert_eq!(items.contains_key("public.users#split"), has_bucket);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dsql_view_support::cdc::{Change, Value};
-use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::dynamodb::environment;
 use dsql_view_support::kinesis::{KinesisRecord, on_failure, sequence_number};
 use dsql_view_support::model::Model;
 use dsql_view_support::objects::{LocalS3, resolved};
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
-use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::queues;
 use dsql_view_support::runtime_api::{Function, Outcome};
+use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 use serde_json::{Value as Json, json};
 
@@ -20,12 +21,8 @@ const VIEW: &str = "view";
 const BUCKET: &str = "objects";
 const LONG: Duration = Duration::from_secs(60);
 
-/// All that the function calls, each a server of its own.
 struct World {
-    db: LocalDynamoDb,
-    s3: LocalS3,
-    shards: Arc<LocalShards>,
-    queues: LocalQueues,
+    services: LocalServices,
 }
 
 impl World {
@@ -34,26 +31,13 @@ impl World {
     }
 
     async fn with_shards(shards: LocalShards) -> Self {
-        let (db, s3) = (LocalDynamoDb::start(), LocalS3::with_pages_of(2));
-        db.create_view(VIEW).await;
-        s3.create_bucket(BUCKET);
-        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None), ("alone", None)]);
-        Self { db, s3, shards: Arc::new(shards), queues }
-    }
-
-    fn endpoint(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
-        let upstreams = [
-            (Service::DynamoDb, self.db.endpoint()),
-            (Service::S3, self.s3.endpoint()),
-            (Service::Kinesis, self.shards.endpoint()),
-            (Service::Sqs, self.queues.endpoint()),
-        ];
-        FaultProxy::before_services(&upstreams, plan)
+        let queues = [("failed", Some("dead")), ("dead", None), ("alone", None)];
+        Self { services: LocalServices::with(LocalS3::with_pages_of(2), VIEW, BUCKET, shards, &queues).await }
     }
 
     /// The function on an endpoint whose faults `plan` decides.
     fn function(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Redrive {
-        let endpoint = self.endpoint(plan);
+        let endpoint = self.services.proxy(plan);
         let mut variables = environment(&endpoint.endpoint());
         for (name, value) in [
             ("AWS_ENDPOINT_URL", endpoint.endpoint().as_str()),
@@ -70,16 +54,16 @@ impl World {
 
     /// Puts changes into the first shard, from `place` on.
     fn put(&self, place: u64, records: impl IntoIterator<Item = impl Into<Vec<u8>>>) {
-        self.shards.put((place..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
+        self.services.shards.put((place..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
     }
 
     async fn assert_shows(&self, history: &[Change]) {
-        let view = resolved(self.db.items(VIEW).await, &self.s3, BUCKET).unwrap();
+        let view = resolved(self.services.db.items(VIEW).await, &self.services.s3, BUCKET).unwrap();
         Model::of(history).assert_equals(&view);
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
-        self.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
+        self.services.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
     }
 
     /// The ranges that the dead-letter queue was told of, by the places of their ends; an end that is no record's is
@@ -91,7 +75,7 @@ impl World {
             let number = |name: &str| body["KinesisBatchInfo"][name].as_str().unwrap().to_owned();
             (number("startSequenceNumber"), number("endSequenceNumber"))
         };
-        self.queues.queue("dead").sent.iter().map(range).collect()
+        self.services.queues.queue("dead").sent.iter().map(range).collect()
     }
 }
 
@@ -140,7 +124,7 @@ async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_vie
     for empty_pages in [false, true] {
         let world = World::new().await;
         if empty_pages {
-            world.shards.answer_with_empty_pages();
+            world.services.shards.answer_with_empty_pages();
         }
         let changes: Vec<Change> = (0..12).map(user).collect();
         let elsewhere = Change { table: "elsewhere".to_owned(), ..user(99) };
@@ -156,7 +140,7 @@ async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_vie
         let key = format!("quarantine/unread/dsql-cdc/shardId-000000000000/{}.json", sequence_number(5));
         assert_eq!(world.keys(""), [key]);
         assert!(world.told_to_be_lost().is_empty());
-        assert!(world.shards.pages_read() >= 3);
+        assert!(world.services.shards.pages_read() >= 3);
         let line = redrive.function.log_line("redriven", 1).await.unwrap();
         assert_eq!((&line["records"], &line["message_id"]), (&json!(8), &json!("m1")));
         // Once more, as SQS may: nothing changes.
@@ -214,9 +198,9 @@ async fn what_is_not_applied_comes_again_later_and_later() {
     for times in [1, 2, 3] {
         assert!(!failing.deliver(&on_failure(0, 0, 3), times).await);
     }
-    let waits: Vec<u64> = world.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
+    let waits: Vec<u64> = world.services.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
     assert_eq!(waits, [60, 120, 240]);
-    assert_eq!(world.queues.queue("failed").waits[0].0, "receipt of m1");
+    assert_eq!(world.services.queues.queue("failed").waits[0].0, "receipt of m1");
     world.assert_shows(&[user(0), user(1), user(3)]).await;
     assert!(world.function(no_fault).deliver(&on_failure(0, 0, 3), 4).await);
     world.assert_shows(&[user(0), user(1), user(2), user(3)]).await;
@@ -227,7 +211,7 @@ async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
     for trimmed in [Trimmed::Oldest, Trimmed::Error] {
         let world = World::with_shards(LocalShards::start(3, trimmed)).await;
         world.put(0, (0..8).map(|id| user(id).record()));
-        world.shards.expire(0, 4);
+        world.services.shards.expire(0, 4);
         let mut redrive = world.function(no_fault);
         // All there, partly gone, all gone.
         assert!(redrive.deliver(&on_failure(0, 4, 6), 1).await);
@@ -253,7 +237,7 @@ async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
 async fn a_shard_that_is_gone_has_lost_the_range() {
     let world = World::new().await;
     world.put(0, [user(0).record()]);
-    world.shards.remove(0);
+    world.services.shards.remove(0);
     assert!(world.function(no_fault).deliver(&on_failure(0, 0, 3), 1).await);
     assert_eq!(world.told_to_be_lost(), [(sequence_number(0), sequence_number(3))]);
 }
@@ -262,7 +246,7 @@ async fn a_shard_that_is_gone_has_lost_the_range() {
 async fn records_that_expire_while_their_range_is_read_are_said_to_be_lost() {
     let world = World::new().await;
     world.put(0, (0..9).map(|id| user(id).record()));
-    let shards = Arc::clone(&world.shards);
+    let shards = Arc::clone(&world.services.shards);
     let first_write_of_page_one = move |call: &Call| {
         if call.writes("public.users#1") {
             shards.expire(0, 6);
@@ -283,8 +267,8 @@ async fn records_that_expire_while_their_range_is_read_are_said_to_be_lost() {
 async fn what_expires_while_a_range_is_read_that_had_lost_its_start_is_said_too() {
     let world = World::new().await;
     world.put(0, (0..12).map(|id| user(id).record()));
-    world.shards.expire(0, 2);
-    let shards = Arc::clone(&world.shards);
+    world.services.shards.expire(0, 2);
+    let shards = Arc::clone(&world.services.shards);
     let expire_more = move |call: &Call| {
         if call.writes("public.users#2") {
             shards.expire(0, 5);
@@ -303,7 +287,7 @@ async fn what_expires_while_a_range_is_read_that_had_lost_its_start_is_said_too(
 async fn a_range_that_expires_as_a_whole_while_it_is_read_does_not_make_it_read_the_shard() {
     let world = World::new().await;
     world.put(0, (0..60).map(|id| user(id).record()));
-    let shards = Arc::clone(&world.shards);
+    let shards = Arc::clone(&world.services.shards);
     let expire_more = move |call: &Call| {
         if call.writes("public.users#2") {
             shards.expire(0, 12);
@@ -311,7 +295,7 @@ async fn a_range_that_expires_as_a_whole_while_it_is_read_does_not_make_it_read_
         Fault::None
     };
     assert!(world.function(expire_more).deliver(&on_failure(0, 0, 11), 1).await);
-    assert!(world.shards.pages_read() < 6, "{}", world.shards.pages_read());
+    assert!(world.services.shards.pages_read() < 6, "{}", world.services.shards.pages_read());
     assert!(!world.told_to_be_lost().is_empty());
 }
 
@@ -319,7 +303,7 @@ async fn a_range_that_expires_as_a_whole_while_it_is_read_does_not_make_it_read_
 async fn a_loss_that_cannot_be_told_is_not_passed_over() {
     let world = World::new().await;
     world.put(0, (0..4).map(|id| user(id).record()));
-    world.shards.expire(0, 2);
+    world.services.shards.expire(0, 2);
     // A queue without a dead-letter queue, and an SQS that takes no message.
     let body = on_failure(0, 0, 3).to_string();
     assert!(!world.function(no_fault).deliver_from("alone", &body, 1, LONG).await);
@@ -372,7 +356,7 @@ async fn a_message_that_names_no_range_stays_for_people() {
     for body in ["secret", "{}", r#"{"KinesisBatchInfo":{"shardId":"secret"}}"#] {
         assert!(!redrive.deliver_from("failed", body, 1, LONG).await, "{body}");
     }
-    let waits: Vec<u64> = world.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
+    let waits: Vec<u64> = world.services.queues.queue("failed").waits.iter().map(|(_, seconds)| *seconds).collect();
     assert_eq!(waits, [0, 0, 0]);
     let line = redrive.function.log_line("no message of an on-failure queue", 1).await.unwrap();
     assert!(line["error"].as_str().unwrap().contains("expected KinesisBatchInfo"), "{line}");
@@ -425,7 +409,7 @@ fn quarantined(world: &World, place: u64, folder: &str, data: &str) -> String {
         "shardId": "shardId-000000000000", "sequenceNumber": number, "partitionKey": "p",
         "approximateArrivalTimestamp": 1_773_843_841.125, "data": encoded,
     });
-    world.s3.put(BUCKET, &key, object.to_string(), SystemTime::now());
+    world.services.s3.put(BUCKET, &key, object.to_string(), SystemTime::now());
     key
 }
 
@@ -441,7 +425,7 @@ async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
     }
     stay.push(quarantined(&world, 20, "public.users", &user(4).record().replace(r#""id":4"#, r#""id":null"#)));
     let strange = "quarantine/public.users/strange.json".to_owned();
-    world.s3.put(BUCKET, &strange, "no record", SystemTime::now());
+    world.services.s3.put(BUCKET, &strange, "no record", SystemTime::now());
     stay.push(strange);
     let unread = quarantined(&world, 21, "public.users", "not JSON");
 
@@ -577,7 +561,7 @@ async fn what_is_in_the_quarantine_is_counted_over_all_pages() {
     let mut redrive = world.function(no_fault);
     assert_eq!(redrive.invoke(&json!({ "check": "quarantine" })).await, json!({ "quarantined": 0 }));
     for key in ["quarantine/a", "quarantine/b/1.json", "quarantine/b/2.json", "overflow/x", "fragments/x/y"] {
-        world.s3.put(BUCKET, key, "{}", SystemTime::now());
+        world.services.s3.put(BUCKET, key, "{}", SystemTime::now());
     }
     assert_eq!(redrive.invoke(&json!({ "check": "quarantine" })).await, json!({ "quarantined": 3 }));
     let counts: Vec<_> =
@@ -602,7 +586,7 @@ async fn sets_that_wait_are_seen_with_their_age() {
         ("fragments/elsewhere/piece-000-a.json", hours(90)),
         ("fragments/elsewhere/not-needed.json", hours(90)),
     ] {
-        world.s3.put(BUCKET, key, "{}", written_at);
+        world.services.s3.put(BUCKET, key, "{}", written_at);
     }
     let found = redrive.invoke(&json!({ "check": "fragments" })).await;
     assert_eq!(found["incompleteSets"], 2);

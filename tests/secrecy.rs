@@ -8,12 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dsql_view_support::cdc::{Change, Value};
-use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::dynamodb::environment;
 use dsql_view_support::kinesis::{KinesisRecord, event_of, on_failure, reported};
-use dsql_view_support::objects::LocalS3;
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
-use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::queues;
 use dsql_view_support::runtime_api::Function;
+use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 use serde_json::{Value as Json, json};
 
@@ -25,31 +25,9 @@ const BUCKET: &str = "objects";
 const MARK: &str = "Zq7XsecretX9vK";
 
 /// All that the functions call.
-struct World {
-    db: LocalDynamoDb,
-    s3: LocalS3,
-    shards: LocalShards,
-    queues: LocalQueues,
-}
-
-impl World {
-    async fn new() -> Self {
-        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
-        db.create_view("view").await;
-        s3.create_bucket(BUCKET);
-        let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
-        Self { db, s3, shards: LocalShards::start(100, Trimmed::Oldest), queues }
-    }
-
-    fn endpoint(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
-        let upstreams = [
-            (Service::DynamoDb, self.db.endpoint()),
-            (Service::S3, self.s3.endpoint()),
-            (Service::Kinesis, self.shards.endpoint()),
-            (Service::Sqs, self.queues.endpoint()),
-        ];
-        FaultProxy::before_services(&upstreams, plan)
-    }
+async fn services() -> LocalServices {
+    let queues = [("failed", Some("dead")), ("dead", None)];
+    LocalServices::start("view", BUCKET, LocalShards::start(100, Trimmed::Oldest), &queues).await
 }
 
 fn start(binary: &str, endpoint: &FaultProxy, settings: &[(&'static str, &str)]) -> Function {
@@ -160,8 +138,8 @@ fn assert_tells(log: &str, expected: &[&str]) {
 #[tokio::test]
 async fn the_view_s_function_writes_no_value_whatever_fails() {
     for format in ["JSON", "Text"] {
-        let world = World::new().await;
-        let endpoint = world.endpoint(by_row);
+        let world = services().await;
+        let endpoint = world.proxy(by_row);
         let settings = [("OBJECTS_BUCKET", BUCKET), ("AWS_LAMBDA_LOG_FORMAT", format)];
         let mut function = start(env!("CARGO_BIN_EXE_dsql-view"), &endpoint, &settings);
         let failing = ["throttled", "broken", "unknown", "cut"].map(|row| user(row).record().into_bytes());
@@ -188,7 +166,7 @@ async fn the_view_s_function_writes_no_value_whatever_fails() {
 
 #[tokio::test]
 async fn the_view_s_function_writes_no_value_where_nothing_can_be_written() {
-    let world = World::new().await;
+    let world = services().await;
     for (plan, expected) in [
         // The bucket quotes what it does not take.
         (
@@ -227,7 +205,7 @@ async fn the_view_s_function_writes_no_value_where_nothing_can_be_written() {
             &["ValidationException"],
         ),
     ] {
-        let endpoint = world.endpoint(plan);
+        let endpoint = world.proxy(plan);
         let settings = [
             ("OBJECTS_BUCKET", BUCKET),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
@@ -246,7 +224,7 @@ async fn the_view_s_function_writes_no_value_where_nothing_can_be_written() {
 
 #[tokio::test]
 async fn the_redrive_function_writes_no_value_whatever_fails() {
-    let world = World::new().await;
+    let world = services().await;
     let mut records: Vec<Vec<u8>> =
         ["expired", "throttled", "refused", "applied"].map(|row| user(row).record().into_bytes()).to_vec();
     records.push(large("large").record().into_bytes());
@@ -256,7 +234,7 @@ async fn the_redrive_function_writes_no_value_whatever_fails() {
     world.shards.expire(0, 1);
     world.s3.put(BUCKET, "quarantine/public.users/no-record.json", MARK, SystemTime::now());
 
-    let endpoint = world.endpoint(by_row);
+    let endpoint = world.proxy(by_row);
     let settings = [("OBJECTS_BUCKET", BUCKET), ("AWS_LAMBDA_LOG_FORMAT", "JSON")];
     let mut redrive = start(env!("CARGO_BIN_EXE_redrive"), &endpoint, &settings);
     let message = |body: &Json| queues::event("failed", "m1", &body.to_string(), 1).to_string();

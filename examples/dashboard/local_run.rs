@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use dsql_view_support::cdc::{Change, Value, fragment};
-use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
+use dsql_view_support::dynamodb::environment;
 use dsql_view_support::kinesis::{KinesisRecord, event, on_failure, reported};
-use dsql_view_support::objects::LocalS3;
-use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
-use dsql_view_support::queues::{self, LocalQueues};
+use dsql_view_support::proxy::{Call, Fault, FaultProxy};
+use dsql_view_support::queues;
 use dsql_view_support::random::Random;
 use dsql_view_support::runtime_api::Function;
+use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 use serde_json::json;
 
@@ -35,19 +35,11 @@ const SLOW: std::ops::Range<u64> = 12..18;
 const FAILING: std::ops::Range<u64> = 28..31;
 
 pub async fn run() -> Result<Numbers, Box<dyn Error>> {
-    let (db, s3, shards) = (LocalDynamoDb::start(), LocalS3::start(), LocalShards::start(100, Trimmed::Oldest));
-    db.create_view("view").await;
-    s3.create_bucket(BUCKET);
-    let queues = LocalQueues::start(&[("failed", Some(DEAD_LETTERS)), (DEAD_LETTERS, None)]);
+    let queues = [("failed", Some(DEAD_LETTERS)), (DEAD_LETTERS, None)];
+    let services = LocalServices::start("view", BUCKET, LocalShards::start(100, Trimmed::Oldest), &queues).await;
     let second = Arc::new(AtomicU64::new(0));
     let now = Arc::clone(&second);
-    let upstreams = [
-        (Service::DynamoDb, db.endpoint()),
-        (Service::S3, s3.endpoint()),
-        (Service::Kinesis, shards.endpoint()),
-        (Service::Sqs, queues.endpoint()),
-    ];
-    let proxy = FaultProxy::before_services(&upstreams, move |call| fault(call, now.load(Ordering::Relaxed)));
+    let proxy = services.proxy(move |call| fault(call, now.load(Ordering::Relaxed)));
     let mut view = start("dsql-view", VIEW, &proxy)?;
     let mut redrive = start("redrive", REDRIVE, &proxy)?;
     view.ready().await;
@@ -77,15 +69,15 @@ pub async fn run() -> Result<Numbers, Box<dyn Error>> {
         // What the schedule and the queue do in half an hour, every four seconds.
         if elapsed.as_secs() / 4 >= redriven {
             let first = redriven * 10;
-            shards.put((first..first + 10).map(|place| KinesisRecord::at(place, load.change().record())));
+            services.shards.put((first..first + 10).map(|place| KinesisRecord::at(place, load.change().record())));
             if redriven == 6 {
-                shards.expire(0, usize::try_from(first + 5)?);
+                services.shards.expire(0, usize::try_from(first + 5)?);
             }
             let message = queues::event("failed", "m", &on_failure(0, first, first + 9).to_string(), 1);
             for asked in [message, json!({ "check": "quarantine" }), json!({ "check": "fragments" })] {
                 redrive.invoke(asked.to_string(), TIMEOUT).await;
             }
-            let dead_letters = u32::try_from(queues.queue(DEAD_LETTERS).sent.len())?;
+            let dead_letters = u32::try_from(services.queues.queue(DEAD_LETTERS).sent.len())?;
             let visible = Metric::new("AWS/SQS", "ApproximateNumberOfMessagesVisible", &[DEAD_LETTERS]);
             numbers.add(visible, SystemTime::now(), f64::from(dead_letters));
             redriven += 1;

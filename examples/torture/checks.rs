@@ -20,11 +20,11 @@ pub type Poison = BTreeMap<String, Vec<u8>>;
 
 /// Compares the view with the model item by item, and the quarantine with the poison records.
 pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mut Figures) {
-    let items = world.db.items(VIEW).await;
-    let left = left_behind(&items, &world.s3, BUCKET);
+    let items = world.services.db.items(VIEW).await;
+    let left = left_behind(&items, &world.services.s3, BUCKET);
     figures.problems.extend(left.into_iter().map(|object| format!("nothing names the object {object}")));
     figures.items = items.len();
-    match resolved(items, &world.s3, BUCKET) {
+    match resolved(items, &world.services.s3, BUCKET) {
         Ok(view) => {
             let differences = model.differences(&view);
             figures.divergent += differences.len() as u64;
@@ -37,7 +37,7 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
     }
 
     let mut missing: BTreeSet<&str> = poison.keys().map(String::as_str).collect();
-    for (key, object) in world.s3.objects(BUCKET) {
+    for (key, object) in world.services.s3.objects(BUCKET) {
         let Some(key) = key.strip_prefix("quarantine/") else { continue };
         let number = key.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
         let body: Value = serde_json::from_slice(&object.body).unwrap_or_default();
@@ -53,7 +53,7 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
     figures.unaccounted += missing.len() as u64;
     figures.problems.extend(missing.into_iter().map(|number| format!("poison record {number} is in no quarantine")));
 
-    let dead = world.queues.queue(DEAD).sent;
+    let dead = world.services.queues.queue(DEAD).sent;
     figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));
 }
 
@@ -69,7 +69,7 @@ pub async fn expire_tombstones(
 ) {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (began, now) = (seconds(began), seconds(SystemTime::now()));
-    for (key, item) in world.db.items(VIEW).await {
+    for (key, item) in world.services.db.items(VIEW).await {
         let Some(expiry) = number(&item, "_expires_at") else { continue };
         // The model has checked that it is a tombstone.
         if expiry > now + TOMBSTONE_TTL {
@@ -80,7 +80,8 @@ pub async fn expire_tombstones(
             figures.problems.push(format!("the tombstone {key} expires too early"));
         }
         if expiry <= now && committed < horizon {
-            let removal = world.db.client().delete_item().table_name(VIEW).key(KEY, AttributeValue::S(key.clone()));
+            let removal =
+                world.services.db.client().delete_item().table_name(VIEW).key(KEY, AttributeValue::S(key.clone()));
             if let Err(error) = removal.send().await {
                 figures.problems.push(format!("the tombstone {key} could not be removed: {error}"));
                 continue;
@@ -93,10 +94,10 @@ pub async fn expire_tombstones(
 
 /// Does what the bucket's lifecycle does, to what was written before `since`.
 pub fn expire_objects(world: &World, since: SystemTime) {
-    for (key, object) in world.s3.objects(BUCKET) {
+    for (key, object) in world.services.s3.objects(BUCKET) {
         let old_part = key.starts_with("fragments/") && object.written_at < since;
         if old_part || object.tags == "dsql-view=unneeded" {
-            world.s3.remove(BUCKET, &key);
+            world.services.s3.remove(BUCKET, &key);
         }
     }
 }
@@ -133,7 +134,7 @@ impl Watch {
             }
         }
         // Objects go between rounds alone: what an item names is there, retired since or not.
-        let objects = world.s3.objects(BUCKET);
+        let objects = world.services.s3.objects(BUCKET);
         for (key, item) in items {
             let Some(AttributeValue::M(moved)) = item.get("_overflow") else { continue };
             for address in moved.values().filter_map(|address| address.as_s().ok()) {

@@ -130,7 +130,7 @@ impl Deliveries {
             }
             mapping.pass(Duration::from_millis(10));
             if figures.invocations.is_multiple_of(ENDS_BETWEEN_LOOKS) {
-                self.watch.look(world, &world.db.items(VIEW).await, figures);
+                self.watch.look(world, &world.services.db.items(VIEW).await, figures);
             }
             if open.len() < last_done.0 {
                 last_done = (open.len(), Instant::now());
@@ -142,12 +142,12 @@ impl Deliveries {
         }
         world.quiet().await;
         if figures.problems.is_empty() {
-            self.watch.look(world, &world.db.items(VIEW).await, figures);
+            self.watch.look(world, &world.services.db.items(VIEW).await, figures);
             figures.unaccounted += open.len() as u64;
             figures.problems.extend(open.keys().map(|place| format!("nobody has answered for the record at {place}")));
         }
         for shard in 0..SHARDS {
-            world.shards.expire(shard, usize::MAX);
+            world.services.shards.expire(shard, usize::MAX);
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Deliveries {
             if record.is == Kind::Poison {
                 self.poison.insert(kinesis.sequence_number.clone(), record.data.to_vec());
             }
-            world.shards.put([kinesis.clone()]);
+            world.services.shards.put([kinesis.clone()]);
             mapping.put(kinesis);
         }
         open

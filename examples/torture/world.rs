@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
-use dsql_view_support::objects::LocalS3;
-use dsql_view_support::proxy::{FaultProxy, Service, Statements};
-use dsql_view_support::queues::LocalQueues;
+use dsql_view_support::dynamodb::environment;
+use dsql_view_support::proxy::{FaultProxy, Statements};
+use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
 
 use crate::storms::Storms;
@@ -20,32 +19,21 @@ pub const DEAD: &str = "dead";
 pub const TOMBSTONE_TTL: u64 = 2;
 
 pub struct World {
-    pub db: LocalDynamoDb,
-    pub s3: LocalS3,
-    pub shards: LocalShards,
-    pub queues: LocalQueues,
+    pub services: LocalServices,
     pub storms: Arc<Storms>,
     proxy: FaultProxy,
 }
 
 impl World {
     pub async fn new(storms: Storms) -> Self {
-        let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
-        db.create_view(VIEW).await;
-        s3.create_bucket(BUCKET);
         let shards = LocalShards::start(20, Trimmed::Oldest);
         shards.answer_with_empty_pages();
-        let queues = LocalQueues::start(&[(ON_FAILURE, Some(DEAD)), (DEAD, None)]);
+        let queues = [(ON_FAILURE, Some(DEAD)), (DEAD, None)];
+        let services = LocalServices::start(VIEW, BUCKET, shards, &queues).await;
         let storms = Arc::new(storms);
-        let upstreams = [
-            (Service::DynamoDb, db.endpoint()),
-            (Service::S3, s3.endpoint()),
-            (Service::Kinesis, shards.endpoint()),
-            (Service::Sqs, queues.endpoint()),
-        ];
         let faults = Arc::clone(&storms);
-        let proxy = FaultProxy::before_services(&upstreams, move |call| faults.fault(call));
-        Self { db, s3, shards, queues, storms, proxy }
+        let proxy = services.proxy(move |call| faults.fault(call));
+        Self { services, storms, proxy }
     }
 
     /// Waits until no call is on its way, also of functions that are gone.

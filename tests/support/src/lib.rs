@@ -7,6 +7,7 @@
 //! | [`objects`] | an S3 of the process's own |
 //! | [`shards`] | what a reader of Kinesis shards sees, in the process |
 //! | [`queues`] | what a function behind an SQS queue calls, in the process |
+//! | [`services`] | all of these, and one endpoint for them |
 //! | [`proxy`] | faults between the function and the services |
 //! | [`runtime_api`] | Lambda's Runtime API around the real binary |
 //! | [`lambda`] | a function of as many processes as are needed at a time |
@@ -36,6 +37,7 @@ pub mod queues;
 pub mod random;
 pub mod runtime_api;
 mod server;
+pub mod services;
 pub mod shards;
 pub mod table;
 pub mod tls;

@@ -1,0 +1,49 @@
+//! All services of AWS's that the functions call, in the process.
+
+use std::sync::Arc;
+
+use crate::dynamodb::LocalDynamoDb;
+use crate::objects::LocalS3;
+use crate::proxy::{Call, Fault, FaultProxy, Service};
+use crate::queues::LocalQueues;
+use crate::shards::LocalShards;
+
+/// DynamoDB, S3, the shards of a stream, and queues, each a server of its own.
+pub struct LocalServices {
+    pub db: LocalDynamoDb,
+    pub s3: LocalS3,
+    pub shards: Arc<LocalShards>,
+    pub queues: LocalQueues,
+}
+
+impl LocalServices {
+    /// Starts them with an empty view, an empty bucket and queues, each with its dead-letter queue if it has one.
+    pub async fn start(view: &str, bucket: &str, shards: LocalShards, queues: &[(&str, Option<&str>)]) -> Self {
+        Self::with(LocalS3::start(), view, bucket, shards, queues).await
+    }
+
+    /// As [`Self::start`], with this S3.
+    pub async fn with(
+        s3: LocalS3,
+        view: &str,
+        bucket: &str,
+        shards: LocalShards,
+        queues: &[(&str, Option<&str>)],
+    ) -> Self {
+        let db = LocalDynamoDb::start();
+        db.create_view(view).await;
+        s3.create_bucket(bucket);
+        Self { db, s3, shards: Arc::new(shards), queues: LocalQueues::start(queues) }
+    }
+
+    /// One endpoint for all of them, on which `plan` decides what becomes of each call.
+    pub fn proxy(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
+        let upstreams = [
+            (Service::DynamoDb, self.db.endpoint()),
+            (Service::S3, self.s3.endpoint()),
+            (Service::Kinesis, self.shards.endpoint()),
+            (Service::Sqs, self.queues.endpoint()),
+        ];
+        FaultProxy::before_services(&upstreams, plan)
+    }
+}
