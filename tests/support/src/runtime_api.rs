@@ -21,6 +21,9 @@ use crate::server::{Answer, Server, json, serve_http};
 /// A killed process is gone at once; longer, and something holds it that no waiting helps.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
+/// What has not come by then does not come, on however slow a machine.
+const LONG: Duration = Duration::from_secs(60);
+
 /// What a function made of an invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -106,8 +109,9 @@ impl Function {
         Ok(Self { process, invocations, api, count: 0, started, _server: server })
     }
 
-    /// Invokes the function with an event; Lambda would end it after `timeout`.
+    /// Invokes the function with an event; Lambda would end it after `timeout`, of which its start is no part.
     pub async fn invoke(&mut self, event: impl Into<Bytes>, timeout: Duration) -> Outcome {
+        let _ = tokio::time::timeout(LONG, self.ready_or_ended()).await;
         self.count += 1;
         let id = format!("00000000-0000-4000-8000-{:012}", self.count);
         let deadline = SystemTime::now() + timeout;
@@ -163,7 +167,7 @@ impl Function {
     /// is read from a pipe of its own.
     pub async fn log_line(&self, message: &str, number: usize) -> Option<Value> {
         let started = Instant::now();
-        while started.elapsed() < LONGEST_END {
+        while started.elapsed() < LONG {
             let lines = self.lines();
             let logs = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             if let Some(line) = logs.filter(|log| log["message"] == message).nth(number - 1) {
