@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::environment;
@@ -102,12 +102,22 @@ impl Redrive {
         self.function.invoke(event.to_string(), LONG).await.response()
     }
 
-    fn metric(&self, name: &str) -> Vec<Json> {
-        let lines = self.function.lines();
-        let metrics = lines.iter().filter_map(|line| serde_json::from_str::<Json>(line).ok());
-        metrics
-            .filter(|line| line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "dsql-view" && !line[name].is_null())
-            .collect()
+    /// The lines with this metric, once there are so many: what a function writes is read from a pipe of its own.
+    async fn metric(&self, name: &str, count: usize) -> Vec<Json> {
+        let found = || -> Vec<Json> {
+            let lines = self.function.lines();
+            let metrics = lines.iter().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+            metrics
+                .filter(|line| {
+                    line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "dsql-view" && !line[name].is_null()
+                })
+                .collect()
+        };
+        let started = Instant::now();
+        while found().len() < count && started.elapsed() < LONG {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        found()
     }
 }
 
@@ -226,9 +236,9 @@ async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
         assert_eq!(lost[0], (sequence_number(2), before_it));
         assert_eq!(lost[1], (sequence_number(0), sequence_number(3)));
         assert_eq!(lost.len(), 2);
-        let redriven = redrive.metric("RedrivenRanges");
+        let redriven = redrive.metric("RedrivenRanges", 3).await;
         assert_eq!(redriven.iter().map(|line| &line["RedrivenRecords"]).collect::<Vec<_>>(), [3, 3, 0]);
-        let metrics = redrive.metric("LostRanges");
+        let metrics = redrive.metric("LostRanges", 2).await;
         assert_eq!((metrics.len(), &metrics[1]["LastSequenceNumber"]), (2, &json!(sequence_number(3))));
     }
 }
@@ -434,7 +444,7 @@ async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
     let expected =
         json!({ "replayed": 7, "applied": 2, "superseded": 1, "filtered": 1, "quarantined": 2, "failed": 1 });
     assert_eq!(counts, expected);
-    let told = &redrive.metric("ReplayedRecords")[0];
+    let told = &redrive.metric("ReplayedRecords", 1).await[0];
     // Still poison, or not read.
     assert_eq!((&told["ReplayedRecords"], &told["FailedReplays"]), (&json!(7), &json!(3)));
     world.assert_shows(&[newer.clone(), user(1), user(3)]).await;
@@ -565,7 +575,7 @@ async fn what_is_in_the_quarantine_is_counted_over_all_pages() {
     }
     assert_eq!(redrive.invoke(&json!({ "check": "quarantine" })).await, json!({ "quarantined": 3 }));
     let counts: Vec<_> =
-        redrive.metric("QuarantinedObjects").iter().map(|line| line["QuarantinedObjects"].clone()).collect();
+        redrive.metric("QuarantinedObjects", 2).await.iter().map(|line| line["QuarantinedObjects"].clone()).collect();
     assert_eq!(counts, [0, 3]);
 }
 
@@ -592,7 +602,7 @@ async fn sets_that_wait_are_seen_with_their_age() {
     assert_eq!(found["incompleteSets"], 2);
     let oldest = found["oldestSeconds"].as_u64().unwrap();
     assert!((18_000..18_060).contains(&oldest), "{oldest}");
-    let metrics = redrive.metric("OldestIncompleteSet");
+    let metrics = redrive.metric("OldestIncompleteSet", 2).await;
     assert_eq!((&metrics[1]["IncompleteSets"], metrics.len()), (&json!(2), 2));
     let line = redrive.function.log_line("a split change waits for its parts", 2).await.unwrap();
     assert_eq!((&line["set"], &line["waits_for"]), (&json!("fragments/waits/"), &json!("2 of 3 pieces")));
