@@ -249,10 +249,10 @@ check-services:
 	cargo test --locked --no-run --test services
 	.ci/with-services cargo test --locked --test services -- --ignored
 
-# Each is one command after the other, so that they take turns with two processors.
+# Each is one command after the other, so that they take turns with two processors. What they call make for is none of this.
 .PHONY: check-commands
 check-commands: $(VENV)/sam
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-cdc check-runbook check-dashboard
+	@$(MAKE) --no-print-directory --jobs=2 check-cdc check-runbook check-dashboard
 
 .PHONY: check-dashboard
 check-dashboard:
@@ -264,7 +264,7 @@ check-dashboard:
 .PHONY: check-cdc
 check-cdc:
 	$(call say,From a cluster to its change stream and back)
-	.ci/with-services .ci/check-cdc
+	env -u MAKEFLAGS -u MFLAGS .ci/with-services .ci/check-cdc
 
 .PHONY: check-local
 check-local: $(LOCAL)
@@ -275,7 +275,7 @@ check-local: $(LOCAL)
 check-runbook: $(VENV)/sam
 	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
 	cargo build --locked --bins --example local
-	.ci/with-services .ci/check-runbook
+	env -u MAKEFLAGS -u MFLAGS .ci/with-services .ci/check-runbook
 
 .PHONY: check-invoke
 check-invoke: $(VENV)/cargo-lambda
@@ -286,6 +286,8 @@ check-invoke: $(VENV)/cargo-lambda
 .PHONY: check-build
 check-build: $(VENV)/cargo-lambda $(VENV)/sam
 	$(call say,sam build)
+	@# Both at once, on all processors: sam build then finds them built.
+	@$(MAKE) --no-print-directory build ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 	ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64) sam build
 	test -x .aws-sam/build/ViewFunction/bootstrap
 	test -x .aws-sam/build/RedriveFunction/bootstrap

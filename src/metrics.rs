@@ -17,7 +17,7 @@ use metrique::{CloseValue, RootEntry};
 use metrique_writer::format::Format;
 use metrique_writer::unit::NegativeScale;
 use metrique_writer::{Entry, EntryWriter, IoStreamError, MetricFlags, Observation, Unit, Value, ValueWriter};
-use percent_encoding::{CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::attempts::Attempted;
 use crate::config::SourceTable;
@@ -322,7 +322,8 @@ pub fn emit_tables(tables: &[(&SourceTable, Tally)]) {
 
 /// A name as a dimension's value, which CloudWatch takes in ASCII without control characters alone.
 fn dimension(name: &str) -> String {
-    utf8_percent_encode(name, CONTROLS).to_string()
+    const NOT_AS_IT_STANDS: &AsciiSet = &CONTROLS.add(b'%');
+    utf8_percent_encode(name, NOT_AS_IT_STANDS).to_string()
 }
 
 #[cfg(test)]
@@ -452,6 +453,7 @@ mod tests {
             ("public.users", "public.users"),
             (r#"public."Größe 1""#, r#"public."Gr%C3%B6%C3%9Fe 1""#),
             ("a\nb\u{7f}", "a%0Ab%7F"),
+            ("100%25", "100%2525"),
         ] {
             assert_eq!(dimension(name), expected);
         }

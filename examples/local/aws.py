@@ -1,8 +1,9 @@
 """A local AWS with template.yaml deployed to it, as long as standard input is open: aws.py <template> <settings>
 
 It starts ministack on a port of the loopback interface, deploys the template with the binaries of both functions, the
-change stream and the role of the capture among its resources, and switches off the one thing that ministack does in a way that loses records: its mapping
-of the stream. Then it writes one line of JSON to standard output, with what has come to be. The settings are JSON too.
+change stream and the role of the capture among its resources, and switches off the one thing that ministack does in a
+way that loses records: its mapping of the stream. Then it writes one line of JSON to standard output, with what has
+come to be. The settings are JSON too.
 
 Whoever has started it ends it by closing its standard input, or by ending in whatever way: processes and the folder of
 temporary files go with it.

@@ -158,6 +158,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             .collect::<Vec<_>>();
         let Ok(objects) = tokio::time::timeout_at(self.deadline.stop_starting, objects).await else { return false };
         let mut replayed = Vec::new();
+        let mut unread = 0;
         let mut delivery = Batch::default();
         for (key, object) in keys.into_iter().zip(objects) {
             match object {
@@ -166,7 +167,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                     delivery.records.push(record);
                 }
                 Err(error) => {
-                    self.unread += 1;
+                    unread += 1;
                     tracing::warn!(
                         request_id = self.request_id,
                         key,
@@ -177,12 +178,8 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             }
         }
         let records = self.handler.account(&delivery, self.request_id, self.deadline).await;
-        // What there was no time for is replayed, and counted, when the replay goes on before this batch.
-        let is_late = |disposition: &&Disposition| **disposition == Disposition::Reported(Failure::OutOfTime);
-        let ends = || records.iter().map(|record| &record.disposition);
-        self.ends += disposition::Counts::of(ends().filter(|disposition| !is_late(disposition)));
-        let was_time = !ends().any(|disposition| is_late(&disposition));
-        let mut done = Vec::new();
+        let was_time = !records.iter().any(|record| record.disposition == Disposition::Reported(Failure::OutOfTime));
+        let (mut done, mut counted) = (Vec::new(), Vec::new());
         for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {
             let stays = match &record.disposition {
                 Disposition::Applied
@@ -203,7 +200,13 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             if !stays {
                 done.push(key);
             }
+            // Where the time was over, the replay goes on before this batch, and counts then what stays.
+            if was_time || !stays {
+                counted.push(&record.disposition);
+            }
         }
+        self.ends += disposition::Counts::of(counted);
+        self.unread += if was_time { unread } else { 0 };
         // What there is no time to remove is superseded in the next replay.
         let removed = stream::iter(done).for_each_concurrent(MOST_OBJECTS_IN_FLIGHT, async |key| {
             if let Err(error) = self.objects.delete(key).await {
