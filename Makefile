@@ -52,7 +52,7 @@ demo: ## Run the functions on the sample events and beyond the limits, and see t
 	cargo build --locked --bins --example demo
 	@cargo run --quiet --locked --example demo
 
-# Without the bench's peers, which have no tests, and other features of what all are built with: what is built here serves all other targets.
+# Without the bench's peers, which have no tests and other features of what all are built with: what is built here serves `make demo` and others.
 .PHONY: test
 test: ## Run all tests
 	$(call say,Building the function and its tests. The first time takes some minutes; cargo names what it compiles.)
@@ -239,7 +239,7 @@ check-replay:
 .PHONY: check-bench
 check-bench:
 	$(call say,What of the bench can be counted)
-	cargo build --locked --workspace --exclude dsql-view-peers --bins --examples
+	cargo build --locked --workspace --bins --examples
 	RUNS=1 target/debug/bench check
 
 # Kinesis, SQS and S3 by their real interfaces, which take Node.js and Python.
