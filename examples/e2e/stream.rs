@@ -136,16 +136,8 @@ impl Stream {
             let page = page.send().await.map_err(told)?;
             let is_empty = page.records.is_empty();
             for record in page.records {
-                let arrival = record.approximate_arrival_timestamp.map_or(0.0, |time| time.as_secs_f64());
-                let record = KinesisRecord {
-                    shard,
-                    sequence_number: record.sequence_number,
-                    partition_key: record.partition_key.ok_or("a record without a partition key")?,
-                    arrival,
-                    data: record.data.into_inner(),
-                };
                 self.counts.read.fetch_add(1, Ordering::Relaxed);
-                records.send(record).await?;
+                records.send(KinesisRecord::read(shard, record)?).await?;
             }
             iterator = page.next_shard_iterator;
             if is_empty && is_complete && page.millis_behind_latest == Some(0) {

@@ -98,16 +98,8 @@ impl Stream {
             let page = self.client.get_records().stream_arn(&self.arn).shard_iterator(from);
             let page = page.send().await.map_err(told)?;
             for record in page.records {
-                let arrival = record.approximate_arrival_timestamp.map_or(0.0, |time| time.as_secs_f64());
-                let record = KinesisRecord {
-                    shard,
-                    sequence_number: record.sequence_number,
-                    partition_key: record.partition_key.ok_or("a record without a partition key")?,
-                    arrival,
-                    data: record.data.into_inner(),
-                };
                 figures.borrow_mut().read += 1;
-                records.send(record).await?;
+                records.send(KinesisRecord::read(shard, record)?).await?;
             }
             iterator = page.next_shard_iterator;
             let is_read = |figures: &Figures| figures.read == figures.put.total();

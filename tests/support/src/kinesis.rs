@@ -76,6 +76,20 @@ impl KinesisRecord {
         }
     }
 
+    /// A record as it was read from a shard.
+    ///
+    /// # Errors
+    /// It has no partition key.
+    pub fn read(shard: u32, record: aws_sdk_kinesis::types::Record) -> Result<Self, &'static str> {
+        Ok(Self {
+            shard,
+            sequence_number: record.sequence_number,
+            partition_key: record.partition_key.ok_or("a record without a partition key")?,
+            arrival: record.approximate_arrival_timestamp.map_or(0.0, |time| time.as_secs_f64()),
+            data: record.data.into_inner(),
+        })
+    }
+
     /// How many bytes of an event it takes: more than its data, which stand in it in Base64.
     pub fn size_in_event(&self) -> usize {
         self.json_with("").to_string().len() + self.data.len().div_ceil(3) * 4
