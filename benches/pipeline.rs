@@ -11,7 +11,7 @@ use dsql_view::config::TimestampPlace;
 use dsql_view::delivery::Delivery;
 use dsql_view::pace::Pace;
 use dsql_view::plan::Planner;
-use dsql_view::projection::Projector;
+use dsql_view::projection::{Circumstances, Origin, Projector};
 use dsql_view::view::dynamodb::{self, DynamoDbView};
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
@@ -24,6 +24,7 @@ fn planner() -> Planner {
     Planner {
         source_tables: "order_items(id)".parse().expect("a list of tables"),
         commit_timestamp: TimestampPlace::default(),
+        source_cluster: None,
         projector: Projector {
             key_attribute: "pk".to_owned(),
             tombstone_ttl: Duration::from_secs(1_209_600),
@@ -41,7 +42,9 @@ fn event(records: u64) -> Vec<u8> {
 fn requests(planner: &Planner, view: &DynamoDbView, event: &[u8]) -> Vec<PutItemFluentBuilder> {
     let delivery: Delivery = serde_json::from_slice(event).expect("an event");
     let batch = delivery.into_batch().expect("a batch");
-    let plan = planner.plan(batch.records.iter().map(|record| &*record.data.0), SystemTime::UNIX_EPOCH);
+    let indexes = view.indexes();
+    let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+    let plan = planner.plan(batch.records.iter().map(|record| &*record.data.0), now);
     plan.rows.into_iter().flatten().map(|candidate| view.request(candidate.item)).collect()
 }
 

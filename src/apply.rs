@@ -9,8 +9,8 @@
 //!   or happens later still, the condition has the last word.
 //! - Creates that were sent together are not confirmed, or find something at their keys: each row is put, as if nothing
 //!   had been sent.
-//! - The newest change of a row is refused for what it holds: the next older one is written in its place, and the
-//!   refused one is told apart.
+//! - The newest change of a row is refused for what it holds, or may only replace what is not there: the next older one
+//!   is written in its place, and the refused one is told apart.
 //!
 //! Invariants: a change counts as superseded only where the view confirmed a newer one or the same; what is not settled
 //! here stays reported; at most as many writes as the pace allows are in flight.
@@ -165,8 +165,13 @@ async fn write<V: View>(
             Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
             Put::Duplicate => (Disposition::Duplicate, Disposition::Superseded),
             Put::Known => (Disposition::Known, Disposition::Known),
-            Put::Refused(reason) => {
-                settled.push((change.record, Disposition::Reported(Failure::Refused(reason))));
+            refused @ (Put::Refused(_) | Put::RefusedByIndex(_) | Put::NothingToReplace) => {
+                let failure = match refused {
+                    Put::Refused(reason) => Failure::Refused(reason),
+                    Put::RefusedByIndex(reason) => Failure::RefusedByIndex(reason),
+                    _ => Failure::MayBeDeleted,
+                };
+                settled.push((change.record, Disposition::Reported(failure)));
                 if Instant::now() >= stop_starting {
                     break;
                 }
@@ -207,7 +212,7 @@ mod tests {
     use crate::change::CommitTimestamp;
     use crate::coalesce::Candidate;
     use crate::overflow::MovedColumn;
-    use crate::projection::ViewItem;
+    use crate::projection::{Notes, ViewItem};
 
     /// Answers as told, by key and commit; what the view then does is the real tests' matter.
     struct Script<F> {
@@ -270,6 +275,8 @@ mod tests {
                         attributes: HashMap::new(),
                         moved: Vec::new(),
                         bytes: 0,
+                        guard: None,
+                        notes: Notes::default(),
                     },
                 });
                 candidates.collect()

@@ -30,11 +30,12 @@ use crate::fragments::{self, AssemblyError, FragmentSet};
 use crate::objects::{Objects, ObjectsError, StoredObject, list_all};
 use crate::pace::Pace;
 use crate::plan::{Part, Planner, Role};
-use crate::projection::ViewItem;
+use crate::projection::{Circumstances, Origin, ViewItem};
 use crate::quarantine;
 use crate::tally::Write;
 use crate::telemetry;
 use crate::view::View;
+use crate::view::indexes::Indexes;
 
 /// A part can have megabytes: so many are on their way to the bucket at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
@@ -70,6 +71,8 @@ pub struct Assembler<'h, V, O> {
     pub view: &'h V,
     /// Where the parts wait.
     pub objects: &'h O,
+    /// Where the parts of this batch come from.
+    pub origin: Origin,
 }
 
 /// A change out of a whole set, or why it is none; with the set's objects.
@@ -167,14 +170,27 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 .filter(|(part, _)| is_concerned(part))
                 .map(|(_, settled)| settled);
             let Some(first) = concerned.next() else { continue };
-            let Assembled { table, item, objects } = self.assemble(set, total, main_record).await?;
+            let indexes = self.view.indexes();
+            let Assembled { table, item, objects } = self.assemble(set, total, main_record, &indexes).await?;
             let mut write = item.as_ref().ok().and_then(Option::as_ref).map(Write::of);
             let (disposition, refused_set) = match item {
                 Ok(None) => (Disposition::Filtered, Vec::new()),
-                Ok(Some(item)) => match self.put(item, deadline).await {
-                    refused @ Disposition::Reported(Failure::Refused(_)) => (refused, objects),
-                    other => (other, Vec::new()),
-                },
+                Ok(Some(item)) => {
+                    let mut end = self.put(item, deadline).await;
+                    let is_refused =
+                        matches!(end, Disposition::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)));
+                    if is_refused && self.view.learn_indexes(&indexes).await {
+                        let again = self.assemble(set, total, main_record, &self.view.indexes()).await?;
+                        if let Ok(Some(item)) = again.item {
+                            write = Some(Write::of(&item));
+                            end = self.put(item, deadline).await;
+                        }
+                    }
+                    match end {
+                        refused @ Disposition::Reported(Failure::Refused(_)) => (refused, objects),
+                        other => (other, Vec::new()),
+                    }
+                }
                 Err(failure) => {
                     quarantine_set(self.objects, &objects, table, &failure).await?;
                     (Disposition::Quarantined(failure), Vec::new())
@@ -228,6 +244,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         set: &FragmentSet,
         total: u32,
         main_record: &StoredObject,
+        indexes: &Indexes,
     ) -> Result<Assembled<'h>, ObjectsError> {
         let pieces: Vec<&StoredObject> = set.pieces_of(total).collect();
         let objects =
@@ -253,7 +270,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             }
         }
         let record = record(self.objects, &main_record.key).await?;
-        let (table, item) = self.planner.assemble(&record.data.0, &variants, SystemTime::now());
+        let now = Circumstances { written_at: SystemTime::now(), origin: self.origin, indexes };
+        let (table, item) = self.planner.assemble(&record.data.0, &variants, now);
         Ok(Assembled { table, item, objects })
     }
 

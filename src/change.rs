@@ -32,9 +32,14 @@ impl CommitTimestamp {
         self > other
     }
 
+    /// The time since 1970-01-01 UTC.
+    pub fn since_epoch(self) -> Duration {
+        Duration::from_nanos(self.0.get())
+    }
+
     /// How long ago it was at `now`; nothing, where the clock is behind the database's.
     pub fn age(self, now: SystemTime) -> Duration {
-        let committed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.0.get());
+        let committed = SystemTime::UNIX_EPOCH + self.since_epoch();
         now.duration_since(committed).unwrap_or_default()
     }
 }
@@ -57,6 +62,9 @@ pub struct ChangeEvent<'a> {
     /// Whether it is said to have made the row. Preview streams say so of updates too, so that this is no more than a
     /// hint.
     pub creates: bool,
+    /// Whether it is said to have been committed after the change stream had made its record: the stream's clock was
+    /// behind.
+    pub clock_behind: bool,
     /// What became of the row.
     pub image: RowImage<'a>,
 }

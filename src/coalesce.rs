@@ -46,6 +46,7 @@ pub fn coalesce(candidates: impl IntoIterator<Item = Candidate>) -> Vec<RowChang
 mod tests {
     use super::*;
     use crate::change::CommitTimestamp;
+    use crate::projection::Notes;
 
     fn candidate(record: usize, key: &str, committed: u64) -> Candidate {
         let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();
@@ -58,6 +59,8 @@ mod tests {
                 attributes: HashMap::new(),
                 moved: Vec::new(),
                 bytes: 0,
+                guard: None,
+                notes: Notes::default(),
             },
         }
     }

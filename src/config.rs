@@ -9,15 +9,18 @@ use std::time::Duration;
 
 mod source_tables;
 
+pub(crate) use source_tables::in_sql;
 pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
 
 /// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read
 /// their own.
-pub const VARIABLES: [&str; 8] = [
+pub const VARIABLES: [&str; 10] = [
     VIEW_TABLE,
     SOURCE_TABLES,
     COMMIT_TIMESTAMP,
+    SOURCE_CLUSTER,
     TOMBSTONE_TTL,
+    STREAM_RETENTION,
     WRITE_CONCURRENCY,
     BATCHED_CREATES,
     OBJECTS_BUCKET,
@@ -27,7 +30,9 @@ pub const VARIABLES: [&str; 8] = [
 const VIEW_TABLE: &str = "VIEW_TABLE";
 const SOURCE_TABLES: &str = "SOURCE_TABLES";
 const COMMIT_TIMESTAMP: &str = "COMMIT_TIMESTAMP";
+const SOURCE_CLUSTER: &str = "SOURCE_CLUSTER";
 const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
+const STREAM_RETENTION: &str = "STREAM_RETENTION";
 const WRITE_CONCURRENCY: &str = "WRITE_CONCURRENCY";
 const BATCHED_CREATES: &str = "BATCHED_CREATES";
 const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
@@ -39,8 +44,15 @@ const DEFAULT_TOMBSTONE_TTL: Duration = Duration::from_hours(14 * 24);
 const DEFAULT_WRITE_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const MOST_WRITES_IN_FLIGHT: usize = 1024;
 
-/// The shortest retention of a Kinesis stream: a tombstone that expires earlier can be missed by a late change.
+/// A Kinesis stream keeps its records for 24 hours to 365 days.
 pub const SHORTEST_STREAM_RETENTION: Duration = Duration::from_hours(24);
+const LONGEST_STREAM_RETENTION: Duration = Duration::from_hours(365 * 24);
+
+/// How long Aurora DSQL may hold a record back: an IMPAIRED change stream tries for a week to deliver it.
+const HELD_BACK_BY_THE_SERVICE: Duration = Duration::from_hours(7 * 24);
+
+/// How long a message of the on-failure queue is tried, with the attempts that `template.yaml` sets.
+const REDRIVE: Duration = Duration::from_hours(8);
 
 /// The settings, checked.
 #[derive(Debug, Clone)]
@@ -51,8 +63,12 @@ pub struct Config {
     pub source_tables: SourceTables,
     /// `COMMIT_TIMESTAMP`: where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
+    /// `SOURCE_CLUSTER`: the cluster whose records are taken; those of all clusters, where there is none.
+    pub source_cluster: Option<String>,
     /// `TOMBSTONE_TTL`: how long a tombstone is kept after it was written; whole seconds, at least one.
     pub tombstone_ttl: Duration,
+    /// `STREAM_RETENTION`: how long the stream keeps its records: 24 hours to 365 days.
+    pub stream_retention: Duration,
     /// `WRITE_CONCURRENCY`: the most writes in flight at a time.
     pub write_concurrency: NonZeroUsize,
     /// `BATCHED_CREATES`: whether creates are sent together, many in one request, see [`crate::creates`].
@@ -65,12 +81,15 @@ pub struct Config {
 
 /// Which of a record's two timestamps is the commit's.
 ///
-/// The service's documentation puts it into `source.ts_ns`, preview streams put it into the root's `ts_ns`; in both,
-/// the other one is when the record was made, which is later.
+/// Two layouts are published. A record of the general availability has a `type`, and its `source.ts_ns` is documented as
+/// the total order of commits. A preview record has no `type`, and its root `ts_ns` is the commit's. In both, the other
+/// timestamp is when the record was made: later, unless the clock of the change stream is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampPlace {
-    /// The earlier of the two: right under both layouts.
+    /// `source.ts_ns` of a record with `type`; the earlier of the two of a record without.
     #[default]
+    Auto,
+    /// The earlier of the two, whatever the layout.
     Earliest,
     /// `source.ts_ns`.
     Source,
@@ -104,7 +123,9 @@ impl Config {
         });
         let mut optional = Optional { set, problems };
         let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
+        let source_cluster = optional.or_default(SOURCE_CLUSTER, None, source_cluster);
         let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
+        let stream_retention = optional.or_default(STREAM_RETENTION, SHORTEST_STREAM_RETENTION, stream_retention);
         let write_concurrency = optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency);
         let batched_creates = optional.or_default(BATCHED_CREATES, false, yes_or_no);
         let objects_bucket = optional.or_default(OBJECTS_BUCKET, None, objects_bucket);
@@ -117,7 +138,9 @@ impl Config {
             view_table,
             source_tables,
             commit_timestamp,
+            source_cluster,
             tombstone_ttl,
+            stream_retention,
             write_concurrency,
             batched_creates,
             objects_bucket,
@@ -128,10 +151,15 @@ impl Config {
     /// What is allowed but unwise, for the log at start.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.tombstone_ttl < SHORTEST_STREAM_RETENTION {
+        let latest = HELD_BACK_BY_THE_SERVICE + self.stream_retention + REDRIVE;
+        if self.tombstone_ttl < latest {
             warnings.push(format!(
-                "{TOMBSTONE_TTL} is shorter than 24h, which every stream keeps its records for: a change that comes late can \
-                 bring a deleted row back; set it longer than the stream's retention"
+                "{TOMBSTONE_TTL} is {}, and a change can come {} after its commit: Aurora DSQL may hold it back for 7 days, the stream \
+                 keeps it for {} ({STREAM_RETENTION}), and redrive tries it for 8 hours; a change that comes after the tombstone has \
+                 expired brings a deleted row back; set {TOMBSTONE_TTL} to that at least",
+                humantime::format_duration(self.tombstone_ttl),
+                humantime::format_duration(latest),
+                humantime::format_duration(self.stream_retention),
             ));
         }
         warnings
@@ -156,10 +184,11 @@ impl<F: Fn(&str) -> Option<String>> Optional<F> {
 
 fn timestamp_place(text: &str) -> Result<TimestampPlace, String> {
     match text {
+        "auto" => Ok(TimestampPlace::Auto),
         "earliest" => Ok(TimestampPlace::Earliest),
         "source" => Ok(TimestampPlace::Source),
         "root" => Ok(TimestampPlace::Root),
-        _ => Err("earliest, source or root".to_owned()),
+        _ => Err("auto, earliest, source or root".to_owned()),
     }
 }
 
@@ -173,6 +202,12 @@ fn tombstone_ttl(text: &str) -> Result<Duration, String> {
     Ok(whole_seconds)
 }
 
+fn stream_retention(text: &str) -> Result<Duration, String> {
+    let possible = SHORTEST_STREAM_RETENTION..=LONGEST_STREAM_RETENTION;
+    let length = humantime::parse_duration(text).ok().filter(|length| possible.contains(length));
+    length.ok_or_else(|| "a length of time from 24h to 365d with its unit, for example 24h or 7d".to_owned())
+}
+
 fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .ok()
@@ -182,6 +217,16 @@ fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
 
 fn yes_or_no(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "true or false".to_owned())
+}
+
+/// A change stream's records name their cluster by its identifier alone.
+fn source_cluster(text: &str) -> Result<Option<String>, String> {
+    let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '-' || next == '_';
+    if text.chars().all(plain) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err("the identifier of an Aurora DSQL cluster, lower-case letters and digits (no ARN, no endpoint)".to_owned())
+    }
 }
 
 fn objects_bucket(text: &str) -> Result<Option<String>, String> {
@@ -224,7 +269,9 @@ mod tests {
     fn what_is_not_set_has_its_documented_default() {
         let config = config(&REQUIRED).unwrap();
         assert_eq!(config.view_table, "view");
-        assert_eq!(config.commit_timestamp, TimestampPlace::Earliest);
+        assert_eq!(config.commit_timestamp, TimestampPlace::Auto);
+        assert_eq!(config.source_cluster, None);
+        assert_eq!(config.stream_retention, Duration::from_secs(86_400));
         assert_eq!(config.tombstone_ttl, Duration::from_secs(14 * 86_400));
         assert_eq!(config.write_concurrency.get(), 64);
         assert!(!config.batched_creates);
@@ -248,13 +295,15 @@ mod tests {
         let message = config(&[
             ("VIEW_TABLE", "  "),
             ("COMMIT_TIMESTAMP", "latest"),
+            ("SOURCE_CLUSTER", "arn:aws:dsql:us-east-1:123456789012:cluster/kmabugltfmjdaj2siqr2qbxgju"),
             ("TOMBSTONE_TTL", "14"),
+            ("STREAM_RETENTION", "1h"),
             ("WRITE_CONCURRENCY", "0"),
             ("BATCHED_CREATES", "yes"),
             ("TABLE_METRICS", "off"),
         ])
         .unwrap_err();
-        assert!(message.starts_with("7 settings are missing or wrong: "), "{message}");
+        assert!(message.starts_with("9 settings are missing or wrong: "), "{message}");
         for variable in VARIABLES.into_iter().filter(|variable| *variable != "OBJECTS_BUCKET") {
             assert!(message.contains(variable), "{variable} is not named in: {message}");
         }
@@ -263,13 +312,21 @@ mod tests {
     #[test]
     fn each_value_is_read_as_documented() {
         let with = |name, value| config(&[REQUIRED[0], REQUIRED[1], (name, value)]);
-        for (value, place) in
-            [("source", TimestampPlace::Source), ("root", TimestampPlace::Root), ("earliest", TimestampPlace::Earliest)]
-        {
+        for (value, place) in [
+            ("auto", TimestampPlace::Auto),
+            ("earliest", TimestampPlace::Earliest),
+            ("source", TimestampPlace::Source),
+            ("root", TimestampPlace::Root),
+        ] {
             assert_eq!(with("COMMIT_TIMESTAMP", value).unwrap().commit_timestamp, place);
         }
         for (value, seconds) in [("14d", 1_209_600), ("36h", 129_600), ("1s", 1), ("36500d", 3_153_600_000)] {
             assert_eq!(with("TOMBSTONE_TTL", value).unwrap().tombstone_ttl.as_secs(), seconds);
+        }
+        let cluster = "kmabugltfmjdaj2siqr2qbxgju";
+        assert_eq!(with("SOURCE_CLUSTER", cluster).unwrap().source_cluster.as_deref(), Some(cluster));
+        for (value, hours) in [("24h", 24), ("7d", 168), ("8760h", 8760)] {
+            assert_eq!(with("STREAM_RETENTION", value).unwrap().stream_retention, Duration::from_hours(hours));
         }
         for (value, writes) in [("1", 1), ("1024", 1024)] {
             assert_eq!(with("WRITE_CONCURRENCY", value).unwrap().write_concurrency.get(), writes);
@@ -294,7 +351,10 @@ mod tests {
             ("WRITE_CONCURRENCY", "many", "from 1 to 1024"),
             ("BATCHED_CREATES", "TRUE", "true or false"),
             ("TABLE_METRICS", "0", "true or false"),
-            ("COMMIT_TIMESTAMP", "Source", "earliest, source or root"),
+            ("COMMIT_TIMESTAMP", "Source", "auto, earliest, source or root"),
+            ("SOURCE_CLUSTER", "https://kmabugltfmjdaj2siqr2qbxgju.dsql.us-east-1.on.aws", "no endpoint"),
+            ("STREAM_RETENTION", "23h", "from 24h to 365d"),
+            ("STREAM_RETENTION", "366d", "from 24h to 365d"),
             ("SOURCE_TABLES", "users", "users"),
             ("OBJECTS_BUCKET", "s3://my-objects", "the name of an S3 bucket"),
             ("OBJECTS_BUCKET", "my-objects/prefix", "the name of an S3 bucket"),
@@ -310,9 +370,25 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_shorter_than_any_stream_retention_is_warned_of() {
-        let warnings = |ttl| config(&[REQUIRED[0], REQUIRED[1], ("TOMBSTONE_TTL", ttl)]).unwrap().warnings();
-        assert!(warnings("24h").is_empty());
-        assert!(warnings("23h")[0].contains("TOMBSTONE_TTL"));
+    fn a_tombstone_that_expires_before_the_latest_change_can_come_is_warned_of() {
+        let warnings = |ttl, retention| {
+            let settings = [("TOMBSTONE_TTL", ttl), ("STREAM_RETENTION", retention)];
+            config(&[&REQUIRED[..], &settings].concat()).unwrap().warnings()
+        };
+        // The week that the service may hold a record back, the stream's retention, eight hours of redrive.
+        for (ttl, retention, expected) in [
+            ("", "", None),
+            ("200h", "", None),
+            ("199h", "", Some("TOMBSTONE_TTL is 8days 7h, and a change can come 8days 8h after its commit")),
+            ("14d", "7d", Some("14days 8h after its commit")),
+            ("344h", "7d", None),
+            ("14d", "365d", Some("1year 7days")),
+        ] {
+            let warnings = warnings(ttl, retention);
+            assert_eq!(warnings.len(), usize::from(expected.is_some()), "{ttl} {retention}: {warnings:?}");
+            if let Some(expected) = expected {
+                assert!(warnings[0].contains(expected), "{}", warnings[0]);
+            }
+        }
     }
 }

@@ -136,6 +136,7 @@ mod tests {
     use super::*;
     use crate::change::CommitTimestamp;
     use crate::coalesce::Candidate;
+    use crate::projection::Notes;
 
     fn row(key: usize) -> RowChanges {
         let item = ViewItem {
@@ -145,6 +146,8 @@ mod tests {
             attributes: HashMap::new(),
             moved: Vec::new(),
             bytes: 0,
+            guard: None,
+            notes: Notes::default(),
         };
         vec![Candidate { record: key, item }]
     }

@@ -5,7 +5,8 @@
 //! with an error of its own.
 //!
 //! Of an event only that is kept which the function uses: a full payload has megabytes of names that are the same in
-//! each record.
+//! each record. What the job can do without (all but the data and the sequence number) is taken as it comes: where it is
+//! missing or of another type, the record has none.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,8 +16,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use crate::envelope::Text;
+use crate::envelope;
 
 /// A batch, if the event is one.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// The stream.
+    /// The stream, also where the event names a consumer of it.
     pub stream_arn: Option<Arc<str>>,
     /// The shard.
     pub shard_id: Option<Arc<str>>,
@@ -43,9 +45,9 @@ pub struct Record {
     pub sequence_number: String,
     /// What Kinesis chose the shard by.
     pub partition_key: String,
-    /// When Kinesis took it: seconds since the epoch, to the millisecond.
-    #[serde(deserialize_with = "timestamp")]
-    pub approximate_arrival_timestamp: f64,
+    /// When Kinesis took it, where that is told: seconds since the epoch, to the millisecond.
+    #[serde(default, deserialize_with = "timestamp")]
+    pub approximate_arrival_timestamp: Option<f64>,
     /// Its bytes.
     pub data: Data,
 }
@@ -57,8 +59,8 @@ pub struct Data(pub Vec<u8>);
 /// The event is not what a Kinesis event source mapping delivers. All of it is delivered again.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected the event of a Kinesis event source mapping: Records, each with kinesis.data in Base64, kinesis.sequenceNumber and \
-     kinesis.approximateArrivalTimestamp; see events/ for samples"
+    "expected the event of a Kinesis event source mapping: Records, each with kinesis.data in Base64 and kinesis.sequenceNumber; see \
+     events/ for samples"
 )]
 pub struct NoKinesisEvent;
 
@@ -83,9 +85,9 @@ impl<'de> Deserialize<'de> for Delivery {
 struct WireRecord<'a> {
     /// Such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
     #[serde(borrow, default, rename = "eventID")]
-    event_id: Option<Text<'a>>,
+    event_id: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "eventSourceARN")]
-    event_source_arn: Option<Text<'a>>,
+    event_source_arn: Option<&'a RawValue>,
     #[serde(borrow)]
     kinesis: WireKinesis<'a>,
 }
@@ -97,13 +99,28 @@ struct WireKinesis<'a> {
     #[serde(borrow)]
     sequence_number: Cow<'a, str>,
     #[serde(borrow, default)]
-    partition_key: Option<Text<'a>>,
-    #[serde(deserialize_with = "timestamp")]
-    approximate_arrival_timestamp: f64,
+    partition_key: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "timestamp")]
+    approximate_arrival_timestamp: Option<f64>,
 }
 
-fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    f64::deserialize(deserializer).map(to_the_millisecond)
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let json = Option::<&RawValue>::deserialize(deserializer)?;
+    Ok(json.and_then(|json| json.get().parse().ok()).map(to_the_millisecond))
+}
+
+/// A text, where there is one.
+fn text(json: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    json.filter(|json| json.get().starts_with('"')).and_then(|json| envelope::unquoted(json).ok())
+}
+
+/// The stream that an ARN names: a mapping of a fan-out consumer gives the consumer's, which has the stream's before it
+/// (`arn:aws:kinesis:<region>:<account>:stream/<stream>/consumer/<consumer>:<epoch seconds>`).
+pub fn stream_of(arn: &str) -> &str {
+    const STREAM: &str = ":stream/";
+    let name = arn.find(STREAM).map(|at| at + STREAM.len());
+    let end = name.and_then(|name| Some(name + arn[name..].find('/')?));
+    &arn[..end.unwrap_or(arn.len())]
 }
 
 /// The number nearest to a timestamp's milliseconds, so that it is written with as many digits as it was read with.
@@ -125,15 +142,16 @@ fn records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D:
             let mut records: Vec<Record> = Vec::new();
             while let Some(WireRecord { event_id, event_source_arn, kinesis }) = wire.next_element()? {
                 let last = records.last();
-                let shard = event_id.as_ref().and_then(|Text(id)| Some(id.split_once(':')?.0));
+                let (event_id, stream_arn) = (text(event_id), text(event_source_arn));
+                let shard = event_id.as_ref().and_then(|id| Some(id.split_once(':')?.0));
                 let record = Record {
                     stream_arn: shared(
-                        event_source_arn.as_ref().map(|Text(arn)| &**arn),
+                        stream_arn.as_deref().map(stream_of),
                         last.and_then(|last| last.stream_arn.as_ref()),
                     ),
                     shard_id: shared(shard, last.and_then(|last| last.shard_id.as_ref())),
                     sequence_number: kinesis.sequence_number.into_owned(),
-                    partition_key: kinesis.partition_key.map_or_else(String::new, |Text(key)| key.into_owned()),
+                    partition_key: text(kinesis.partition_key).map_or_else(String::new, Cow::into_owned),
                     approximate_arrival_timestamp: kinesis.approximate_arrival_timestamp,
                     data: kinesis.data,
                 };
@@ -230,7 +248,7 @@ mod tests {
                 shard_id: shard.map(Arc::from),
                 sequence_number: number.to_owned(),
                 partition_key: key.to_owned(),
-                approximate_arrival_timestamp: arrival,
+                approximate_arrival_timestamp: Some(arrival),
                 data: Data(data.to_vec()),
             };
         let shard = Some("shardId-000000000006");
@@ -244,13 +262,54 @@ mod tests {
     }
 
     #[test]
+    fn what_the_job_does_not_need_is_taken_as_it_comes() {
+        let needed = r#""data":"e30=","sequenceNumber":"1""#;
+        for (unneeded, arrival) in [
+            ("", None),
+            (r#","approximateArrivalTimestamp":null,"partitionKey":7"#, None),
+            (r#","approximateArrivalTimestamp":"2026-05-28T20:26:40Z","partitionKey":["p"]"#, None),
+            (r#","approximateArrivalTimestamp":"1780000000.5""#, None),
+            (r#","approximateArrivalTimestamp":{"seconds":1}"#, None),
+            (r#","approximateArrivalTimestamp":1780000000500,"partitionKey":null"#, Some(1_780_000_000_500.0)),
+            (r#","approximateArrivalTimestamp":1780000000.5,"partitionKey":"\ud800""#, Some(1_780_000_000.5)),
+        ] {
+            for around in ["", r#""eventID":7,"eventSourceARN":{},"#, r#""eventID":"no colon","eventVersion":1.0,"#] {
+                let event = format!(r#"{{"Records":[{{{around}"kinesis":{{{needed}{unneeded}}}}}]}}"#);
+                let record = batch(&event).unwrap().records.remove(0);
+                let expected = Record {
+                    stream_arn: None,
+                    shard_id: None,
+                    sequence_number: "1".to_owned(),
+                    partition_key: String::new(),
+                    approximate_arrival_timestamp: arrival,
+                    data: Data(b"{}".to_vec()),
+                };
+                assert_eq!(record, expected, "{event}");
+                // And so it goes into the bucket and comes back.
+                let kept = serde_json::to_vec(&record).unwrap();
+                assert_eq!(serde_json::from_slice::<Record>(&kept).unwrap(), record);
+            }
+        }
+    }
+
+    #[test]
+    fn the_stream_of_a_fan_out_consumer_is_the_stream() {
+        let stream = "arn:aws:kinesis:us-east-1:123456789012:stream/cdc";
+        let consumer = format!("{stream}/consumer/c:1700000000");
+        assert_eq!([stream_of(&consumer), stream_of(stream), stream_of("no ARN/x")], [stream, stream, "no ARN/x"]);
+        let event =
+            format!(r#"{{"Records":[{}]}}"#, RECORD.replacen('{', &format!(r#"{{"eventSourceARN":"{consumer}","#), 1));
+        assert_eq!(batch(&event).unwrap().records[0].stream_arn.as_deref(), Some(stream));
+    }
+
+    #[test]
     fn a_record_comes_back_as_it_was_put() {
         let record = Record {
             stream_arn: Some("arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc".into()),
             shard_id: Some("shardId-000000000006".into()),
             sequence_number: "4959".to_owned(),
             partition_key: "grün/1".to_owned(),
-            approximate_arrival_timestamp: 1_773_843_841.125,
+            approximate_arrival_timestamp: Some(1_773_843_841.125),
             data: Data(vec![0, 255, 10]),
         };
         let json = serde_json::to_string(&record).unwrap();

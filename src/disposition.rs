@@ -41,6 +41,11 @@ pub enum Failure {
     Project(ProjectionError),
     /// DynamoDB does not take the item: no repetition will change that.
     Refused(String),
+    /// An index of the view's table does not take the item; it does once the index is another one.
+    RefusedByIndex(String),
+    /// It comes from the quarantine, is older than the tombstones that there can be, and no older item of its row stands
+    /// in the view: the row may have been deleted since.
+    MayBeDeleted,
     /// A part of a change that was split, and no bucket to keep it in.
     Part,
     /// The change that its pieces make cannot be read.
@@ -58,6 +63,11 @@ pub enum Failure {
     /// The time of the invocation was running out before it was tried, or while it was.
     OutOfTime,
 }
+
+/// Why an old record stays in the quarantine, and what to do.
+pub const MAY_BE_DELETED: &str = "the row may have been deleted since: the change is older than TOMBSTONE_TTL less an hour, so that a \
+     later deletion's tombstone may have expired, and the view has no older item of the row; look whether the database has the row: if \
+     so, change it there, which brings it into the view, or replay with force; if not, remove the object";
 
 /// Where on a record's way it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,7 +113,9 @@ impl Failure {
     pub fn is_poison(&self) -> bool {
         match self {
             Self::Decode(_) | Self::Assemble(_) | Self::Project(_) | Self::Refused(_) => true,
-            Self::Part
+            Self::RefusedByIndex(_)
+            | Self::MayBeDeleted
+            | Self::Part
             | Self::Objects(_)
             | Self::Retryable(_)
             | Self::Unavailable(_)
@@ -120,6 +132,8 @@ impl Failure {
             Self::Part | Self::Assemble(_) | Self::Objects(_) => Stage::Assemble,
             Self::Project(_) => Stage::Project,
             Self::Refused(_)
+            | Self::RefusedByIndex(_)
+            | Self::MayBeDeleted
             | Self::Retryable(_)
             | Self::Unavailable(_)
             | Self::NotTried
@@ -135,6 +149,10 @@ impl fmt::Display for Failure {
             Self::Decode(error) => error.fmt(f),
             Self::Project(error) => error.fmt(f),
             Self::Refused(reason) => write!(f, "DynamoDB does not take the item: {reason}"),
+            Self::RefusedByIndex(reason) => {
+                write!(f, "an index of the view's table does not take the item: {reason}; mend or remove the index")
+            }
+            Self::MayBeDeleted => f.write_str(MAY_BE_DELETED),
             Self::Part => f.write_str(
                 "the record is a part of a change over 9 MiB: set OBJECTS_BUCKET, where the parts wait for each other",
             ),

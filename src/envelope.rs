@@ -36,8 +36,20 @@ pub struct FullRecord<'a> {
     operation: Option<&'a RawValue>,
     before: Option<&'a RawValue>,
     after: Option<&'a RawValue>,
+    cluster: Option<&'a RawValue>,
+    version: Option<&'a RawValue>,
     source_ts_ns: Option<&'a RawValue>,
     root_ts_ns: Option<&'a RawValue>,
+    layout: Layout,
+}
+
+/// Which of the two published layouts a record has; they differ in which timestamp is the commit's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// General availability: it has a `type`, and the commit in `source.ts_ns`.
+    Typed,
+    /// Preview: it has no `type`, and the commit in the root's `ts_ns`.
+    Untyped,
 }
 
 /// Why a record is not a change that can be applied.
@@ -64,6 +76,16 @@ pub enum DecodeError {
     DeleteWithoutBefore,
     #[error("an upsert without after: expected the complete row, found null")]
     UpsertWithoutAfter,
+    #[error(
+        "the record is of another cluster: expected source.cluster to be {expected}, which SOURCE_CLUSTER names, found {found}; \
+         correct SOURCE_CLUSTER, or give each cluster a view of its own"
+    )]
+    AnotherCluster { expected: String, found: String },
+    #[error(
+        "the record's envelope has another version: expected source.version to be 1.x, found {found}; a newer dsql-view may read it, \
+         and a replay then applies it"
+    )]
+    AnotherVersion { found: String },
 }
 
 #[derive(Deserialize)]
@@ -88,6 +110,8 @@ struct WireSource<'a> {
     table: Option<&'a RawValue>,
     #[serde(rename = "txId")]
     transaction: Option<&'a RawValue>,
+    cluster: Option<&'a RawValue>,
+    version: Option<&'a RawValue>,
     ts_ns: Option<&'a RawValue>,
 }
 
@@ -116,6 +140,7 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     let record = std::str::from_utf8(record)
         .map_err(|error| DecodeError::NotJson { line: 1, column: error.valid_up_to() + 1 })?;
     let record: WireRecord<'_> = root_object(record)?;
+    let layout = if record.kind.is_some() { Layout::Typed } else { Layout::Untyped };
     let chunked = match record.kind.map(|kind| text(kind, "type")).transpose()?.as_deref() {
         None | Some("full") => false,
         Some("chunked") => true,
@@ -130,8 +155,11 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
         operation: record.op,
         before: record.before,
         after: record.after,
+        cluster: source.cluster,
+        version: source.version,
         source_ts_ns: source.ts_ns,
         root_ts_ns: record.ts_ns,
+        layout,
     };
     Ok(if chunked { Envelope::Chunked(ChunkedRecord::new(full, record.chunked)) } else { Envelope::Full(full) })
 }
@@ -145,6 +173,35 @@ impl<'a> FullRecord<'a> {
     /// The name of the table that changed.
     pub fn table(&self) -> &str {
         &self.table
+    }
+
+    /// The cluster that the row belongs to, where the record names it.
+    pub fn cluster(&self) -> Option<Cow<'a, str>> {
+        self.cluster.and_then(readable)
+    }
+
+    /// The version of the envelope, where the record names it.
+    pub fn version(&self) -> Option<Cow<'a, str>> {
+        self.version.and_then(readable)
+    }
+
+    /// Checks that the record is one that this function reads: of the first version, and of `cluster`, where one is
+    /// given. A record that names none is taken.
+    ///
+    /// # Errors
+    /// It is of another cluster, or of another version.
+    pub fn check_source(&self, cluster: Option<&str>) -> Result<(), DecodeError> {
+        if let Some(version) = self.version()
+            && version.split('.').next() != Some("1")
+        {
+            return Err(DecodeError::AnotherVersion { found: shown(&version) });
+        }
+        if let (Some(expected), Some(found)) = (cluster, self.cluster())
+            && found != expected
+        {
+            return Err(DecodeError::AnotherCluster { expected: expected.to_owned(), found: shown(&found) });
+        }
+        Ok(())
     }
 
     fn operation(&self) -> Result<Cow<'a, str>, DecodeError> {
@@ -174,27 +231,46 @@ impl<'a> FullRecord<'a> {
     /// is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
         let operation = self.operation()?;
-        let transaction = self.transaction.map(|id| text(id, "source.txId")).transpose()?;
+        let transaction = self.transaction.and_then(readable);
         let committed = self.committed(place)?;
+        let clock_behind = self.is_clock_behind(place);
         let image = if operation == "d" {
             RowImage::Delete(self.before.ok_or(DecodeError::DeleteWithoutBefore)?)
         } else {
             RowImage::Upsert(self.after.ok_or(DecodeError::UpsertWithoutAfter)?)
         };
-        Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", image })
+        Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", clock_behind, image })
     }
 
-    /// `earliest` needs both timestamps: with one alone nobody can tell whether it is the commit's or the later one of
-    /// the two, and a change that is dated too late would hide newer ones.
+    /// The earlier of the two needs both timestamps: with one alone nobody can tell whether it is the commit's or the
+    /// later one of the two, and a change that is dated too late would hide newer ones.
     fn committed(&self, place: TimestampPlace) -> Result<CommitTimestamp, DecodeError> {
         let source = || timestamp(self.source_ts_ns, "source.ts_ns", place);
         let root = || timestamp(self.root_ts_ns, "ts_ns", place);
-        match place {
-            TimestampPlace::Earliest => Ok(source()?.min(root()?)),
-            TimestampPlace::Source => source(),
-            TimestampPlace::Root => root(),
+        match (place, self.layout) {
+            (TimestampPlace::Auto, Layout::Typed) | (TimestampPlace::Source, _) => source(),
+            (TimestampPlace::Auto, Layout::Untyped) | (TimestampPlace::Earliest, _) => Ok(source()?.min(root()?)),
+            (TimestampPlace::Root, _) => root(),
         }
     }
+
+    /// Whether the timestamp of the commit is later than that of the record's making, where both are there.
+    fn is_clock_behind(&self, place: TimestampPlace) -> bool {
+        let source_is_commit = match place {
+            TimestampPlace::Auto | TimestampPlace::Earliest => self.layout == Layout::Typed,
+            TimestampPlace::Source => true,
+            TimestampPlace::Root => false,
+        };
+        let (Some(source), Some(root)) = (nanoseconds(self.source_ts_ns), nanoseconds(self.root_ts_ns)) else {
+            return false;
+        };
+        let (committed, made) = if source_is_commit { (source, root) } else { (root, source) };
+        committed > made
+    }
+}
+
+fn nanoseconds(value: Option<&RawValue>) -> Option<CommitTimestamp> {
+    value.and_then(|value| value.get().parse().ok()).and_then(CommitTimestamp::from_nanoseconds)
 }
 
 fn timestamp(
@@ -202,9 +278,11 @@ fn timestamp(
     field: &'static str,
     place: TimestampPlace,
 ) -> Result<CommitTimestamp, DecodeError> {
-    value.and_then(|value| value.get().parse().ok()).and_then(CommitTimestamp::from_nanoseconds).ok_or_else(|| {
+    nanoseconds(value).ok_or_else(|| {
         let hint = match place {
-            TimestampPlace::Earliest => "; where a stream carries only one of the two, COMMIT_TIMESTAMP must say which",
+            TimestampPlace::Auto | TimestampPlace::Earliest => {
+                "; where a stream carries only one of the two, COMMIT_TIMESTAMP must say which"
+            }
             TimestampPlace::Source | TimestampPlace::Root => "",
         };
         DecodeError::NoCommitTimestamp { field, found: value.map_or("none", kind), hint }
@@ -224,6 +302,21 @@ fn text<'a>(value: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, De
         return Err(DecodeError::NoEnvelope { field, expected: "a string", found: kind(value) });
     }
     unquoted(value).map_err(|error| malformed(&error))
+}
+
+/// A value that the job can do without, as it comes: a string's text, else its JSON.
+fn readable(value: &RawValue) -> Option<Cow<'_, str>> {
+    if value.get().starts_with('"') { unquoted(value).ok() } else { Some(Cow::Borrowed(value.get())) }
+}
+
+/// A name or a version as an error shows it: cut off, and without what a log could not show.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 fn object<'a, T: Deserialize<'a>>(value: &'a RawValue, field: &'static str) -> Result<T, DecodeError> {
@@ -281,6 +374,10 @@ mod tests {
         record("c", r#""before":null,"after":{"id":1}"#, &source_ts, &root_ts)
     }
 
+    fn untyped(source_ts: u64, root_ts: u64) -> String {
+        upsert(source_ts, root_ts).replace(r#""type":"full","#, "")
+    }
+
     fn with_change<T>(
         record: &str,
         place: TimestampPlace,
@@ -297,13 +394,18 @@ mod tests {
     }
 
     #[test]
-    fn the_commit_is_the_earlier_timestamp_under_both_published_layouts() {
+    fn the_commit_is_where_the_setting_or_the_layout_says() {
         for (record, place, committed) in [
             (upsert(COMMIT, LATER), TimestampPlace::Earliest, COMMIT),
             (upsert(LATER, COMMIT), TimestampPlace::Earliest, COMMIT),
             (upsert(COMMIT, LATER), TimestampPlace::Source, COMMIT),
             (upsert(COMMIT, LATER), TimestampPlace::Root, LATER),
             (upsert(LATER, COMMIT), TimestampPlace::Source, LATER),
+            (upsert(COMMIT, LATER), TimestampPlace::Auto, COMMIT),
+            // With a type, source.ts_ns is the order of the commits, also where the change stream's clock is behind.
+            (upsert(LATER, COMMIT), TimestampPlace::Auto, LATER),
+            (untyped(COMMIT, LATER), TimestampPlace::Auto, COMMIT),
+            (untyped(LATER, COMMIT), TimestampPlace::Auto, COMMIT),
         ] {
             let found = with_change(&record, place, |change| change.committed).unwrap();
             assert_eq!(found.to_string(), committed.to_string(), "{place:?} of {record}");
@@ -323,9 +425,31 @@ mod tests {
             (&only_root, TimestampPlace::Root, true),
             (&only_root, TimestampPlace::Source, false),
             (&only_root, TimestampPlace::Earliest, false),
+            (&only_source, TimestampPlace::Auto, true),
+            (&only_root, TimestampPlace::Auto, false),
+            (&only_source.replace(r#""type":"full","#, ""), TimestampPlace::Auto, false),
+            (&only_root.replace(r#""type":"full","#, ""), TimestampPlace::Auto, false),
         ] {
             let found = with_change(record, place, |change| change.committed);
             assert_eq!(found.is_ok(), usable, "{place:?} of {record}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_commit_that_is_later_than_its_record_is_told() {
+        for (source, root, place, typed, untyped_too) in [
+            (COMMIT, LATER, TimestampPlace::Auto, false, true),
+            (LATER, COMMIT, TimestampPlace::Auto, true, false),
+            (COMMIT, COMMIT, TimestampPlace::Auto, false, false),
+            (LATER, COMMIT, TimestampPlace::Earliest, true, false),
+            (LATER, COMMIT, TimestampPlace::Source, true, true),
+            (LATER, COMMIT, TimestampPlace::Root, false, false),
+            (COMMIT, LATER, TimestampPlace::Root, true, true),
+        ] {
+            for (record, expected) in [(upsert(source, root), typed), (untyped(source, root), untyped_too)] {
+                let found = with_change(&record, place, |change| change.clock_behind);
+                assert_eq!(found, Ok(expected), "{place:?} of {record}");
+            }
         }
     }
 
@@ -386,19 +510,29 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_or_a_transaction_that_is_no_text_is_no_envelope() {
+    fn an_operation_that_is_no_text_is_no_envelope_and_a_transaction_is_taken_as_it_comes() {
         let record = upsert(COMMIT, LATER);
         for (from, to, expected) in [
             (r#""op":"c","#, "", "expected op to be a string, found none"),
             (r#""op":"c""#, r#""op":1"#, "expected op to be a string, found a number"),
-            (r#""txId":"t1""#, r#""txId":["secret"]"#, "expected source.txId to be a string, found an array"),
         ] {
             let error =
                 with_change(&record.replace(from, to), TimestampPlace::Earliest, |_| ()).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("secret"), "{error}");
         }
-        let without = record.replace(r#","txId":"t1""#, "");
-        assert_eq!(with_change(&without, TimestampPlace::Earliest, |change| change.transaction.is_none()), Ok(true));
+        for (transaction, expected) in [
+            ("", None),
+            (r#","txId":null"#, None),
+            (r#","txId":"\ud800""#, None),
+            (r#","txId":7"#, Some("7")),
+            (r#","txId":"t\u0031""#, Some("t1")),
+        ] {
+            let record = record.replace(r#","txId":"t1""#, transaction);
+            let found = with_change(&record, TimestampPlace::Earliest, |change| {
+                change.transaction.map(|transaction| transaction.into_owned())
+            });
+            assert_eq!(found.unwrap().as_deref(), expected, "{record}");
+        }
     }
 
     #[test]

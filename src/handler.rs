@@ -19,16 +19,18 @@ use crate::coalesce::Candidate;
 use crate::config::{Config, SourceTable};
 use crate::delivery::{Batch, Record};
 use crate::disposition::{Disposition, Failure};
+use crate::notices::Notices;
 use crate::objects::Objects;
 use crate::objects::s3::S3Objects;
 use crate::overflow::OVERFLOW;
 use crate::pace::Pace;
 use crate::plan::{Part, Plan, PlannedRecord, Planner, Role};
-use crate::projection::Projector;
+use crate::projection::{Circumstances, Origin, Projector};
 use crate::quarantine;
 use crate::report::report;
 use crate::tally::BatchTally;
 use crate::view::dynamodb::{self, DynamoDbView, OpenError};
+use crate::view::indexes::Indexes;
 use crate::view::known::Remembering;
 use crate::view::overflow::OverflowView;
 use crate::view::{Put, View};
@@ -45,7 +47,17 @@ pub struct Handler<V, O> {
     objects: Option<O>,
     pace: Arc<Pace>,
     attempts: Arc<Attempts>,
+    notices: Notices,
     table_metrics: bool,
+}
+
+/// A batch that is done.
+#[derive(Debug)]
+pub struct Processed<'a> {
+    /// What became of its records, in their order.
+    pub records: Vec<PlannedRecord<'a>>,
+    /// How many tables its records name that are not configured; of very many, not all are counted.
+    pub unconfigured_tables: usize,
 }
 
 /// Why the function cannot start.
@@ -95,6 +107,7 @@ impl DynamoDbHandler {
         let planner = Planner {
             source_tables: config.source_tables,
             commit_timestamp: config.commit_timestamp,
+            source_cluster: config.source_cluster,
             projector: Projector {
                 key_attribute,
                 tombstone_ttl: config.tombstone_ttl,
@@ -103,7 +116,15 @@ impl DynamoDbHandler {
         };
         let objects = config.objects_bucket.map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
         let view = Remembering::new(OverflowView::new(table, objects.clone()));
-        Ok(Self { planner, view, objects, pace, attempts, table_metrics: config.table_metrics })
+        Ok(Self {
+            planner,
+            view,
+            objects,
+            pace,
+            attempts,
+            notices: Notices::default(),
+            table_metrics: config.table_metrics,
+        })
     }
 }
 
@@ -115,7 +136,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Applies a batch, and answers which of its records shall be delivered again.
     pub async fn handle(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
-        let records = self.account(batch, request_id, deadline).await;
+        let records = self.account(batch, Origin::Stream, request_id, deadline).await;
         let reported = batch.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
             Disposition::Reported(_) => Some(delivered.sequence_number.as_str()),
             Disposition::Applied
@@ -130,14 +151,21 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// Applies a batch, and tells of it in the log and in metrics: what became of each of its records, in their order.
-    pub async fn account(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
+    pub async fn account(
+        &self,
+        batch: &Batch,
+        origin: Origin,
+        request_id: &str,
+        deadline: Deadline,
+    ) -> Vec<PlannedRecord<'_>> {
         // What was asked for before, at the start, is none of this batch's.
         self.attempts.take();
         // On the heap, once a batch: the types of what is awaited nest no deeper than the compiler likes.
-        let records = Box::pin(self.process(batch, request_id, deadline)).await;
+        let processed = Box::pin(self.process(batch, origin, request_id, deadline)).await;
+        let Processed { records, unconfigured_tables } = processed;
         let tally = BatchTally::of(&records);
         telemetry::log_batch(request_id, &batch.records, &records, &tally.all.ends);
-        metrics::emit_batch(&tally.all, &self.attempts.take());
+        metrics::emit_batch(&tally.all, unconfigured_tables, &self.attempts.take());
         if self.table_metrics {
             metrics::emit_tables(&tally.tables);
         }
@@ -145,9 +173,9 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 
     /// Applies a batch: what became of each of its records, in their order.
-    pub async fn process(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> Vec<PlannedRecord<'_>> {
-        let data = batch.records.iter().map(|record| &*record.data.0);
-        let Plan { mut records, rows, parts } = self.planner.plan(data, SystemTime::now());
+    pub async fn process(&self, batch: &Batch, origin: Origin, request_id: &str, deadline: Deadline) -> Processed<'_> {
+        let indexes = self.view.indexes();
+        let Plan { mut records, rows, parts, sources } = self.plan(batch, origin, &indexes);
 
         // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the
         // shard. Nor must the rows wait for the bucket.
@@ -155,7 +183,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].settle(disposition, SystemTime::now());
         });
-        let parts = self.parts(&parts, &batch.records, request_id, deadline);
+        let parts = self.parts(&parts, &batch.records, origin, request_id, deadline);
         let unreadable = self.quarantine(unreadable, request_id, deadline);
         let (quarantined, parts, ()) = tokio::join!(unreadable, parts, written);
         for place in quarantined {
@@ -169,9 +197,13 @@ impl<V: View, O: Objects> Handler<V, O> {
             refused_sets.insert(part.record, part.refused_set);
         }
 
+        if records.iter().any(|record| is_refused(&record.disposition)) && Instant::now() < deadline.stop_starting {
+            // On the heap, as it is rare.
+            Box::pin(self.write_again(batch, &mut records, origin, &indexes, deadline)).await;
+        }
         if self.objects.is_some() && quarantine::is_undecided(&records) && Instant::now() < deadline.stop_starting {
             // On the heap, as it is rare.
-            Box::pin(self.decide(batch, &mut records, deadline)).await;
+            Box::pin(self.decide(batch, &mut records, origin, deadline)).await;
         }
         let refused = quarantine::refused(&records);
         let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
@@ -182,14 +214,51 @@ impl<V: View, O: Objects> Handler<V, O> {
         for place in quarantined {
             records[place].disposition.quarantine();
         }
-        records
+        self.notices.tell(&sources, &records, &self.planner.source_tables, &self.view.indexes(), request_id);
+        Processed { records, unconfigured_tables: sources.unconfigured.len() }
+    }
+
+    fn plan(&self, batch: &Batch, origin: Origin, indexes: &Indexes) -> Plan<'_> {
+        let data = batch.records.iter().map(|record| &*record.data.0);
+        self.planner.plan(data, Circumstances { written_at: SystemTime::now(), origin, indexes })
+    }
+
+    /// Looks whether the view's table has other indexes than are `known`, since items were refused. If so, writes these
+    /// again, without what the new ones do not take.
+    ///
+    /// What may happen between the refusals and that: an older change of a row was written in the refused one's place,
+    /// or a newer one by another function. The condition has the last word on both.
+    async fn write_again(
+        &self,
+        batch: &Batch,
+        records: &mut [PlannedRecord<'_>],
+        origin: Origin,
+        known: &Indexes,
+        deadline: Deadline,
+    ) {
+        let learned = tokio::time::timeout_at(deadline.stop_starting, self.view.learn_indexes(known)).await;
+        if learned != Ok(true) {
+            return;
+        }
+        let indexes = self.view.indexes();
+        let Plan { records: planned, mut rows, .. } = self.plan(batch, origin, &indexes);
+        for row in &mut rows {
+            row.retain(|change| is_refused(&records[change.record].disposition));
+        }
+        rows.retain(|row| !row.is_empty());
+        for (record, planned) in records.iter_mut().zip(planned).filter(|(record, _)| is_refused(&record.disposition)) {
+            record.write = planned.write;
+        }
+        apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
+            records[record].settle(disposition, SystemTime::now());
+        })
+        .await;
     }
 
     /// Puts a change after all that is known to be superseded, so that what DynamoDB makes of it tells whether it
     /// refuses everything.
-    async fn decide(&self, batch: &Batch, records: &mut [PlannedRecord<'_>], deadline: Deadline) {
-        let data = batch.records.iter().map(|record| &*record.data.0);
-        let rows = self.planner.plan(data, SystemTime::now()).rows;
+    async fn decide(&self, batch: &Batch, records: &mut [PlannedRecord<'_>], origin: Origin, deadline: Deadline) {
+        let rows = self.plan(batch, origin, &self.view.indexes()).rows;
         let Some(Candidate { record, item }) = quarantine::to_decide(rows, records) else { return };
         let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_anew(item)).await;
         let end = match put {
@@ -197,7 +266,15 @@ impl<V: View, O: Objects> Handler<V, O> {
             Ok(Put::Superseded) => Disposition::Superseded,
             Ok(Put::Duplicate) => Disposition::Duplicate,
             // What is known stays so, and nothing is known of how DynamoDB takes writes now.
-            Ok(Put::Known | Put::Refused(_) | Put::Retryable(_) | Put::Unavailable(_)) | Err(_) => return,
+            Ok(
+                Put::Known
+                | Put::NothingToReplace
+                | Put::Refused(_)
+                | Put::RefusedByIndex(_)
+                | Put::Retryable(_)
+                | Put::Unavailable(_),
+            )
+            | Err(_) => return,
         };
         records[record].settle(end, SystemTime::now());
     }
@@ -207,6 +284,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         &'h self,
         parts: &[Part],
         delivered: &[Record],
+        origin: Origin,
         request_id: &str,
         deadline: Deadline,
     ) -> Vec<Settled<'h>> {
@@ -214,7 +292,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         if parts.is_empty() {
             return Vec::new();
         }
-        let assembler = Assembler { planner: &self.planner, view: &self.view, objects };
+        let assembler = Assembler { planner: &self.planner, view: &self.view, objects, origin };
         // On the heap: a batch without parts, as nearly all are, pays nothing for it.
         let mut settled = Box::pin(assembler.settle(parts, delivered, request_id, deadline)).await;
         let in_time: HashSet<usize> = settled.iter().map(|settled| settled.record).collect();
@@ -281,6 +359,11 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         quarantined
     }
+}
+
+/// Whether DynamoDB refused the item for what it holds.
+fn is_refused(disposition: &Disposition) -> bool {
+    matches!(disposition, Disposition::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)))
 }
 
 /// The records at these places, with why they failed.

@@ -42,6 +42,7 @@ pub mod https;
 pub mod key;
 pub mod lambda;
 pub mod metrics;
+pub mod notices;
 pub mod objects;
 pub mod overflow;
 pub mod pace;

@@ -36,7 +36,7 @@ pub const TABLE: &str = "Table";
 const MOST_VALUES: usize = 100;
 
 /// All metrics: the name, the unit, whether they are sent by table too.
-pub const METRICS: [(&str, &str, bool); 26] = [
+pub const METRICS: [(&str, &str, bool); 30] = [
     ("Received", "Count", true),
     ("Applied", "Count", true),
     ("Superseded", "Count", true),
@@ -47,10 +47,14 @@ pub const METRICS: [(&str, &str, bool); 26] = [
     ("Known", "Count", true),
     ("Duplicates", "Count", true),
     ("Coalesced", "Count", true),
+    ("ClockBehind", "Count", true),
+    ("StoredAsText", "Count", true),
+    ("LeftOutOfIndexes", "Count", true),
     ("Tombstones", "Count", true),
     ("Overflowed", "Count", true),
     ("WriteUnits", "Count", true),
     ("Freshness", "Milliseconds", true),
+    ("UnconfiguredTables", "Count", false),
     ("FailedBatches", "Count", false),
     ("DynamoDbTime", "Milliseconds", false),
     ("Throttled", "Count", false),
@@ -90,6 +94,12 @@ struct Records {
     #[metrics(unit = Count)]
     coalesced: Option<usize>,
     #[metrics(unit = Count)]
+    clock_behind: Option<usize>,
+    #[metrics(unit = Count)]
+    stored_as_text: Option<usize>,
+    #[metrics(unit = Count)]
+    left_out_of_indexes: Option<usize>,
+    #[metrics(unit = Count)]
     tombstones: Option<usize>,
     #[metrics(unit = Count)]
     overflowed: Option<usize>,
@@ -104,6 +114,8 @@ struct Records {
 struct Batch {
     #[metrics(flatten)]
     records: Records,
+    #[metrics(unit = Count)]
+    unconfigured_tables: usize,
     #[metrics(unit = Count)]
     failed_batches: usize,
     dynamo_db_time: Milliseconds,
@@ -198,6 +210,9 @@ impl Records {
             known: count(tally.known),
             duplicates: count(tally.duplicates),
             coalesced: count(tally.coalesced),
+            clock_behind: count(tally.clock_behind),
+            stored_as_text: count(tally.stored_as_text),
+            left_out_of_indexes: count(tally.left_out_of_indexes),
             tombstones: count(tally.tombstones),
             overflowed: count(tally.overflowed),
             write_units: count(tally.write_units),
@@ -207,9 +222,10 @@ impl Records {
 }
 
 impl Batch {
-    fn of(all: &Tally, attempted: &Attempted) -> Self {
+    fn of(all: &Tally, unconfigured_tables: usize, attempted: &Attempted) -> Self {
         Self {
             records: Records::of(all, true),
+            unconfigured_tables,
             failed_batches: usize::from(all.ends.reported > 0),
             dynamo_db_time: Milliseconds::of(&attempted.microseconds, 1000.0),
             throttled: attempted.throttled,
@@ -309,8 +325,8 @@ where
 }
 
 /// Writes what became of a batch.
-pub fn emit_batch(all: &Tally, attempted: &Attempted) {
-    emit(Batch::of(all, attempted));
+pub fn emit_batch(all: &Tally, unconfigured_tables: usize, attempted: &Attempted) {
+    emit(Batch::of(all, unconfigured_tables, attempted));
 }
 
 /// Writes what became of a batch's records, a line a table.
@@ -360,15 +376,25 @@ mod tests {
         }
         let ends = Counts { applied: 1, superseded: 2, filtered: 3, kept: 4, quarantined: 5, reported: 6 };
         let attempted = Attempted { microseconds: freshness.clone(), throttled: 3 };
-        let (known, duplicates, coalesced, tombstones, overflowed) = (1, 1, 1, 1, 1);
-        let write_units = usize::MAX;
-        let tally = Tally { ends, known, duplicates, coalesced, tombstones, overflowed, write_units, freshness };
+        let tally = Tally {
+            ends,
+            known: 1,
+            duplicates: 1,
+            coalesced: 1,
+            clock_behind: 1,
+            stored_as_text: 1,
+            left_out_of_indexes: 1,
+            tombstones: 1,
+            overflowed: 1,
+            write_units: usize::MAX,
+            freshness,
+        };
         (tally, attempted)
     }
 
     fn lines() -> Vec<Json> {
         let (mut tally, attempted) = full();
-        let batch = line(Batch::of(&tally, &attempted));
+        let batch = line(Batch::of(&tally, 1, &attempted));
         // A table's records are never filtered.
         tally.ends.filtered = 0;
         vec![
@@ -437,13 +463,13 @@ mod tests {
         for milliseconds in [100, 101, 7] {
             tally.freshness.record(milliseconds);
         }
-        let records = line(Batch::of(&tally, &Attempted::default()));
+        let records = line(Batch::of(&tally, 0, &Attempted::default()));
         assert_eq!(records["Freshness"], json!({ "Values": [7, 100.5], "Counts": [1, 2] }));
         // No requests have no time.
         assert_eq!(records.get("DynamoDbTime"), None);
         let mut attempted = Attempted::default();
         attempted.microseconds.record(1500);
-        let records = line(Batch::of(&tally, &attempted));
+        let records = line(Batch::of(&tally, 0, &attempted));
         assert_eq!(records["DynamoDbTime"], json!({ "Values": [1.5], "Counts": [1] }));
     }
 

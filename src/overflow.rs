@@ -129,7 +129,7 @@ mod tests {
             })
             .collect();
         let mut attributes: HashMap<String, AttributeValue> =
-            json.iter().map(|(name, json)| (name.clone(), attributes::column(json).unwrap().unwrap())).collect();
+            json.iter().map(|(name, json)| (name.clone(), attributes::column(json).value.unwrap())).collect();
         let bytes = attributes::item_size(&attributes);
         let movable = json.iter().map(|(name, json)| (name.clone(), &**json)).collect();
         let moved = move_columns("b", "public.t#1", commit(1), movable, &mut attributes, bytes)?;

@@ -1,8 +1,9 @@
 //! From the bytes of a batch to what has to be written: decode, route, project, record by record, then coalesce.
 //!
-//! Invariants: pure, the time of writing is an argument; one bad record never touches its neighbours; every record is
+//! Invariants: pure, what it depends on besides the records is an argument; one bad record never touches its neighbours; every record is
 //! settled here, is a candidate of exactly one row, or is one part of a split change.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::coalesce::{Candidate, RowChanges, coalesce};
@@ -10,7 +11,7 @@ use crate::config::{SourceTable, SourceTables, TimestampPlace};
 use crate::disposition::{Disposition, Failure};
 use crate::envelope::{self, ChunkedImage, ChunkedRecord, Envelope, FullRecord};
 use crate::fragments::{self, AssemblyError};
-use crate::projection::{Projector, ViewItem};
+use crate::projection::{Circumstances, Projector, ViewItem};
 use crate::tally::Write;
 
 /// Reads records for a view.
@@ -20,6 +21,8 @@ pub struct Planner {
     pub source_tables: SourceTables,
     /// Where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
+    /// The cluster whose records are taken; those of all, where there is none.
+    pub source_cluster: Option<String>,
     /// Makes the items.
     pub projector: Projector,
 }
@@ -34,6 +37,43 @@ pub struct Plan<'a> {
     pub rows: Vec<RowChanges>,
     /// What has to be kept of changes that were split. A record that is one stands as [`Failure::Part`] until it is.
     pub parts: Vec<Part>,
+    /// What the records tell of where they come from.
+    pub sources: Sources,
+}
+
+/// What a batch tells of where its records come from: each name once, in the order of their coming.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Tables that are not configured, as schema and name; at most [`MOST_NAMES`].
+    pub unconfigured: Vec<(String, String)>,
+    /// Clusters that records of configured tables are of; at most [`MOST_NAMES`].
+    pub clusters: Vec<String>,
+    /// Versions of their envelopes; at most [`MOST_NAMES`].
+    pub versions: Vec<String>,
+}
+
+/// Of each kind. Whoever writes into the stream shall not fill the memory with names.
+pub const MOST_NAMES: usize = 100;
+
+impl Sources {
+    fn is_filtered(&mut self, record: &FullRecord<'_>) {
+        let (schema, table) = (record.schema(), record.table());
+        let is_known = |known: &(String, String)| known.0 == schema && known.1 == table;
+        if self.unconfigured.len() < MOST_NAMES && !self.unconfigured.iter().any(is_known) {
+            self.unconfigured.push((schema.to_owned(), table.to_owned()));
+        }
+    }
+
+    fn is_taken(&mut self, record: &FullRecord<'_>) {
+        fn add(names: &mut Vec<String>, name: Option<Cow<'_, str>>) {
+            let Some(name) = name else { return };
+            if names.len() < MOST_NAMES && !names.iter().any(|known| *known == name) {
+                names.push(name.into_owned());
+            }
+        }
+        add(&mut self.clusters, record.cluster());
+        add(&mut self.versions, record.version());
+    }
 }
 
 /// What a record leaves in a set of fragments.
@@ -89,15 +129,16 @@ enum Way {
 
 impl Planner {
     /// Plans a batch, given as the bytes of its records.
-    pub fn plan<'r>(&self, records: impl IntoIterator<Item = &'r [u8]>, written_at: SystemTime) -> Plan<'_> {
+    pub fn plan<'r>(&self, records: impl IntoIterator<Item = &'r [u8]>, now: Circumstances<'_>) -> Plan<'_> {
         let records = records.into_iter();
         let most = records.size_hint().0;
         let mut planned = Vec::with_capacity(most);
         let mut candidates = Vec::with_capacity(most);
         let mut parts = Vec::new();
+        let mut sources = Sources::default();
         for (record, data) in records.enumerate() {
             let mut keep = |folder, object, role| parts.push(Part { record, folder, object, role });
-            let (table, way) = self.way(data, written_at, &mut keep);
+            let (table, way) = self.way(data, now, &mut sources, &mut keep);
             let mut write = None;
             let disposition = match way {
                 Way::Write(item) => {
@@ -117,25 +158,35 @@ impl Planner {
                 write.coalesced = true;
             }
         }
-        Plan { records: planned, rows, parts }
+        Plan { records: planned, rows, parts, sources }
     }
 
     /// What a record asks for, with its table if that is configured.
     fn way(
         &self,
         record: &[u8],
-        written_at: SystemTime,
+        now: Circumstances<'_>,
+        sources: &mut Sources,
         keep: &mut impl FnMut(String, String, Role),
     ) -> (Option<&SourceTable>, Way) {
         // Routed before the rest is looked at: what is wrong with other tables' records is nothing to hold a shard for.
+        let mut route = |record: &FullRecord<'_>| {
+            let table = self.source_tables.get(record.schema(), record.table());
+            if table.is_some() {
+                sources.is_taken(record)
+            } else {
+                sources.is_filtered(record)
+            }
+            table
+        };
         match envelope::read(record) {
-            Ok(Envelope::Full(full)) => match self.source_tables.get(full.schema(), full.table()) {
-                Some(table) => (Some(table), self.change(full, table, written_at)),
+            Ok(Envelope::Full(full)) => match route(&full) {
+                Some(table) => (Some(table), self.change(full, table, now)),
                 None => (None, Way::Filter),
             },
             Ok(Envelope::Chunked(chunked)) => {
-                let table = self.source_tables.get(chunked.record.schema(), chunked.record.table());
-                (table, self.main_record(chunked, record, table, written_at, keep))
+                let table = route(&chunked.record);
+                (table, self.main_record(chunked, record, table, now, keep))
             }
             Ok(Envelope::Fragment(fragment)) => {
                 keep(fragments::folder(&fragment.chunk_id), fragments::piece(&fragment), Role::Member);
@@ -145,16 +196,17 @@ impl Planner {
         }
     }
 
-    fn change(&self, full: FullRecord<'_>, table: &SourceTable, written_at: SystemTime) -> Way {
-        match self.item(full, table, written_at) {
+    fn change(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Way {
+        match self.item(full, table, now) {
             Ok(item) => Way::Write(item),
             Err(failure) => Way::Fail(failure),
         }
     }
 
-    fn item(&self, full: FullRecord<'_>, table: &SourceTable, written_at: SystemTime) -> Result<ViewItem, Failure> {
+    fn item(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Result<ViewItem, Failure> {
+        full.check_source(self.source_cluster.as_deref()).map_err(Failure::Decode)?;
         let change = full.into_change(table, self.commit_timestamp).map_err(Failure::Decode)?;
-        self.projector.project(&change, written_at).map_err(Failure::Project)
+        self.projector.project(&change, now).map_err(Failure::Project)
     }
 
     fn main_record(
@@ -162,7 +214,7 @@ impl Planner {
         chunked: ChunkedRecord<'_>,
         record: &[u8],
         table: Option<&SourceTable>,
-        written_at: SystemTime,
+        now: Circumstances<'_>,
         keep: &mut impl FnMut(String, String, Role),
     ) -> Way {
         let chunks = chunked.chunks();
@@ -181,7 +233,11 @@ impl Planner {
             (Some(_), Err(error)) => Way::Fail(Failure::Decode(error)),
             (Some(table), Ok(chunks)) => {
                 not_needed(chunks.unneeded);
-                let Some(image) = chunks.needed else { return self.change(chunked.record, table, written_at) };
+                let Some(image) = chunks.needed else { return self.change(chunked.record, table, now) };
+                if let Err(error) = chunked.record.check_source(self.source_cluster.as_deref()) {
+                    not_needed(Some(image));
+                    return Way::Fail(Failure::Decode(error));
+                }
                 keep(fragments::folder(&image.chunk_id), fragments::main_record(&image, record), Role::Member);
                 Way::Keep
             }
@@ -197,7 +253,7 @@ impl Planner {
         &self,
         main_record: &[u8],
         pieces: &[Vec<String>],
-        written_at: SystemTime,
+        now: Circumstances<'_>,
     ) -> (Option<&SourceTable>, Result<Option<ViewItem>, Failure>) {
         let chunked = match envelope::read(main_record) {
             Ok(Envelope::Chunked(chunked)) => chunked,
@@ -218,9 +274,9 @@ impl Planner {
             Some(image) => fragments::join(&image, pieces).map_err(Failure::Assemble).and_then(|joined| {
                 let image = fragments::image(&joined).map_err(Failure::Assemble)?;
                 let full = chunked.record.with_image(image).map_err(Failure::Decode)?;
-                self.item(full, table, written_at)
+                self.item(full, table, now)
             }),
-            None => self.item(chunked.record, table, written_at),
+            None => self.item(chunked.record, table, now),
         };
         (Some(table), item.map(Some))
     }
@@ -231,6 +287,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::projection::Origin;
+    use crate::view::indexes::Indexes;
 
     const COMMIT: u64 = 1_705_318_200_000_000_000;
 
@@ -238,12 +296,19 @@ mod tests {
         Planner {
             source_tables: "users(id)".parse().unwrap(),
             commit_timestamp: TimestampPlace::default(),
+            source_cluster: None,
             projector: Projector {
                 key_attribute: "pk".to_owned(),
                 tombstone_ttl: Duration::from_secs(60),
                 overflow_bucket: None,
             },
         }
+    }
+
+    fn plan<'p>(planner: &'p Planner, records: &[String]) -> Plan<'p> {
+        let indexes = Indexes::default();
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+        planner.plan(records.iter().map(String::as_bytes), now)
     }
 
     fn record(table: &str, id: u64, commit: u64) -> String {
@@ -263,7 +328,7 @@ mod tests {
             record("users", 1, COMMIT + 1),
         ];
         let planner = planner();
-        let plan = planner.plan(records.iter().map(String::as_bytes), SystemTime::UNIX_EPOCH);
+        let plan = plan(&planner, &records);
 
         let rows: Vec<Vec<usize>> =
             plan.rows.iter().map(|row| row.iter().map(|candidate| candidate.record).collect()).collect();
@@ -291,11 +356,81 @@ mod tests {
             ("orders", true, [("fragments/a/", Role::NotNeeded), ("fragments/b/", Role::NotNeeded)]),
             ("users", false, [("fragments/b/", Role::NotNeeded), ("fragments/a/", Role::Member)]),
         ] {
-            let plan = planner.plan([main(table).as_bytes()], SystemTime::UNIX_EPOCH);
+            let plan = plan(&planner, &[main(table)]);
             assert_eq!(plan.records[0].disposition == Disposition::Filtered, filtered, "{table}");
             let found: Vec<_> = plan.parts.iter().map(|part| (part.folder.as_str(), part.role)).collect();
             assert_eq!(found, roles, "{table}");
         }
+    }
+
+    /// A record of a cluster and a version, of a change that is whole or split.
+    fn record_of(table: &str, split: bool, cluster: &str, version: &str) -> String {
+        let source = format!(
+            r#"{{"schema":"public","table":"{table}","ts_ns":{COMMIT},"cluster":{cluster},"version":{version}}}"#
+        );
+        if split {
+            let chunked = r#"{"after":{"chunk_id":"a","total_fragments":1,"crc32c":"1"}}"#;
+            format!(r#"{{"type":"chunked","op":"u","source":{source},"chunked":{chunked},"ts_ns":{COMMIT}}}"#)
+        } else {
+            format!(r#"{{"type":"full","op":"u","after":{{"id":1}},"source":{source},"ts_ns":{COMMIT}}}"#)
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_cluster_or_another_version_is_poison() {
+        let (ours, other) = (r#""kmabugltfmjdaj2siqr2qbxgju""#, r#""2ntttwpyh6nbmi5h54h2e4p4ja""#);
+        let mut planner = planner();
+        for (setting, table, cluster, version, expected) in [
+            (true, "users", ours, r#""1.0""#, None),
+            (true, "users", ours, r#""1.7""#, None),
+            (true, "users", "null", "null", None),
+            (true, "users", other, r#""1.0""#, Some("found 2ntttwpyh6nbmi5h54h2e4p4ja")),
+            (true, "orders", other, r#""2.0""#, None),
+            (false, "users", other, "1.0", None),
+            (false, "users", ours, r#""2.0""#, Some("expected source.version to be 1.x, found 2.0")),
+            (false, "users", ours, r#""10.0""#, Some("found 10.0")),
+            (false, "users", ours, r#""v1""#, Some("found v1")),
+            (false, "users", ours, "2", Some("found 2")),
+        ] {
+            planner.source_cluster = setting.then(|| ours.trim_matches('"').to_owned());
+            for split in [false, true] {
+                let record = record_of(table, split, cluster, version);
+                let plan = plan(&planner, &[record.clone()]);
+                let failure = match &plan.records[0].disposition {
+                    Disposition::Reported(failure @ Failure::Decode(_)) => Some(failure.to_string()),
+                    _ => None,
+                };
+                let is_as_expected = match (&failure, expected) {
+                    (Some(failure), Some(expected)) => failure.contains(expected),
+                    (failure, expected) => failure.is_none() && expected.is_none(),
+                };
+                assert!(is_as_expected, "{record}: {failure:?}");
+                // Nobody waits for the pieces of what is not applied.
+                let kept = plan.parts.iter().filter(|part| part.role == Role::Member).count();
+                assert_eq!(kept, usize::from(split && expected.is_none() && table == "users"), "{record}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_records_come_from_is_told_once_each() {
+        let records = [
+            record_of("users", false, r#""c1""#, r#""1.0""#),
+            record_of("orders", false, r#""c9""#, r#""9.0""#),
+            record_of("users", true, r#""c2""#, r#""1.1""#),
+            record_of("orders", true, r#""c1""#, r#""1.0""#),
+            record_of("users", false, "null", "null"),
+            record_of("Users", false, "null", "null"),
+        ];
+        let of = |name: &str| ("public".to_owned(), name.to_owned());
+        let expected = Sources {
+            unconfigured: vec![of("orders"), of("Users")],
+            clusters: vec!["c1".to_owned(), "c2".to_owned()],
+            versions: vec!["1.0".to_owned(), "1.1".to_owned()],
+        };
+        assert_eq!(plan(&planner(), &records).sources, expected);
+        let many: Vec<String> = (0..500).map(|table| record(&format!("t{table}"), 1, COMMIT)).collect();
+        assert_eq!(plan(&planner(), &many).sources.unconfigured.len(), MOST_NAMES);
     }
 
     #[test]
@@ -306,7 +441,7 @@ mod tests {
             r#"{"source":{"schema":"public","table":"orders","txId":7}}"#,
             r#"{"op":null,"after":[],"source":{"schema":"public","table":"orders"}}"#,
         ] {
-            let plan = planner.plan([broken.as_bytes()], SystemTime::UNIX_EPOCH);
+            let plan = plan(&planner, &[broken.to_owned()]);
             assert_eq!(plan.records[0].disposition, Disposition::Filtered, "{broken}");
         }
     }

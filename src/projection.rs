@@ -16,7 +16,8 @@ use crate::config::SourceTable;
 use crate::envelope;
 use crate::key::{self, LONGEST_KEY};
 use crate::overflow::{self, LARGEST_WHOLE_ITEM, MovedColumn, OVERFLOW};
-use crate::view::attributes::{self, DEEPEST_NESTING, LARGEST_ITEM, LONGEST_NAME, ValueError};
+use crate::view::attributes::{self, Column, LARGEST_ITEM, LONGEST_NAME};
+use crate::view::indexes::Indexes;
 
 /// The commit timestamp in nanoseconds, an N.
 pub const TS_NS: &str = "_ts_ns";
@@ -26,6 +27,9 @@ pub const TX_ID: &str = "_tx_id";
 pub const DELETED: &str = "_deleted";
 /// On a tombstone: when DynamoDB may remove it, an N of epoch seconds.
 pub const EXPIRES_AT: &str = "_expires_at";
+
+/// An item is written at most so long after it was made, with clocks that are a little apart.
+const TIME_TO_WRITE: Duration = Duration::from_hours(1);
 
 /// The attributes that the view keeps for itself, so that no column can have their names.
 pub const RESERVED_COLUMNS: [&str; 4] = [TS_NS, TX_ID, DELETED, EXPIRES_AT];
@@ -45,6 +49,52 @@ pub struct ViewItem {
     pub moved: Vec<MovedColumn>,
     /// As many as DynamoDB counts for it.
     pub bytes: usize,
+    /// What may stand there when the item is written; anything older, or nothing, where there is none.
+    pub guard: Option<Guard>,
+    /// What is told of it beside what it holds.
+    pub notes: Notes,
+}
+
+/// An item that may only replace one: nobody can know any more that its row was not deleted since.
+///
+/// A tombstone that was written late does not count as one. It may itself have come from the quarantine, after the
+/// tombstone of a newer deletion had expired, and then says nothing of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// A tombstone there that expires from then on was written late; in seconds since the epoch.
+    pub late_expiry: u64,
+}
+
+/// What is counted of a change, and does not keep it from being applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// See [`ChangeEvent::clock_behind`].
+    pub clock_behind: bool,
+    /// How many of its columns, or parts of them, stand as text since DynamoDB or its readers cannot hold them as they
+    /// are.
+    pub as_text: usize,
+    /// The attributes that an index does not take, which the item therefore lacks.
+    pub left_out: Vec<String>,
+}
+
+/// What a change is projected for.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'c> {
+    /// The time of writing.
+    pub written_at: SystemTime,
+    /// Where the change comes from.
+    pub origin: Origin,
+    /// The indexes of the view's table.
+    pub indexes: &'c Indexes,
+}
+
+/// Where a change comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From the stream, or from somebody who knows that the row is still there.
+    Stream,
+    /// From the quarantine, where it may have waited for longer than a tombstone is kept.
+    Quarantine,
 }
 
 /// Why a change cannot become an item.
@@ -70,12 +120,6 @@ pub enum ProjectionError {
     ColumnNamedAsKey { column: String },
     #[error("the name of a column has {bytes} bytes: DynamoDB takes 1 to {LONGEST_NAME}")]
     UnusableName { bytes: usize },
-    #[error("the column {column} nests deeper than {DEEPEST_NESTING} levels: DynamoDB stores no more")]
-    TooDeep { column: String },
-    #[error("the column {column} holds text that is no JSON string, such as half a surrogate pair")]
-    MalformedColumn { column: String },
-    #[error("the column {column} holds an object with a member without a name: DynamoDB stores none")]
-    EmptyName { column: String },
     #[error("the item has {bytes} bytes: DynamoDB takes at most {LARGEST_ITEM}")]
     ItemTooLarge { bytes: usize },
 }
@@ -93,13 +137,14 @@ pub struct Projector {
 
 impl Projector {
     /// The item that the view shall hold after `change`: the row, or a tombstone that may expire
-    /// [`Projector::tombstone_ttl`] after `written_at`.
+    /// [`Projector::tombstone_ttl`] after it is written.
     ///
     /// # Errors
     /// The row's key is not complete, a column has a reserved name, or DynamoDB could not store the item.
-    pub fn project(&self, change: &ChangeEvent<'_>, written_at: SystemTime) -> Result<ViewItem, ProjectionError> {
+    pub fn project(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Result<ViewItem, ProjectionError> {
+        let mut notes = Notes { clock_behind: change.clock_behind, ..Notes::default() };
         let (key, mut attributes) = match change.image {
-            RowImage::Upsert(row) => self.row(change.table, row)?,
+            RowImage::Upsert(row) => self.row(change.table, row, &mut notes)?,
             RowImage::Delete(primary_key) => (deleted_key(change.table, primary_key)?, HashMap::new()),
         };
         if key.len() > LONGEST_KEY {
@@ -111,8 +156,9 @@ impl Projector {
         }
         if let RowImage::Delete(_) = change.image {
             attributes.insert(DELETED.to_owned(), AttributeValue::Bool(true));
-            attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(written_at).to_string()));
+            attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(now.written_at).to_string()));
         }
+        notes.left_out = now.indexes.leave_out(&mut attributes);
         let bytes_of_key = self.key_attribute.len() + key.len();
         let mut bytes = bytes_of_key + attributes::item_size(&attributes);
         let moved = match (&self.overflow_bucket, change.image) {
@@ -127,13 +173,36 @@ impl Projector {
         if !moved.is_empty() {
             bytes = bytes_of_key + attributes::item_size(&attributes);
         }
-        Ok(ViewItem { key, committed: change.committed, creates: change.creates, attributes, moved, bytes })
+        let guard = self.guard(change, now);
+        Ok(ViewItem {
+            key,
+            committed: change.committed,
+            creates: change.creates,
+            attributes,
+            moved,
+            bytes,
+            guard,
+            notes,
+        })
+    }
+
+    /// The guard of an upsert from the quarantine that is so old that the tombstone of a later deletion may have
+    /// expired. A deletion's tombstone is written after its commit, so while the change is younger than the time that
+    /// tombstones are kept, no later one has expired. A tombstone that stands there says that the row was not deleted
+    /// since only if it was written before any later one can have expired.
+    fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
+        let RowImage::Upsert(_) = change.image else { return None };
+        let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
+        let is_old = now.origin == Origin::Quarantine && change.committed.age(now.written_at) >= kept;
+        let late = change.committed.since_epoch().saturating_add(kept).saturating_add(self.tombstone_ttl);
+        is_old.then_some(Guard { late_expiry: late.as_secs() })
     }
 
     fn row(
         &self,
         table: &SourceTable,
         row: &RawValue,
+        notes: &mut Notes,
     ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
         const IMAGE: &str = "after";
         // Room for a usual row's columns with the view's own attributes. One more would double it, for each row of a
@@ -143,15 +212,12 @@ impl Projector {
         attributes::for_each_member(row, |column, value| {
             key.offer(&column, value);
             self.check_name(&column)?;
-            match attributes::column(value) {
-                Ok(Some(attribute)) => columns.insert(column.into_owned(), attribute),
+            let Column { value, as_text } = attributes::column(value);
+            notes.as_text += usize::from(as_text);
+            match value {
+                Some(value) => columns.insert(column.into_owned(), value),
                 // A name that stands there twice means its last value, as in JSON parsers at large.
-                Ok(None) => columns.remove(&*column),
-                Err(ValueError::TooDeep) => return Err(ProjectionError::TooDeep { column: column.into_owned() }),
-                Err(ValueError::NotJson) => {
-                    return Err(ProjectionError::MalformedColumn { column: column.into_owned() });
-                }
-                Err(ValueError::EmptyName) => return Err(ProjectionError::EmptyName { column: column.into_owned() }),
+                None => columns.remove(&*column),
             };
             Ok(())
         })
@@ -252,13 +318,16 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
     }
 }
 
-/// A key column's value as it stands in the key: a string's text; a number and a boolean as in the JSON.
+/// A key column's value as it stands in the key: a string's text, a number in plain notation, a boolean as in the JSON.
 fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     let json = value.get();
     match json.as_bytes().first() {
         Some(b'"') => envelope::unquoted(value).map_err(|_| "text that is no JSON string"),
         Some(b'n' | b'[' | b'{') | None => Err(envelope::kind(value)),
-        Some(_) => Ok(Cow::Borrowed(json)),
+        Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
+        Some(_) => {
+            attributes::plain(json, LONGEST_KEY).ok_or("a number that is longer in plain notation than a key may be")
+        }
     }
 }
 
@@ -286,6 +355,7 @@ mod tests {
             committed: CommitTimestamp::from_nanoseconds(1_773_843_841_076_494_565).unwrap(),
             transaction: Some(Cow::Borrowed("tx1")),
             creates: false,
+            clock_behind: false,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
         let projector = Projector {
@@ -293,7 +363,9 @@ mod tests {
             tombstone_ttl: Duration::from_secs(3600),
             overflow_bucket: bucket.map(str::to_owned),
         };
-        projector.project(&change, SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT))
+        let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT);
+        let indexes = Indexes::default();
+        projector.project(&change, Circumstances { written_at, origin: Origin::Stream, indexes: &indexes })
     }
 
     fn s(text: &str) -> AttributeValue {
@@ -341,13 +413,18 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_booleans_stand_in_the_key_as_in_the_json() {
+    fn a_number_has_one_text_in_the_key_and_a_boolean_stands_as_in_the_json() {
         let key = |value: &str| project("t(k)", &format!(r#"{{"k":{value}}}"#), false).unwrap().key;
         for (value, text) in [
             ("9223372036854775807", "9223372036854775807"),
             ("-1", "-1"),
-            ("1.50", "1.50"),
-            ("0e9", "0e9"),
+            ("1.50", "1.5"),
+            ("1e2", "100"),
+            ("100", "100"),
+            ("-0", "0"),
+            ("0e9", "0"),
+            // Text is text: nothing says that the column is numeric.
+            ("\"1.50\"", "1.50"),
             ("true", "true"),
             ("false", "false"),
             ("\"\"", ""),
@@ -383,8 +460,7 @@ mod tests {
             ),
             (r#"{"id":1,"_expires_at":null}"#, false, "the column _expires_at has the name of an attribute"),
             (r#"{"id":1,"pk":"secret"}"#, false, "the column pk has the name of the view table's partition key"),
-            (r#"{"id":1,"a":"secret\ud800"}"#, false, "the column a holds text that is no JSON string"),
-            (r#"{"id":1,"a":{"":"secret"}}"#, false, "the column a holds an object with a member without a name"),
+            (r#"{"id":1e9999}"#, false, "the key column id is a number that is longer in plain notation than a key"),
             (r#"{"id":1,"\ud800":"secret"}"#, false, "after is no row: it holds text that is no JSON string"),
             (r#"{"id":"\ud800"}"#, true, "the key column id is text that is no JSON string in before"),
         ] {
@@ -392,8 +468,56 @@ mod tests {
             assert!(message.contains(expected), "{image} gave: {message}");
             assert!(!message.contains("secret"), "{message}");
         }
-        let deep = format!(r#"{{"id":1,"a":{}1{}}}"#, "[".repeat(33), "]".repeat(33));
-        assert_eq!(project("users(id)", &deep, false), Err(ProjectionError::TooDeep { column: "a".to_owned() }));
+    }
+
+    #[test]
+    fn a_value_that_dynamodb_cannot_hold_is_its_json_text_and_costs_no_row() {
+        let deep = format!("{}1{}", "[".repeat(40), "]".repeat(40));
+        for json in [r#"{"":1,"a":2}"#, r#""half \ud800""#, "3.4028235e38", &deep] {
+            let item = project("users(id)", &format!(r#"{{"id":1,"a":{json},"b":"x"}}"#), false).unwrap();
+            assert_eq!((&item.attributes["a"], &item.attributes["b"]), (&s(json), &s("x")), "{json}");
+            assert_eq!(item.notes.as_text, 1, "{json}");
+        }
+    }
+
+    /// The guard of an upsert from the quarantine, committed at 1,773,843,841 s, with tombstones that are kept for so
+    /// many hours.
+    fn guard(origin: Origin, delete: bool, hours: u64, written_at: u64) -> Option<Guard> {
+        let tables: SourceTables = "users(id)".parse().unwrap();
+        let raw: &RawValue = serde_json::from_str(r#"{"id":1}"#).unwrap();
+        let change = ChangeEvent {
+            table: tables.iter().next().unwrap(),
+            committed: CommitTimestamp::from_nanoseconds(1_773_843_841_000_000_000).unwrap(),
+            transaction: None,
+            creates: false,
+            clock_behind: false,
+            image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
+        };
+        let projector = Projector {
+            key_attribute: "pk".to_owned(),
+            tombstone_ttl: Duration::from_hours(hours),
+            overflow_bucket: None,
+        };
+        let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_843_841 + written_at);
+        let indexes = Indexes::default();
+        projector.project(&change, Circumstances { written_at, origin, indexes: &indexes }).unwrap().guard
+    }
+
+    #[test]
+    fn an_old_upsert_from_the_quarantine_may_only_replace() {
+        const HOUR: u64 = 3600;
+        for (origin, delete, written_at, guarded) in [
+            (Origin::Quarantine, false, 47 * HOUR - 1, false),
+            (Origin::Quarantine, false, 47 * HOUR, true),
+            (Origin::Quarantine, true, 1_000 * HOUR, false),
+            (Origin::Stream, false, 1_000 * HOUR, false),
+        ] {
+            let found = guard(origin, delete, 48, written_at);
+            let expected = guarded.then_some(Guard { late_expiry: 1_773_843_841 + 95 * HOUR });
+            assert_eq!(found, expected, "{origin:?} {delete} {written_at}");
+        }
+        // Where tombstones are kept for no longer than a write may take, nothing is young enough.
+        assert!(guard(Origin::Quarantine, false, 1, 0).is_some());
     }
 
     #[test]

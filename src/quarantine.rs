@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::coalesce::{Candidate, RowChanges};
 use crate::config::SourceTable;
-use crate::delivery::Record;
+use crate::delivery::{Record, stream_of};
 use crate::disposition::{Disposition, Failure};
 use crate::objects::{Objects, ObjectsError, segment, table_folder};
 use crate::plan::PlannedRecord;
@@ -48,7 +48,7 @@ struct Quarantined<'a> {
 
 /// The key of a record's object; `table` as far as it is known.
 pub fn key(record: &Record, table: Option<&SourceTable>) -> String {
-    let stream = record.stream_arn.as_deref().and_then(|arn| Some(arn.rsplit_once('/')?.1));
+    let stream = record.stream_arn.as_deref().and_then(|arn| Some(stream_of(arn).rsplit_once('/')?.1));
     let folder = table.map_or("unread".to_owned(), |table| table_folder(table.key_prefix()));
     format!(
         "{QUARANTINE}{folder}/{}/{}/{}.json",
@@ -163,7 +163,7 @@ mod tests {
     use crate::config::SourceTables;
     use crate::envelope::DecodeError;
     use crate::overflow::MovedColumn;
-    use crate::projection::ViewItem;
+    use crate::projection::{Notes, ViewItem};
 
     fn record() -> Record {
         let record = r#"{"streamArn":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc","shardId":"shardId-000000000006",
@@ -188,6 +188,13 @@ mod tests {
             "data": "AP8=",
         });
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_fan_out_consumer_s_records_stand_in_the_stream_s_folder() {
+        let mut record = record();
+        record.stream_arn = Some("arn:aws:kinesis:us-east-1:123456789012:stream/cdc/consumer/c:1700000000".into());
+        assert_eq!(key(&record, None), "quarantine/unread/cdc/shardId-000000000006/4959.json");
     }
 
     #[test]
@@ -288,6 +295,8 @@ mod tests {
             attributes: attributes.iter().map(attribute).collect(),
             moved: moves.then_some(column).into_iter().collect(),
             bytes: 0,
+            guard: None,
+            notes: Notes::default(),
         }
     }
 

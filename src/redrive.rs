@@ -4,7 +4,7 @@
 //! | invoked with | does | in |
 //! |---|---|---|
 //! | messages of the on-failure queue | reads the ranges that they name from the stream, and applies them | this file |
-//! | `{"replay": "quarantine/public.users/"}` | applies the records of the quarantine again | [`replay`] |
+//! | `{"replay": "quarantine/public.users/"}` | applies the records of the quarantine again; with `"force": true` also those whose rows may have been deleted since | [`replay`] |
 //! | `{"check": "fragments"}` | tells of split changes that wait for some of their parts | [`waiting`] |
 //! | `{"check": "quarantine"}` | tells how many records the quarantine has | [`waiting`] |
 //!
@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::disposition::{Counts, Disposition, Failure};
 use crate::handler::{DynamoDbHandler, StartError};
 use crate::metrics::{self, Lost, Redriven};
+use crate::projection::Origin;
 
 pub mod queue;
 pub mod range;
@@ -98,7 +99,7 @@ pub enum Answer {
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum RedriveError {
     #[error(
-        "expected messages of the on-failure queue, {{\"replay\": \"quarantine/…\"}}, {{\"check\": \"fragments\"}} or {{\"check\": \"quarantine\"}}, \
+        "expected messages of the on-failure queue, {{\"replay\": \"quarantine/…\"}} (with \"after\": \"…\", \"force\": true), {{\"check\": \"fragments\"}} or {{\"check\": \"quarantine\"}}, \
          found something else"
     )]
     Unknown,
@@ -116,15 +117,18 @@ impl<'de> Deserialize<'de> for Invocation {
         // By the names of its fields: serde would read a struct from an array as well.
         let Ok(Value::Object(mut fields)) = Value::deserialize(deserializer) else { return Ok(Self::Unknown) };
         let mut field = |name: &str| fields.remove(name).unwrap_or_default();
+        let force = match field("force") {
+            Value::Null => Some(false),
+            Value::Bool(force) => Some(force),
+            _ => None,
+        };
         Ok(match (field("Records"), field("replay"), field("after"), field("check")) {
             (Value::Array(records), Value::Null, _, Value::Null) if records.iter().all(Value::is_object) => {
                 serde_json::from_value(records.into()).map_or(Self::Unknown, Self::Messages)
             }
-            (Value::Null, Value::String(prefix), Value::String(after), Value::Null) => {
-                Self::Replay(Replay { prefix, after: Some(after) })
-            }
-            (Value::Null, Value::String(prefix), Value::Null, Value::Null) => {
-                Self::Replay(Replay { prefix, after: None })
+            (Value::Null, Value::String(prefix), after @ (Value::String(_) | Value::Null), Value::Null) => {
+                let after = after.as_str().map(str::to_owned);
+                force.map_or(Self::Unknown, |force| Self::Replay(Replay { prefix, after, force }))
             }
             (Value::Null, Value::Null, _, Value::String(what)) if what == "fragments" => Self::CheckFragments,
             (Value::Null, Value::Null, _, Value::String(what)) if what == "quarantine" => Self::CheckQuarantine,
@@ -226,7 +230,7 @@ impl Redrive {
                 return Err(OUT_OF_TIME.to_owned());
             }
             let Some(batch) = reader.next().await.map_err(told)? else { break };
-            let records = self.handler.account(&batch, request_id, deadline).await;
+            let records = self.handler.account(&batch, Origin::Stream, request_id, deadline).await;
             total += Counts::of(records.iter().map(|record| &record.disposition));
             // The other pages hold what may be applied; the message comes again for this one.
             if records.iter().any(|record| is_hopeless(&record.disposition)) {
@@ -277,7 +281,9 @@ mod tests {
                 let told = messages.iter().map(|message| format!("{}: {}", message.message_id, message.body));
                 told.collect::<Vec<_>>().join(", ")
             }
-            Invocation::Replay(Replay { prefix, after }) => format!("{prefix} after {after:?}"),
+            Invocation::Replay(Replay { prefix, after, force }) => {
+                format!("{prefix} after {after:?}{}", if force { " by force" } else { "" })
+            }
             Invocation::CheckFragments => "fragments".to_owned(),
             Invocation::CheckQuarantine => "quarantine".to_owned(),
             Invocation::Unknown => "unknown".to_owned(),
@@ -307,6 +313,9 @@ mod tests {
             (r#"{"Records":[]}"#, ""),
             (r#"{"replay":"quarantine/"}"#, "quarantine/ after None"),
             (r#"{"replay":"quarantine/","after":"quarantine/x"}"#, r#"quarantine/ after Some("quarantine/x")"#),
+            (r#"{"replay":"quarantine/","force":true}"#, "quarantine/ after None by force"),
+            (r#"{"replay":"quarantine/","force":false}"#, "quarantine/ after None"),
+            (r#"{"replay":"quarantine/","force":"true"}"#, "unknown"),
             (r#"{"check":"fragments"}"#, "fragments"),
             (r#"{"check":"quarantine"}"#, "quarantine"),
             (r#"{"check":"everything"}"#, "unknown"),

@@ -11,18 +11,20 @@ use crate::change::CommitTimestamp;
 use crate::config::SourceTable;
 use crate::disposition::{Counts, Disposition};
 use crate::plan::PlannedRecord;
-use crate::projection::{DELETED, ViewItem};
+use crate::projection::{DELETED, Notes, ViewItem};
 
 /// DynamoDB counts a write by each kilobyte begun.
 const BYTES_OF_A_WRITE_UNIT: usize = 1024;
 
 /// What a record writes, as far as it is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     committed: CommitTimestamp,
     units: usize,
     tombstone: bool,
     overflowed: bool,
+    /// What is told of the change beside that.
+    pub notes: Notes,
     /// A newer change of the row, or the same one, is in the batch and written in its place.
     pub coalesced: bool,
     /// How long after its commit the view showed it.
@@ -37,6 +39,7 @@ impl Write {
             units: item.bytes.div_ceil(BYTES_OF_A_WRITE_UNIT),
             tombstone: item.attributes.contains_key(DELETED),
             overflowed: !item.moved.is_empty(),
+            notes: item.notes.clone(),
             coalesced: false,
             freshness: None,
         }
@@ -59,6 +62,12 @@ pub struct Tally {
     pub duplicates: usize,
     /// Whatever their end: they left the write to a newer change of their row in the batch, or to the same one.
     pub coalesced: usize,
+    /// Whatever their end: they are said to be committed after the change stream made their record.
+    pub clock_behind: usize,
+    /// Of the applied: columns that stand as text, since DynamoDB or its readers cannot hold them as they are.
+    pub stored_as_text: usize,
+    /// Of the applied: attributes that are not there, since an index does not take them.
+    pub left_out_of_indexes: usize,
     /// Of the applied: deleted rows.
     pub tombstones: usize,
     /// Of the applied: rows over DynamoDB's 400 KB.
@@ -76,7 +85,10 @@ impl Tally {
         self.duplicates += usize::from(record.disposition == Disposition::Duplicate);
         let Some(write) = &record.write else { return };
         self.coalesced += usize::from(write.coalesced);
+        self.clock_behind += usize::from(write.notes.clock_behind);
         if record.disposition == Disposition::Applied {
+            self.stored_as_text += write.notes.as_text;
+            self.left_out_of_indexes += write.notes.left_out.len();
             self.tombstones += usize::from(write.tombstone);
             self.overflowed += usize::from(write.overflowed);
             self.write_units += write.units;
@@ -91,6 +103,9 @@ impl Tally {
         self.known += other.known;
         self.duplicates += other.duplicates;
         self.coalesced += other.coalesced;
+        self.clock_behind += other.clock_behind;
+        self.stored_as_text += other.stored_as_text;
+        self.left_out_of_indexes += other.left_out_of_indexes;
         self.tombstones += other.tombstones;
         self.overflowed += other.overflowed;
         self.write_units += other.write_units;
@@ -219,6 +234,8 @@ mod tests {
             attributes: HashMap::from_iter(deleted),
             moved: Vec::new(),
             bytes,
+            guard: None,
+            notes: Notes::default(),
         })
     }
 
@@ -235,10 +252,12 @@ mod tests {
         row.shown(after(7));
         tombstone.shown(after(9));
         older.coalesced = true;
+        older.notes.clock_behind = true;
+        row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()] };
         let records = [
             record(users, Disposition::Applied, Some(row)),
-            record(users, Disposition::Superseded, Some(older)),
-            record(users, Disposition::Duplicate, Some(older)),
+            record(users, Disposition::Superseded, Some(older.clone())),
+            record(users, Disposition::Duplicate, Some(older.clone())),
             record(orders, Disposition::Applied, Some(tombstone)),
             record(orders, Disposition::Known, Some(write(4096, false))),
             record(orders, Failure::OutOfTime.into(), Some(older)),
@@ -250,6 +269,7 @@ mod tests {
         let ends = Counts { applied: 2, superseded: 3, filtered: 1, kept: 1, quarantined: 1, reported: 1 };
         assert_eq!((all.ends, all.ends.received()), (ends, records.len()));
         assert_eq!((all.known, all.duplicates, all.coalesced), (1, 1, 3));
+        assert_eq!((all.clock_behind, all.stored_as_text, all.left_out_of_indexes), (3, 2, 1));
         assert_eq!((all.tombstones, all.write_units), (1, 3));
         assert_eq!(all.freshness.groups(100), [Group { count: 1, sum: 7 }, Group { count: 1, sum: 9 }]);
         let received: Vec<_> = tables.iter().map(|(table, of)| (table.to_string(), of.ends.received())).collect();

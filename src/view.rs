@@ -4,11 +4,15 @@
 //! where the view confirmed it.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::projection::ViewItem;
 
+use self::indexes::Indexes;
+
 pub mod attributes;
 pub mod dynamodb;
+pub mod indexes;
 pub mod known;
 pub mod overflow;
 
@@ -33,6 +37,16 @@ pub trait View {
         std::future::ready(vec![false; items.len()])
     }
 
+    /// The indexes of the view, as far as they are known; a change of them is learned by [`View::learn_indexes`].
+    fn indexes(&self) -> Arc<Indexes> {
+        Arc::default()
+    }
+
+    /// Looks at the indexes again, since an item was refused: whether they are others than `known`.
+    fn learn_indexes(&self, _known: &Indexes) -> impl Future<Output = bool> {
+        std::future::ready(false)
+    }
+
     /// Clears what an earlier delivery may have left of an item that will not be put, since the view shows a newer one
     /// of its row.
     fn clear(&self, superseded: &ViewItem) -> impl Future<Output = Result<(), String>>;
@@ -50,8 +64,13 @@ pub enum Put {
     Duplicate,
     /// As the view has confirmed before, it shows a newer commit of the row, or the same; it was not asked again.
     Known,
+    /// The item may only replace an older one (see [`crate::projection::Guard`]), and none stands there that counts.
+    NothingToReplace,
     /// The item itself is not taken; no repetition will change that. With the reason, free of values.
     Refused(String),
+    /// An index of the view does not take the item: without what the index refuses, or with another index, it is
+    /// taken. With the reason, free of values.
+    RefusedByIndex(String),
     /// Not confirmed: it may or may not have happened, and may work another time. With the reason.
     Retryable(String),
     /// Nothing can be written at present, this item or another. With the reason.

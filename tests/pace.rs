@@ -13,7 +13,7 @@ use dsql_view::change::CommitTimestamp;
 use dsql_view::coalesce::{Candidate, RowChanges};
 use dsql_view::disposition::Disposition;
 use dsql_view::pace::Pace;
-use dsql_view::projection::ViewItem;
+use dsql_view::projection::{Notes, ViewItem};
 use dsql_view::view::dynamodb::client::{FIRST_BACKOFF, THROTTLED_FOR, longest_backoff};
 use dsql_view::view::{Put, View};
 use dsql_view_support::random::Random;
@@ -126,6 +126,8 @@ fn row(record: usize) -> RowChanges {
         attributes: HashMap::new(),
         moved: Vec::new(),
         bytes: 0,
+        guard: None,
+        notes: Notes::default(),
     };
     vec![Candidate { record, item }]
 }

@@ -40,6 +40,21 @@ impl SourceTable {
         &self.primary_key
     }
 
+    /// Its schema.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Its name in the schema.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its name with the schema's, as one writes them in SQL.
+    pub(crate) fn in_sql(&self) -> String {
+        format!("{}.{}", in_sql(&self.schema), in_sql(&self.name))
+    }
+
     /// What the view keys of all its rows begin with.
     pub(crate) fn key_prefix(&self) -> &str {
         &self.key_prefix
@@ -128,7 +143,7 @@ impl FromStr for SourceTables {
 }
 
 /// A name as one writes it: in quotation marks where it needs them.
-fn in_sql(name: &str) -> Cow<'_, str> {
+pub(crate) fn in_sql(name: &str) -> Cow<'_, str> {
     let mut chars = name.chars();
     let plain = chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
         && chars.all(|next| next.is_alphanumeric() || next == '_' || next == '$')

@@ -9,7 +9,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::sdk_error;
 
@@ -34,22 +35,23 @@ pub struct Message {
     /// Names it in the answer to SQS.
     pub message_id: String,
     /// Names this delivery of it to SQS.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_none")]
     pub receipt_handle: String,
     /// What it says.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_none")]
     pub body: String,
     /// The queue, `arn:aws:sqs:<region>:<account>:<name>`.
-    #[serde(default, rename = "eventSourceARN")]
+    #[serde(default, rename = "eventSourceARN", deserialize_with = "text_or_none")]
     pub queue_arn: String,
+    /// As it comes: of all that it may hold the receive count alone is used.
     #[serde(default)]
-    attributes: Attributes,
+    attributes: Value,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-struct Attributes {
-    #[serde(default, rename = "ApproximateReceiveCount")]
-    receive_count: Option<String>,
+/// What a message can be settled without is taken as it comes: one field must not fail all messages of a batch.
+fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_str().unwrap_or_default().to_owned())
 }
 
 /// Why a queue did not do what was asked.
@@ -63,7 +65,8 @@ pub struct QueueError {
 impl Message {
     /// How long it shall wait for its next delivery: longer each time.
     pub fn wait(&self) -> Duration {
-        let times = self.attributes.receive_count.as_deref().and_then(|count| count.parse().ok()).unwrap_or(1_u32);
+        let count = &self.attributes["ApproximateReceiveCount"];
+        let times = count.as_str().and_then(|count| count.parse().ok()).unwrap_or(1_u32);
         FIRST_WAIT.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1))).min(LONGEST_WAIT)
     }
 }
@@ -145,6 +148,8 @@ mod tests {
             (r#""attributes":{"ApproximateReceiveCount":"5"},"#, 960),
             (r#""attributes":{"ApproximateReceiveCount":"50"},"#, 7_200),
             (r#""attributes":{},"#, 60),
+            (r#""attributes":{"ApproximateReceiveCount":2},"receiptHandle":7,"body":null,"#, 60),
+            (r#""attributes":null,"eventSourceARN":[],"#, 60),
             ("", 60),
         ] {
             let json = format!(r#"{{{count}"messageId":"m"}}"#);

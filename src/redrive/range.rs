@@ -8,6 +8,7 @@ use chrono::DateTime;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::delivery::stream_of;
 use crate::report::compare_sequence_numbers;
 
 /// Records of one shard, both ends included.
@@ -81,6 +82,7 @@ impl ShardRange {
         if compare_sequence_numbers(&first, &last).is_gt() {
             return Err(NoRange { found: "an end before the start" });
         }
+        let stream_arn = stream_of(&stream_arn).to_owned();
         let arrived = text("approximateArrivalOfFirstRecord").as_deref().and_then(time);
         Ok(Self { stream_arn, shard_id, first, last, arrived })
     }
@@ -209,6 +211,15 @@ mod tests {
         let arrived = SystemTime::UNIX_EPOCH + Duration::from_millis(1_783_989_484_835);
         assert_eq!(found, ShardRange { arrived: Some(arrived), ..range("4959", "4961") });
         assert_eq!(ShardRange::of_message(&found.lost_message().unwrap()).unwrap(), range("4959", "4961"));
+    }
+
+    #[test]
+    fn a_message_of_a_fan_out_consumer_names_the_stream() {
+        let body = format!(
+            r#"{{"KinesisBatchInfo":{{"streamArn":"{STREAM}/consumer/c:1700000000","shardId":"shardId-000000000001",
+            "startSequenceNumber":"1","endSequenceNumber":"2"}}}}"#
+        );
+        assert_eq!(ShardRange::of_message(&body), Ok(range("1", "2")));
     }
 
     #[test]

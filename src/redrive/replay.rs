@@ -3,6 +3,14 @@
 //! What may happen between any two steps, and why nothing is lost: an object is removed only when its record is
 //! applied, superseded or filtered, or stands in another object of the quarantine; dying before that leaves it, and its
 //! record is superseded the next time.
+//!
+//! A record may have waited for longer than tombstones are kept. Nothing in the view tells then that its row was deleted
+//! since, so that an old upsert is written only over an older item ([`Guard`]); else it stays, and is counted as held
+//! back. What may happen between any two steps: the older item expires or is replaced, and the condition is evaluated
+//! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for who knows that
+//! the row is still in the database.
+//!
+//! [`Guard`]: crate::projection::Guard
 
 use std::collections::HashSet;
 
@@ -13,10 +21,11 @@ use tokio::time::Instant;
 use crate::apply::Deadline;
 use crate::assembly::record;
 use crate::delivery::Batch;
-use crate::disposition::{self, Disposition, Failure};
+use crate::disposition::{self, Disposition, Failure, MAY_BE_DELETED};
 use crate::handler::Handler;
 use crate::metrics::{self, Replayed};
 use crate::objects::{Objects, ObjectsError, StoredObject};
+use crate::projection::Origin;
 use crate::quarantine::{self, QUARANTINE};
 use crate::view::View;
 
@@ -34,10 +43,13 @@ pub struct Replay {
     pub prefix: String,
     /// The key after which to go on, where a replay ran out of time.
     pub after: Option<String>,
+    /// Whether rows are written, too, that may have been deleted since.
+    pub force: bool,
 }
 
 /// What became of the records. They add up, `kept` among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// How many there were.
     pub replayed: usize,
@@ -51,6 +63,12 @@ pub struct Counts {
     pub quarantined: usize,
     /// It could not be replayed, and stays where it is.
     pub failed: usize,
+    /// Its row may have been deleted since, and it stays where it is.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub held_back: usize,
+    /// Why, and what to do, where any is held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back_because: Option<&'static str>,
     /// It is a part of a split change, which waits for the others.
     #[serde(skip_serializing_if = "is_zero")]
     pub kept: usize,
@@ -90,7 +108,9 @@ impl Replay {
             return Err(ReplayError::NotInQuarantine);
         }
         let ends = disposition::Counts::default();
-        let mut pass = Pass { handler, objects, request_id, deadline, ends, unread: 0, moved: HashSet::new() };
+        let origin = if self.force { Origin::Stream } else { Origin::Quarantine };
+        let moved = HashSet::new();
+        let mut pass = Pass { handler, objects, origin, request_id, deadline, ends, held_back: 0, unread: 0, moved };
         let mut after = self.after;
         loop {
             let page = objects.list(&self.prefix, after.as_deref()).await?;
@@ -131,9 +151,12 @@ fn batches(page: &[StoredObject]) -> impl Iterator<Item = &[StoredObject]> {
 struct Pass<'h, V, O> {
     handler: &'h Handler<V, O>,
     objects: &'h O,
+    origin: Origin,
     request_id: &'h str,
     deadline: Deadline,
     ends: disposition::Counts,
+    /// Of the reported: their rows may have been deleted since.
+    held_back: usize,
     /// Objects that hold no record, or that the bucket did not give.
     unread: usize,
     /// Where this replay has put records again, so that it does not replay them twice.
@@ -143,9 +166,22 @@ struct Pass<'h, V, O> {
 impl<V: View, O: Objects> Pass<'_, V, O> {
     fn counts(&self, after: Option<String>) -> Counts {
         let disposition::Counts { applied, superseded, filtered, kept, quarantined, reported } = self.ends;
-        let (replayed, failed) = (self.ends.received() + self.unread, reported + self.unread);
-        metrics::emit(Replayed { replayed_records: replayed, failed_replays: quarantined + failed });
-        Counts { replayed, applied, superseded, filtered, quarantined, failed, kept, after }
+        let held_back = self.held_back;
+        let (replayed, failed) = (self.ends.received() + self.unread, reported - held_back + self.unread);
+        metrics::emit(Replayed { replayed_records: replayed, failed_replays: quarantined + failed + held_back });
+        let held_back_because = (held_back > 0).then_some(MAY_BE_DELETED);
+        Counts {
+            replayed,
+            applied,
+            superseded,
+            filtered,
+            quarantined,
+            failed,
+            held_back,
+            held_back_because,
+            kept,
+            after,
+        }
     }
 
     /// Replays a batch: whether there was time for all of it.
@@ -177,7 +213,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 }
             }
         }
-        let records = self.handler.account(&delivery, self.request_id, self.deadline).await;
+        let records = self.handler.account(&delivery, self.origin, self.request_id, self.deadline).await;
         let was_time = !records.iter().any(|record| record.disposition == Disposition::Reported(Failure::OutOfTime));
         let (mut done, mut counted) = (Vec::new(), Vec::new());
         for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {
@@ -205,6 +241,8 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 counted.push(&record.disposition);
             }
         }
+        let held_back = |end: &&&Disposition| ***end == Disposition::Reported(Failure::MayBeDeleted);
+        self.held_back += counted.iter().filter(held_back).count();
         self.ends += disposition::Counts::of(counted);
         self.unread += if was_time { unread } else { 0 };
         // What there is no time to remove is superseded in the next replay.
@@ -225,10 +263,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_names_what_waits_where_something_does() {
-        let answer = |kept| serde_json::to_value(Counts { replayed: kept, kept, ..Counts::default() }).unwrap();
-        assert_eq!(answer(0).get("kept"), None);
-        assert_eq!(answer(2)["kept"], 2);
+    fn an_answer_names_what_waits_or_is_held_back_where_something_is() {
+        let answer = |counts| serde_json::to_value(counts).unwrap();
+        let expected = serde_json::json!({
+            "replayed": 0, "applied": 0, "superseded": 0, "filtered": 0, "quarantined": 0, "failed": 0,
+        });
+        assert_eq!(answer(Counts::default()), expected);
+        assert_eq!(answer(Counts { kept: 2, ..Counts::default() })["kept"], 2);
+        let held_back = Counts { held_back: 3, held_back_because: Some(MAY_BE_DELETED), ..Counts::default() };
+        assert_eq!(answer(held_back.clone())["heldBack"], 3);
+        let because = answer(held_back)["heldBackBecause"].to_string();
+        assert!(because.contains("may have been deleted") && because.contains("replay with force"), "{because}");
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Reader<'_> {
             partition_key: record.partition_key.unwrap_or_default(),
             approximate_arrival_timestamp: record
                 .approximate_arrival_timestamp
-                .map_or(0.0, |arrival| to_the_millisecond(arrival.as_secs_f64())),
+                .map(|arrival| to_the_millisecond(arrival.as_secs_f64())),
             data: Data(record.data.into_inner()),
         };
         Batch { records: records.into_iter().map(record).collect() }

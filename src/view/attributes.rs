@@ -2,15 +2,16 @@
 //!
 //! | JSON | DynamoDB |
 //! |---|---|
-//! | string | S |
-//! | number | N, digit for digit; S with the same text where N cannot hold it |
+//! | string | S; its JSON where it is no text, such as half a surrogate pair |
+//! | number | N, digit for digit; S with the same text where DynamoDB's N cannot hold it, or its readers cannot read it |
 //! | boolean | BOOL |
 //! | null | left out of a row; NULL within an array or object |
-//! | array, object | L, M |
+//! | array, object | L, M; S with the JSON text where DynamoDB cannot hold it |
 //!
 //! Invariants: pure; no number passes through a floating-point type; a value is parsed straight into its attribute
 //! value, without a tree of its own; recursion ends at [`DEEPEST_NESTING`].
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -29,59 +30,69 @@ pub const LONGEST_NAME: usize = 65_535;
 /// How many levels of lists and maps DynamoDB stores in one attribute, the innermost value included.
 pub const DEEPEST_NESTING: usize = 32;
 
-/// DynamoDB's limits for a number: significant digits, and powers of ten of the first digit.
+/// DynamoDB takes numbers of 38 significant digits, and stores none whose first digit's power of ten is below -130.
 const MOST_DIGITS: usize = 38;
 const SMALLEST_POWER: i64 = -130;
-const LARGEST_POWER: i64 = 125;
 
-/// Why a JSON value has no attribute value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueError {
-    /// It nests deeper than [`DEEPEST_NESTING`].
-    TooDeep,
-    /// It is not JSON after all: a string with half a surrogate pair.
-    NotJson,
-    /// An object in it has a member with an empty name.
-    EmptyName,
+/// DynamoDB takes powers up to 125, and answers such a number in plain notation. boto3 and the Java client's 38 digits
+/// end here: they refuse a longer number, also where the digits behind the 38th are zeros.
+const LARGEST_POWER: i64 = 37;
+
+/// The smallest power of ten of a number's last digit that boto3 reads: its context has 38 digits from 1E-128 on.
+const SMALLEST_POWER_OF_LAST_DIGIT: i64 = -165;
+
+/// A column as DynamoDB holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its attribute value; none for null.
+    pub value: Option<AttributeValue>,
+    /// Whether it, or a part of it, stands as text since DynamoDB or its readers cannot hold it as it is.
+    pub as_text: bool,
 }
 
-/// The attribute value of a column, or `None` for null.
-///
-/// # Errors
-/// DynamoDB could not store the value, or it is not JSON.
-pub fn column(value: &RawValue) -> Result<Option<AttributeValue>, ValueError> {
-    if value.get() == "null" { Ok(None) } else { attribute(value, 1).map(Some) }
+/// A value that DynamoDB cannot hold as it is: too deep, a member without a name, half a surrogate pair.
+struct NotHeld;
+
+/// The attribute value of a column.
+pub fn column(json: &RawValue) -> Column {
+    if json.get() == "null" {
+        return Column { value: None, as_text: false };
+    }
+    let mut as_text = false;
+    let value = attribute(json, 1, &mut as_text);
+    as_text |= value.is_err();
+    Column { value: Some(value.unwrap_or_else(|NotHeld| AttributeValue::S(json.get().to_owned()))), as_text }
 }
 
-fn attribute(value: &RawValue, level: usize) -> Result<AttributeValue, ValueError> {
+fn attribute(value: &RawValue, level: usize, as_text: &mut bool) -> Result<AttributeValue, NotHeld> {
     let json = value.get();
     match json.as_bytes().first() {
         Some(b'"') => {
-            let text = envelope::unquoted(value).map_err(|_| ValueError::NotJson)?;
+            let text = envelope::unquoted(value).map_err(|_| NotHeld)?;
             Ok(AttributeValue::S(text.into_owned()))
         }
         Some(b't') => Ok(AttributeValue::Bool(true)),
         Some(b'f') => Ok(AttributeValue::Bool(false)),
         Some(b'n') => Ok(AttributeValue::Null(true)),
-        Some(b'[' | b'{') if level >= DEEPEST_NESTING => Err(ValueError::TooDeep),
+        Some(b'[' | b'{') if level >= DEEPEST_NESTING => Err(NotHeld),
         Some(b'[') => {
-            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(|_| ValueError::NotJson)?;
-            let elements: Result<_, _> = elements.into_iter().map(|element| attribute(element, level + 1)).collect();
-            Ok(AttributeValue::L(elements?))
+            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(|_| NotHeld)?;
+            let elements = elements.into_iter().map(|element| attribute(element, level + 1, as_text));
+            Ok(AttributeValue::L(elements.collect::<Result<_, _>>()?))
         }
         Some(b'{') => {
             let mut members = HashMap::new();
             for_each_member(value, |name, member| {
                 if name.is_empty() {
-                    return Err(ValueError::EmptyName);
+                    return Err(NotHeld);
                 }
-                members.insert(name.into_owned(), attribute(member, level + 1)?);
+                members.insert(name.into_owned(), attribute(member, level + 1, as_text)?);
                 Ok(())
             })
-            .map_err(|error| error.unwrap_or(ValueError::NotJson))?;
+            .map_err(|_| NotHeld)?;
             Ok(AttributeValue::M(members))
         }
-        _ => Ok(number(json)),
+        _ => Ok(number(json, as_text)),
     }
 }
 
@@ -91,7 +102,7 @@ fn attribute(value: &RawValue, level: usize) -> Result<AttributeValue, ValueErro
 /// The first error of `visit`, or `None` where the text is no JSON object.
 pub(crate) fn for_each_member<'a, E>(
     object: &'a RawValue,
-    visit: impl FnMut(std::borrow::Cow<'a, str>, &'a RawValue) -> Result<(), E>,
+    visit: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), E>,
 ) -> Result<(), Option<E>> {
     struct Members<'v, F, E> {
         visit: F,
@@ -100,7 +111,7 @@ pub(crate) fn for_each_member<'a, E>(
 
     impl<'a, F, E> Visitor<'a> for Members<'_, F, E>
     where
-        F: FnMut(std::borrow::Cow<'a, str>, &'a RawValue) -> Result<(), E>,
+        F: FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), E>,
     {
         type Value = ();
 
@@ -128,15 +139,63 @@ pub(crate) fn for_each_member<'a, E>(
     }
 }
 
-fn number(json: &str) -> AttributeValue {
+fn number(json: &str, as_text: &mut bool) -> AttributeValue {
     let Decimal { digits, power, .. } = Decimal::read(json);
     if digits == 0 {
         // DynamoDB checks even a zero's exponent and its digits after the point; a plain one always fits.
         let plain = json.len() <= MOST_DIGITS && !json.contains(['e', 'E']);
         return AttributeValue::N(if plain { json.to_owned() } else { "0".to_owned() });
     }
-    let fits = digits <= MOST_DIGITS && (SMALLEST_POWER..=LARGEST_POWER).contains(&power);
-    if fits { AttributeValue::N(json.to_owned()) } else { AttributeValue::S(json.to_owned()) }
+    let fits = digits <= MOST_DIGITS
+        && (SMALLEST_POWER..=LARGEST_POWER).contains(&power)
+        && power - count(digits) + 1 >= SMALLEST_POWER_OF_LAST_DIGIT;
+    if fits {
+        AttributeValue::N(json.to_owned())
+    } else {
+        *as_text = true;
+        AttributeValue::S(json.to_owned())
+    }
+}
+
+/// A JSON number in plain notation: no exponent, no zeros that say nothing, and one zero. Texts of one number are one.
+/// `None`, where it would have more than `most_bytes`.
+pub(crate) fn plain(json: &str, most_bytes: usize) -> Option<Cow<'_, str>> {
+    let is_plain_integer = !json.contains(['.', 'e', 'E']) && json != "-0";
+    if is_plain_integer {
+        return (json.len() <= most_bytes).then_some(Cow::Borrowed(json));
+    }
+    let Decimal { negative, digits, power } = Decimal::read(json);
+    if digits == 0 {
+        return Some(Cow::Borrowed("0"));
+    }
+    let coefficient = json.split(['e', 'E']).next().unwrap_or_default().bytes();
+    let significant: String = coefficient
+        .filter(u8::is_ascii_digit)
+        .skip_while(|digit| *digit == b'0')
+        .take(digits)
+        .map(char::from)
+        .collect();
+    let zeros = |count: i64| {
+        let count = usize::try_from(count).ok().filter(|count| *count <= most_bytes)?;
+        Some("0".repeat(count))
+    };
+    let mut text = String::from(if negative { "-" } else { "" });
+    if power < 0 {
+        text.push_str("0.");
+        text.push_str(&zeros((-1_i64).saturating_sub(power))?);
+        text.push_str(&significant);
+    } else {
+        let whole = usize::try_from(power).ok()?.checked_add(1)?;
+        if whole >= digits {
+            text.push_str(&significant);
+            text.push_str(&zeros(count(whole) - count(digits))?);
+        } else {
+            text.push_str(&significant[..whole]);
+            text.push('.');
+            text.push_str(&significant[whole..]);
+        }
+    }
+    (text.len() <= most_bytes).then_some(Cow::Owned(text))
 }
 
 /// A decimal number's significant digits, the zeros at both ends left out, as DynamoDB counts them.
@@ -211,8 +270,16 @@ pub fn item_size(item: &HashMap<String, AttributeValue>) -> usize {
 mod tests {
     use super::*;
 
-    fn of(json: &str) -> Result<Option<AttributeValue>, ValueError> {
+    fn of(json: &str) -> Column {
         column(serde_json::from_str(json).unwrap())
+    }
+
+    fn as_it_is(value: AttributeValue) -> Column {
+        Column { value: Some(value), as_text: false }
+    }
+
+    fn as_text(json: &str) -> Column {
+        Column { value: Some(AttributeValue::S(json.to_owned())), as_text: true }
     }
 
     #[test]
@@ -228,75 +295,97 @@ mod tests {
             ("[1,null,[\"x\"]]", L(vec![n("1"), Null(true), L(vec![S("x".to_owned())])])),
             (r#"{"a":1.50}"#, M(HashMap::from([("a".to_owned(), n("1.50"))]))),
         ] {
-            assert_eq!(of(json), Ok(Some(expected)), "{json}");
+            assert_eq!(of(json), as_it_is(expected), "{json}");
         }
-        assert_eq!(of("null"), Ok(None));
+        assert_eq!(of("null"), Column { value: None, as_text: false });
+    }
+
+    /// What the readers' own clients make of these numbers, `.ci/check-reader` asks them.
+    const NUMBERS: &str = include_str!("../../tests/golden/numbers.tsv");
+
+    #[test]
+    fn a_number_keeps_its_digits_and_is_text_only_where_n_or_a_reader_cannot_hold_it() {
+        let mut texts = 0;
+        for row in NUMBERS.lines().skip(1) {
+            let [json, _, kind] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row:?}") };
+            let expected = if kind == "N" { as_it_is(AttributeValue::N(json.to_owned())) } else { as_text(json) };
+            assert_eq!(of(json), expected, "{json}");
+            texts += usize::from(kind == "S");
+        }
+        assert!(texts > 5, "{texts}");
+        for json in ["1e99999999999999999999", "-1e-99999999999999999999", &format!("1{}1", "0".repeat(100))] {
+            assert_eq!(of(json), as_text(json), "{json}");
+        }
+        assert_eq!(
+            of("[1,[1e38]]").value,
+            Some(AttributeValue::L(vec![
+                AttributeValue::N("1".to_owned()),
+                AttributeValue::L(vec![AttributeValue::S("1e38".to_owned())]),
+            ]))
+        );
+        assert!(of("[1,[1e38]]").as_text);
     }
 
     #[test]
-    fn a_number_keeps_its_digits_and_is_text_only_where_n_cannot_hold_it() {
-        let digits_38 = "12345678901234567890123456789012345678";
-        let zeros = "0".repeat(100);
-        for (json, fits) in [
-            ("0", true),
-            ("-0.0", true),
-            ("9223372036854775807", true),
-            ("-9223372036832400000", true),
-            ("1773843841076494565", true),
-            ("0.1", true),
-            ("1.7976931348623157e308", false),
-            ("5e-324", false),
-            ("1E-130", true),
-            ("9.9E-131", false),
-            ("9.9e125", true),
-            ("1e126", false),
-            ("-1e+126", false),
-            ("0.1e126", true),
-            ("1e99999999999999999999", false),
-            ("1e-99999999999999999999", false),
-            (digits_38, true),
-            (&format!("{digits_38}9"), false),
-            (&format!("{digits_38}000"), true),
-            (&format!("0.000{digits_38}"), true),
-            (&format!("0.{digits_38}9"), false),
-            (&format!("1{zeros}"), true),
-            (&format!("1{zeros}1"), false),
+    fn one_number_has_one_plain_text() {
+        for (texts, expected) in [
+            (&["100", "1e2", "1E+2", "100.0", "10.0e1", "1000e-1"][..], "100"),
+            (&["0", "-0", "0.0", "-0.00", "0e99", "-0e-99"], "0"),
+            (&["-1.5", "-1.50", "-15e-1", "-0.15E1"], "-1.5"),
+            (&["0.001", "1e-3", "0.0010", "0.1e-2"], "0.001"),
+            (&["0.1", "1e-1", "0.10"], "0.1"),
+            (&["12.034", "12034e-3", "0.0120340e3"], "12.034"),
+            (&["9223372036854775807"], "9223372036854775807"),
+            (&["3.4028235e38", "340282350000000000000000000000000000000"], "340282350000000000000000000000000000000"),
         ] {
-            let text = json.to_owned();
-            let expected = if fits { AttributeValue::N(text) } else { AttributeValue::S(text) };
-            assert_eq!(of(json), Ok(Some(expected)), "{json}");
+            for text in texts {
+                assert_eq!(plain(text, 2048).as_deref(), Some(expected), "{text}");
+            }
+        }
+        for row in NUMBERS.lines().skip(1) {
+            let [json, expected, _] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row:?}") };
+            assert_eq!(plain(json, 2048).as_deref(), Some(expected), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_would_be_too_long_in_plain_notation_is_not_written_out() {
+        assert_eq!(plain("1e2047", 2048).map(|text| text.len()), Some(2048));
+        assert_eq!(plain("1e-2046", 2048).map(|text| text.len()), Some(2048));
+        for json in ["1e2048", "1e-2047", "-1e2047", "1e9999999999", "-1e-99999999999999999999", &"1".repeat(2049)] {
+            assert_eq!(plain(json, 2048), None, "{json}");
         }
     }
 
     #[test]
     fn a_zero_written_at_length_is_a_plain_zero() {
         for json in ["0e126", "0.0e-130", "-0e5", &format!("0.{}", "0".repeat(140))] {
-            assert_eq!(of(json), Ok(Some(AttributeValue::N("0".to_owned()))), "{json}");
+            assert_eq!(of(json), as_it_is(AttributeValue::N("0".to_owned())), "{json}");
         }
     }
 
     #[test]
-    fn nesting_ends_where_dynamodb_s_does() {
+    fn what_nests_deeper_than_dynamodb_takes_is_its_json_text() {
         let nested = |lists: usize| format!("{}1{}", "[".repeat(lists), "]".repeat(lists));
-        assert!(of(&nested(31)).is_ok());
-        assert_eq!(of(&nested(32)), Err(ValueError::TooDeep));
-        assert_eq!(of(&nested(100_000)), Err(ValueError::TooDeep));
-        assert_eq!(of(&format!("{}{}", "[".repeat(32), "]".repeat(32))), Err(ValueError::TooDeep));
+        assert!(matches!(of(&nested(31)), Column { value: Some(AttributeValue::L(_)), as_text: false }));
         let objects = format!("{}1{}", r#"{"a":"#.repeat(32), "}".repeat(32));
-        assert_eq!(of(&objects), Err(ValueError::TooDeep));
-    }
-
-    #[test]
-    fn half_a_surrogate_pair_is_no_text() {
-        for json in [r#""\ud800""#, r#"["\ud800"]"#, r#"{"\ud800":1}"#, r#"{"a":"\udfff"}"#] {
-            assert_eq!(of(json), Err(ValueError::NotJson), "{json}");
+        let empty = format!("{}{}", "[".repeat(32), "]".repeat(32));
+        for json in [nested(32), nested(40), nested(100_000), empty, objects] {
+            assert_eq!(of(&json), as_text(&json), "{}", &json[..32]);
         }
     }
 
     #[test]
-    fn regression_a_member_has_a_name() {
-        for json in [r#"{"":1}"#, r#"{"a":[{"b":1,"":null}]}"#] {
-            assert_eq!(of(json), Err(ValueError::EmptyName), "{json}");
+    fn half_a_surrogate_pair_is_its_json_text() {
+        for json in [r#""\ud800""#, r#"["\ud800"]"#, r#"{"\ud800":1}"#, r#"{"a":"\udfff"}"#] {
+            assert_eq!(of(json), as_text(json), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_object_with_a_member_without_a_name_is_its_json_text() {
+        for json in [r#"{"":1}"#, r#"{"":1,"a":2}"#, r#"{"a":[{"b":1,"":null}]}"#] {
+            assert_eq!(of(json), as_text(json), "{json}");
         }
     }
 
@@ -318,7 +407,7 @@ mod tests {
             ("[1,\"ab\"]", 3 + 1 + 2 + 1 + 2),
             (r#"{"abc":1,"d":"ef"}"#, 3 + 1 + 3 + 2 + 1 + 1 + 2),
         ] {
-            let value = of(json).unwrap().unwrap();
+            let value = of(json).value.unwrap();
             assert_eq!(size(&value), bytes, "{json}");
         }
         let item = HashMap::from([("name".to_owned(), AttributeValue::S("Ada".to_owned()))]);

@@ -5,6 +5,7 @@
 //! quote a row is left out of reasons; what is not known for certain is retryable.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -13,13 +14,14 @@ use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeyType, ReturnValue,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
+    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeyType,
+    MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
 };
 
 use crate::change::CommitTimestamp;
 use crate::overflow::OVERFLOW;
-use crate::projection::{TS_NS, ViewItem};
+use crate::projection::{DELETED, EXPIRES_AT, Guard, TS_NS, ViewItem};
+use crate::view::indexes::Indexes;
 use crate::view::{Put, View};
 
 pub mod client;
@@ -30,8 +32,11 @@ mod statement;
 /// commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
-/// As [`NEWER_THAN_THE_VIEW`], where the item there has no moved columns, whose objects would be left behind.
-const NEWER_AND_NOTHING_MOVED: &str = "(attribute_not_exists(#ts) OR #ts < :ts) AND attribute_not_exists(#overflow)";
+/// As [`NEWER_THAN_THE_VIEW`], where something stands there, and no tombstone that was written late. See [`Guard`].
+const NEWER_THAN_WHAT_STANDS_THERE: &str = "#ts < :ts AND (attribute_not_exists(#deleted) OR #expires < :late)";
+
+/// In addition: the item there has no moved columns, whose objects would be left behind.
+const NOTHING_MOVED: &str = "attribute_not_exists(#overflow)";
 
 /// The item there shows this commit.
 const THIS_COMMIT: &str = "#ts = :ts";
@@ -42,6 +47,8 @@ pub struct DynamoDbView {
     client: Client,
     table: String,
     key_attribute: String,
+    /// As they were described last; the same for all clones.
+    indexes: Arc<RwLock<Arc<Indexes>>>,
 }
 
 /// When a write takes place.
@@ -101,6 +108,11 @@ pub enum OpenError {
          with such a key"
     )]
     KeyDoesNotFit { table: String, found: String },
+    #[error(
+        "VIEW_TABLE: an index of the table {table} has the key attribute {attribute} of type {wanted}, which the view keeps for itself \
+         and never writes in that type, so that DynamoDB would refuse each item that has it; remove that index"
+    )]
+    IndexDoesNotFit { table: String, attribute: &'static str, wanted: String },
 }
 
 impl DynamoDbView {
@@ -116,10 +128,18 @@ impl DynamoDbView {
             Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
             Err(error) => return Err(not_described(table, &error)),
         };
-        match string_partition_key(&described) {
-            Ok(key_attribute) => Ok(Self { client, table, key_attribute }),
-            Err(found) => Err(OpenError::KeyDoesNotFit { table, found }),
+        let key_attribute = match string_partition_key(&described) {
+            Ok(key_attribute) => key_attribute,
+            Err(found) => return Err(OpenError::KeyDoesNotFit { table, found }),
+        };
+        let indexes = Indexes::of(&described);
+        if let Some((attribute, wanted)) = indexes.impossible().first() {
+            return Err(OpenError::IndexDoesNotFit { table, attribute, wanted: (*wanted).to_owned() });
         }
+        if let Some(warning) = replicated_without_order(&described) {
+            tracing::warn!(table, "{warning}");
+        }
+        Ok(Self { client, table, key_attribute, indexes: Arc::new(RwLock::new(Arc::new(indexes))) })
     }
 
     /// The name of the table's partition key.
@@ -135,6 +155,7 @@ impl DynamoDbView {
     fn request_if(&self, condition: Condition, item: ViewItem) -> PutItemFluentBuilder {
         let mut attributes = item.attributes;
         attributes.insert(self.key_attribute.clone(), AttributeValue::S(item.key));
+        let guard = item.guard.filter(|_| condition != Condition::ThisCommit);
         let request = self
             .client
             .put_item()
@@ -142,11 +163,21 @@ impl DynamoDbView {
             .set_item(Some(attributes))
             .expression_attribute_names("#ts", TS_NS)
             .expression_attribute_values(":ts", AttributeValue::N(item.committed.to_string()));
+        let (newer, request) = match guard {
+            None => (NEWER_THAN_THE_VIEW, request),
+            Some(Guard { late_expiry }) => (
+                NEWER_THAN_WHAT_STANDS_THERE,
+                request
+                    .expression_attribute_names("#deleted", DELETED)
+                    .expression_attribute_names("#expires", EXPIRES_AT)
+                    .expression_attribute_values(":late", AttributeValue::N(late_expiry.to_string())),
+            ),
+        };
         match condition {
-            Condition::Newer => request.condition_expression(NEWER_THAN_THE_VIEW),
-            Condition::NewerAndNothingMoved => {
-                request.condition_expression(NEWER_AND_NOTHING_MOVED).expression_attribute_names("#overflow", OVERFLOW)
-            }
+            Condition::Newer => request.condition_expression(newer),
+            Condition::NewerAndNothingMoved => request
+                .condition_expression(format!("({newer}) AND {NOTHING_MOVED}"))
+                .expression_attribute_names("#overflow", OVERFLOW),
             Condition::ThisCommit => request.condition_expression(THIS_COMMIT),
         }
     }
@@ -175,14 +206,53 @@ impl DynamoDbView {
 
 impl View for DynamoDbView {
     async fn put(&self, item: ViewItem) -> Put {
+        if item.guard.is_some() {
+            let committed = item.committed;
+            return match self.write(item, Condition::Newer).await {
+                Ok(Written::Done(_)) => Put::Applied,
+                Ok(Written::NotMet(standing)) => match standing.and_then(|standing| standing.committed) {
+                    Some(newer) if newer.supersedes(committed) => Put::Superseded,
+                    Some(same) if same == committed => Put::Duplicate,
+                    Some(_) | None => Put::NothingToReplace,
+                },
+                Err(not_done) => not_done,
+            };
+        }
         match self.request(item).send().await {
             Ok(_) => Put::Applied,
             Err(error) => not_put(&error),
         }
     }
 
+    fn indexes(&self) -> Arc<Indexes> {
+        Arc::clone(&self.indexes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn learn_indexes(&self, known: &Indexes) -> bool {
+        match self.client.describe_table().table_name(&self.table).send().await {
+            Ok(output) => {
+                let indexes = output.table.as_ref().map(Indexes::of).unwrap_or_default();
+                let is_new = indexes != *known;
+                if is_new {
+                    *self.indexes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(indexes);
+                }
+                is_new
+            }
+            Err(error) => {
+                let code = error.code().unwrap_or("no answer that can be read");
+                tracing::warn!(
+                    code,
+                    "an item was refused, and DynamoDB does not say whether the table has a new index"
+                );
+                false
+            }
+        }
+    }
+
     fn may_create(&self, item: &ViewItem) -> bool {
-        item.creates && statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
+        item.creates
+            && item.guard.is_none()
+            && statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
     }
 
     async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
@@ -324,6 +394,9 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
         Some("ValidationException") if TABLE_HAS_ANOTHER_KEY.iter().any(|known| message.starts_with(known)) => {
             Put::Unavailable(format!("ValidationException: {message}"))
         }
+        Some("ValidationException") if is_of_an_index(message) => {
+            Put::RefusedByIndex(format!("ValidationException: {}", without_values(message)))
+        }
         Some("ValidationException") => Put::Refused(format!("ValidationException: {}", without_values(message))),
         // These speak of the table and the caller, not of the item.
         Some(code @ ("ResourceNotFoundException" | "AccessDeniedException")) => {
@@ -350,20 +423,41 @@ const TABLE_HAS_ANOTHER_KEY: [&str; 2] = [
     "One or more parameter values were invalid: Type mismatch for key ",
 ];
 
+/// Whether DynamoDB refuses an item for an index of the table. The table's own key has been checked before: it is no
+/// longer than DynamoDB takes, and not empty.
+fn is_of_an_index(message: &str) -> bool {
+    OF_AN_INDEX.iter().any(|known| message.starts_with(known))
+        || (message.starts_with("One or more parameter values are not valid.") && message.contains(EMPTY_INDEX_KEY))
+}
+
+const OF_AN_INDEX: [&str; 3] = [
+    "One or more parameter values were invalid: Type mismatch for Index Key ",
+    "One or more parameter values were invalid: Size of hashkey has exceeded",
+    "One or more parameter values were invalid: Aggregated size of all range keys has exceeded",
+];
+const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
+
+/// What is wrong with a view that DynamoDB replicates to other Regions, where anything is.
+fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
+    let replicated = !table.replicas().is_empty();
+    let is_strong = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
+    (replicated && !is_strong).then_some(
+        "the view's table is a global table without strong consistency: a write's condition holds in this Region alone, and a replica's \
+         later write of an older commit wins; write the view in one Region only, or make a global table with multi-Region strong \
+         consistency",
+    )
+}
+
 /// DynamoDB's text for an item that it does not take, where that text is known to name attributes and limits only.
 fn without_values(message: &str) -> &str {
-    const FREE_OF_VALUES: [&str; 7] = [
+    const FREE_OF_VALUES: [&str; 5] = [
         "Item size has exceeded the maximum allowed size",
         "Nesting Levels have exceeded supported limits",
         "Attempting to store more than 38 significant digits in a Number",
         "Number overflow.",
         "Number underflow.",
-        "One or more parameter values were invalid: Type mismatch for Index Key ",
-        "One or more parameter values were invalid: Size of hashkey has exceeded",
     ];
-    const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
-    let is_known = FREE_OF_VALUES.iter().any(|known| message.starts_with(known))
-        || (message.starts_with("One or more parameter values are not valid.") && message.contains(EMPTY_INDEX_KEY));
+    let is_known = FREE_OF_VALUES.iter().any(|known| message.starts_with(known)) || is_of_an_index(message);
     if is_known { message } else { "DynamoDB's message is left out, since it can quote the row" }
 }
 

@@ -18,11 +18,12 @@
 //! left out as the condition would refuse; a write that was left out does not prolong what is remembered.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::change::CommitTimestamp;
 use crate::projection::ViewItem;
+use crate::view::indexes::Indexes;
 use crate::view::{Put, View};
 
 /// How long what the view confirmed is relied on. What Lambda delivers again to a process that lives comes within
@@ -79,6 +80,14 @@ impl<V: View> View for Remembering<V> {
     async fn put_anew(&self, item: ViewItem) -> Put {
         let key = self.with_known(|known| known.fingerprint(&item.key));
         self.ask(key, item).await
+    }
+
+    fn indexes(&self) -> Arc<Indexes> {
+        self.view.indexes()
+    }
+
+    async fn learn_indexes(&self, known: &Indexes) -> bool {
+        self.view.learn_indexes(known).await
     }
 
     fn may_create(&self, item: &ViewItem) -> bool {
@@ -182,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::overflow::MovedColumn;
+    use crate::projection::Notes;
 
     /// Answers as it is told, and says what it was asked.
     struct Script {
@@ -225,6 +235,8 @@ mod tests {
             attributes: HashMap::new(),
             moved: Vec::new(),
             bytes: 0,
+            guard: None,
+            notes: Notes::default(),
         }
     }
 

@@ -17,6 +17,8 @@
 //! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had
 //! moved columns costs one write and no call to the bucket.
 
+use std::sync::Arc;
+
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::change::CommitTimestamp;
@@ -24,6 +26,7 @@ use crate::objects::{Objects, ObjectsError, list_all};
 use crate::overflow::{self, MovedColumn};
 use crate::projection::ViewItem;
 use crate::view::dynamodb::{Condition, DynamoDbView, Standing, Written};
+use crate::view::indexes::Indexes;
 use crate::view::{Put, View};
 
 /// Of one row, at a time.
@@ -49,6 +52,14 @@ impl<O: Objects> View for OverflowView<O> {
         let row = Row { table: &self.table, objects };
         let put = if item.moved.is_empty() { row.put_whole(item).await } else { Box::pin(row.put_moved(item)).await };
         put.unwrap_or_else(|not_confirmed| not_confirmed)
+    }
+
+    fn indexes(&self) -> Arc<Indexes> {
+        self.table.indexes()
+    }
+
+    async fn learn_indexes(&self, known: &Indexes) -> bool {
+        self.table.learn_indexes(known).await
     }
 
     fn may_create(&self, item: &ViewItem) -> bool {
@@ -105,12 +116,14 @@ impl<O: Objects> Row<'_, O> {
             }
             (Order::Same, _) => Ok(Put::Duplicate),
             (Order::Behind, Some(_)) => Ok(Put::Superseded),
+            (_, None) if item.guard.is_some() => Ok(Put::NothingToReplace),
             (Order::Ahead, _) | (Order::Behind, None) => Box::pin(self.take_over(item)).await,
         }
     }
 
     /// Puts an item without moved columns in place of one that has some.
     async fn take_over(&self, item: ViewItem) -> Result<Put, Put> {
+        let is_guarded = item.guard.is_some();
         let mut marked = item.clone();
         overflow::mark(&mut marked.attributes);
         match self.table.write(marked, Condition::Newer).await? {
@@ -120,6 +133,8 @@ impl<O: Objects> Row<'_, O> {
             }
             Written::NotMet(standing) => match order(item.committed, standing.as_ref()) {
                 Order::Same => self.finish(item, Put::Duplicate).await,
+                Order::Ahead if is_guarded => Ok(Put::NothingToReplace),
+                Order::Behind if is_guarded && standing.is_none() => Ok(Put::NothingToReplace),
                 Order::Behind | Order::Ahead => Ok(Put::Superseded),
             },
         }
@@ -133,7 +148,7 @@ impl<O: Objects> Row<'_, O> {
 
     /// Puts an item with moved columns.
     async fn put_moved(&self, mut item: ViewItem) -> Result<Put, Put> {
-        let (key, committed) = (item.key.clone(), item.committed);
+        let (key, committed, is_guarded) = (item.key.clone(), item.committed, item.guard.is_some());
         let moved = std::mem::take(&mut item.moved);
         let puts = stream::iter(moved)
             .map(|MovedColumn { object, json }| async move { self.objects.put(&object, json.into_bytes()).await });
@@ -155,6 +170,9 @@ impl<O: Objects> Row<'_, O> {
                     (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
                         self.retire_older(&key, newer).await?;
                     }
+                    // The record stays in the quarantine, and our objects with it: another replay, which needs no guard,
+                    // may have made them the live ones meanwhile.
+                    (Order::Ahead, _) | (Order::Behind, None) if is_guarded => return Ok(Put::NothingToReplace),
                     // Nobody said that ours are not the live ones.
                     (Order::Ahead | Order::Behind, _) => {}
                 }

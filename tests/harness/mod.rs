@@ -11,6 +11,7 @@ use dsql_view::delivery::Batch;
 use dsql_view::disposition::Disposition;
 use dsql_view::handler::DynamoDbHandler;
 use dsql_view::https;
+use dsql_view::projection::Origin;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
@@ -60,7 +61,7 @@ impl Function {
         time: Duration,
     ) -> Vec<Disposition> {
         let event = parsed(&kinesis::event_of(data));
-        let records = self.handler.process(&event, "request", Deadline::after(time)).await;
+        let records = self.handler.process(&event, Origin::Stream, "request", Deadline::after(time)).await.records;
         assert_eq!(records.len(), event.records.len(), "every record ends");
         records.into_iter().map(|record| record.disposition).collect()
     }
