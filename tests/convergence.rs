@@ -63,7 +63,7 @@ fn column() -> impl Strategy<Value = (String, Value)> {
 fn change() -> impl Strategy<Value = Change> {
     let row = proptest::collection::btree_map("[a-e]", column().prop_map(|(_, value)| value), 0..4);
     let layout = prop_oneof![Just(Layout::Documented), Just(Layout::Preview)];
-    (key(), 0..6_u64, proptest::option::weighted(0.7, row), 0..4_u64, layout).prop_map(
+    (key(), 0..6_u64, proptest::option::weighted(0.7, row), -3..4_i64, layout).prop_map(
         |((table, key), commit, row, lag, layout)| Change {
             schema: "public".to_owned(),
             table: table.to_owned(),
@@ -71,7 +71,7 @@ fn change() -> impl Strategy<Value = Change> {
             row: row.map(|row| row.into_iter().collect()),
             committed: FIRST_COMMIT + commit,
             transaction: format!("tx{commit}"),
-            lag,
+            lag: if layout == Layout::Documented { lag } else { lag.abs() },
             layout,
         },
     )

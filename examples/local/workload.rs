@@ -221,7 +221,7 @@ impl Workload {
             Change { key: key.map(|(name, number)| (name.to_owned(), Value::number(number))).to_vec(), ..item }
         };
         let layout = if self.random.percent(50) { Layout::Documented } else { Layout::Preview };
-        Change { lag: u64::try_from(LAG.as_nanos()).unwrap_or_default(), layout, ..row }
+        Change { lag: i64::try_from(LAG.as_nanos()).unwrap_or_default(), layout, ..row }
     }
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view::config::TimestampPlace;
 
 use super::json::{Document, Is, Value};
-use super::storage::{NAME_BYTES, fits_n, item_size};
+use super::storage::{NAME_BYTES, fits_n, item_size, plain};
 
 /// The setting of the tables below.
 pub const SOURCE_TABLES: &str = r#"
@@ -27,6 +27,9 @@ const TABLES: [(&str, &str, &[&str]); 6] = [
 /// The name of the view table's partition key.
 pub const KEY_ATTRIBUTE: &str = "_key";
 
+/// The cluster whose records are taken, where one is set.
+pub const CLUSTER: &str = "c";
+
 const RESERVED: [&str; 5] = [KEY_ATTRIBUTE, "_ts_ns", "_tx_id", "_deleted", "_expires_at"];
 const LONGEST_KEY: usize = 2048;
 const MOST_LEVELS: usize = 32;
@@ -37,6 +40,8 @@ const MOST_FRAGMENTS: u64 = 1000;
 pub struct Contract {
     /// `COMMIT_TIMESTAMP`.
     pub place: TimestampPlace,
+    /// Whether `SOURCE_CLUSTER` is [`CLUSTER`].
+    pub cluster: bool,
     /// Whether `OBJECTS_BUCKET` is set.
     pub bucket: bool,
 }
@@ -87,7 +92,7 @@ impl Contract {
             Some(_) => return Err(Poison),
         };
         let source = record.member("source").ok_or(Poison)?;
-        fields(source, &["schema", "table", "txId", "ts_ns"])?;
+        fields(source, &["schema", "table", "txId", "ts_ns", "cluster", "version"])?;
         let schema = text(source.member("schema").ok_or(Poison)?)?;
         let table = text(source.member("table").ok_or(Poison)?)?;
         let configured = TABLES.iter().find(|(of, name, _)| (*of, *name) == (schema, table));
@@ -95,11 +100,21 @@ impl Contract {
 
         let deleted = text(record.member("op").ok_or(Poison)?)? == "d";
         let needed = if deleted { "before" } else { "after" };
-        if chunked && is_elsewhere(record.member("chunked").ok_or(Poison)?, needed)? {
+        let is_part = chunked && is_elsewhere(record.member("chunked").ok_or(Poison)?, needed)?;
+        let version = source.member("version").and_then(as_it_comes);
+        if version.is_some_and(|version| version != "1" && !version.starts_with("1.")) {
+            return Err(Poison);
+        }
+        let cluster = source.member("cluster").and_then(as_it_comes);
+        if self.cluster && cluster.is_some_and(|cluster| cluster != CLUSTER) {
+            return Err(Poison);
+        }
+        if chunked && is_part {
             return Ok(Expected::Part);
         }
-        let transaction = source.member("txId").map(text).transpose()?;
-        let committed = self.committed(source.member("ts_ns"), record.member("ts_ns"))?;
+        let transaction = source.member("txId").and_then(as_it_comes);
+        let typed = record.member("type").is_some();
+        let committed = self.committed(typed, source.member("ts_ns"), record.member("ts_ns"))?;
         let image = record.member(needed).ok_or(Poison)?;
         let mut row = self.row(image, key, deleted)?;
         row.name.splice(0..0, [schema.to_owned(), table.to_owned()]);
@@ -117,10 +132,11 @@ impl Contract {
         Ok(Expected::Row(Box::new(row)))
     }
 
-    fn committed(self, source: Option<Value<'_>>, root: Option<Value<'_>>) -> Result<u64, Poison> {
+    fn committed(self, typed: bool, source: Option<Value<'_>>, root: Option<Value<'_>>) -> Result<u64, Poison> {
         let nanoseconds = |value: Option<Value<'_>>| value.and_then(whole_number).filter(|ns| *ns > 0).ok_or(Poison);
         match self.place {
-            TimestampPlace::Earliest => Ok(nanoseconds(source)?.min(nanoseconds(root)?)),
+            TimestampPlace::Auto if typed => nanoseconds(source),
+            TimestampPlace::Auto | TimestampPlace::Earliest => Ok(nanoseconds(source)?.min(nanoseconds(root)?)),
             TimestampPlace::Source => nanoseconds(source),
             TimestampPlace::Root => nanoseconds(root),
         }
@@ -141,7 +157,7 @@ impl Contract {
             if RESERVED.contains(&name) || (self.bucket && name == "_overflow") {
                 return Err(Poison);
             }
-            let attribute = attribute(value, 1)?;
+            let attribute = attribute(value, 1).unwrap_or_else(|NotHeld| AttributeValue::S(value.json().to_owned()));
             row.movable.remove(name);
             if attribute == AttributeValue::Null(true) {
                 row.attributes.remove(name);
@@ -156,7 +172,8 @@ impl Contract {
             let value = image.member(column).ok_or(Poison)?;
             row.name.push(match value.is() {
                 Is::Text(text) => text.clone().ok_or(Poison)?,
-                Is::Number(_) | Is::Bool(_) => value.json().to_owned(),
+                Is::Number(json) => plain(json).ok_or(Poison)?,
+                Is::Bool(_) => value.json().to_owned(),
                 Is::Null | Is::Array(_) | Is::Object(_) => return Err(Poison),
             });
         }
@@ -194,6 +211,11 @@ pub fn name_in_key(key: &str) -> Vec<String> {
 
 fn text(value: Value<'_>) -> Result<&str, Poison> {
     value.text().ok_or(Poison)
+}
+
+/// What the function can do without: a string's text, where it is one, or another value's JSON.
+fn as_it_comes(value: Value<'_>) -> Option<&str> {
+    if let Is::Text(text) = value.is() { text.as_deref() } else { Some(value.json()) }
 }
 
 fn whole_number(value: Value<'_>) -> Option<u64> {
@@ -234,24 +256,27 @@ fn is_elsewhere(chunked: Value<'_>, image: &str) -> Result<bool, Poison> {
     if entries.iter().all(Option::is_none) { Err(Poison) } else { Ok(chunked.member(image).is_some()) }
 }
 
-fn attribute(value: Value<'_>, level: usize) -> Result<AttributeValue, Poison> {
+/// A column that DynamoDB cannot hold as it is, which therefore stands as its JSON text.
+struct NotHeld;
+
+fn attribute(value: Value<'_>, level: usize) -> Result<AttributeValue, NotHeld> {
     let nests = matches!(value.is(), Is::Array(_) | Is::Object(_));
     if nests && level == MOST_LEVELS {
-        return Err(Poison);
+        return Err(NotHeld);
     }
     Ok(match value.is() {
         Is::Null => AttributeValue::Null(true),
         Is::Bool(value) => AttributeValue::Bool(value),
         Is::Number(json) if fits_n(json) => AttributeValue::N(json.to_owned()),
         Is::Number(json) => AttributeValue::S(json.to_owned()),
-        Is::Text(text) => AttributeValue::S(text.clone().ok_or(Poison)?),
+        Is::Text(text) => AttributeValue::S(text.clone().ok_or(NotHeld)?),
         Is::Array(elements) => {
             let elements: Result<_, _> = elements.into_iter().map(|element| attribute(element, level + 1)).collect();
             AttributeValue::L(elements?)
         }
         Is::Object(members) => {
             let member = |(name, value): (&Option<String>, _)| {
-                let name = name.clone().filter(|name| !name.is_empty()).ok_or(Poison)?;
+                let name = name.clone().filter(|name| !name.is_empty()).ok_or(NotHeld)?;
                 Ok((name, attribute(value, level + 1)?))
             };
             AttributeValue::M(members.into_iter().map(member).collect::<Result<_, _>>()?)

@@ -11,9 +11,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view::config::TimestampPlace;
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view::plan::{Plan, Planner, Role};
-use dsql_view::projection::{Projector, ViewItem};
+use dsql_view::projection::{Circumstances, Origin, Projector, ViewItem};
+use dsql_view::view::indexes::Indexes;
 
-use super::contract::{Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TABLES, name_in_key};
+use super::contract::{CLUSTER, Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TABLES, name_in_key};
 use super::json::{Document, Is, Value};
 use super::storage::{LARGEST_ITEM, assert_storable, decimal};
 
@@ -36,25 +37,29 @@ pub fn check(data: &[u8]) -> Vec<ViewItem> {
     let records: Vec<&[u8]> = records.split(|byte| *byte == SEPARATOR).take(MOST_RECORDS).collect();
 
     let planner = planner(contract);
-    let plan = planner.plan(records.iter().copied(), SystemTime::UNIX_EPOCH + WRITTEN_AT);
+    let (written_at, indexes) = (SystemTime::UNIX_EPOCH + WRITTEN_AT, Indexes::default());
+    let now = Circumstances { written_at, origin: Origin::Stream, indexes: &indexes };
+    let plan = planner.plan(records.iter().copied(), now);
     assert_every_record_ends_once(&records, contract, &plan);
     assert_rows_are_in_order(&plan);
     let redacted: Vec<Vec<u8>> = records.iter().map(|record| redacted(record)).collect();
-    let again = planner.plan(redacted.iter().map(Vec::as_slice), SystemTime::UNIX_EPOCH + WRITTEN_AT);
+    let again = planner.plan(redacted.iter().map(Vec::as_slice), now);
     for (record, redacted) in plan.records.iter().zip(&again.records) {
         assert_eq!(message(&record.disposition), message(&redacted.disposition), "a message tells of a value");
     }
     plan.rows.into_iter().flatten().map(|candidate| candidate.item).collect()
 }
 
-/// The settings that a byte stands for: its two lowest bits are `COMMIT_TIMESTAMP`, the next one `OBJECTS_BUCKET`.
+/// The settings that a byte stands for: its two lowest bits are `COMMIT_TIMESTAMP`, the next one `OBJECTS_BUCKET`, the
+/// fourth `SOURCE_CLUSTER`.
 fn contract(settings: u8) -> Contract {
     let place = match settings & 3 {
         1 => TimestampPlace::Source,
         2 => TimestampPlace::Root,
+        0 => TimestampPlace::Auto,
         _ => TimestampPlace::Earliest,
     };
-    Contract { place, bucket: settings & 4 != 0 }
+    Contract { place, bucket: settings & 4 != 0, cluster: settings & 8 != 0 }
 }
 
 /// The function's planner with these settings.
@@ -62,6 +67,7 @@ pub fn planner(contract: Contract) -> Planner {
     Planner {
         source_tables: SOURCE_TABLES.parse().expect("tables of our own"),
         commit_timestamp: contract.place,
+        source_cluster: contract.cluster.then(|| CLUSTER.to_owned()),
         projector: Projector {
             key_attribute: KEY_ATTRIBUTE.to_owned(),
             tombstone_ttl: TOMBSTONE_TTL,

@@ -12,7 +12,10 @@ const KEY_BYTES: RangeInclusive<usize> = 1..=2048;
 pub const NAME_BYTES: RangeInclusive<usize> = 1..=65_535;
 const MOST_LEVELS: usize = 32;
 const MOST_DIGITS: usize = 38;
-const POWERS: RangeInclusive<i64> = -130..=125;
+/// DynamoDB's are -130 to 125, and it answers in plain notation, of which its readers take 38 digits.
+const POWERS: RangeInclusive<i64> = -130..=37;
+/// The last digit's that boto3 reads.
+const SMALLEST_LAST_POWER: i64 = -165;
 
 /// A number's significant digits, and the power of ten of the first one; of zero there are none.
 pub fn decimal(number: &str) -> (String, i64) {
@@ -28,10 +31,30 @@ pub fn decimal(number: &str) -> (String, i64) {
     (all.trim_matches('0').to_owned(), first + exponent)
 }
 
-/// Whether N holds a number's value.
+/// Whether N holds a number's value, and its readers read it.
 pub fn fits_n(number: &str) -> bool {
     let (digits, power) = decimal(number);
-    digits.is_empty() || (digits.len() <= MOST_DIGITS && POWERS.contains(&power))
+    let last = power + 1 - i64::try_from(digits.len()).unwrap();
+    digits.is_empty() || (digits.len() <= MOST_DIGITS && POWERS.contains(&power) && last >= SMALLEST_LAST_POWER)
+}
+
+/// A number in plain notation, if that has no more bytes than a key.
+pub fn plain(number: &str) -> Option<String> {
+    let (digits, power) = decimal(number);
+    if digits.is_empty() {
+        return Some("0".to_owned());
+    }
+    let whole = usize::try_from(power + 1).unwrap_or(0);
+    let leading = usize::try_from(-power - 1).unwrap_or(0);
+    if whole.max(leading) > *KEY_BYTES.end() {
+        return None;
+    }
+    let padded = format!("{}{digits}{}", "0".repeat(leading), "0".repeat(whole.saturating_sub(digits.len())));
+    let (before, after) = padded.split_at(whole);
+    let sign = if number.starts_with('-') { "-" } else { "" };
+    let before = if before.is_empty() { "0" } else { before };
+    let text = if after.is_empty() { format!("{sign}{before}") } else { format!("{sign}{before}.{after}") };
+    (text.len() <= *KEY_BYTES.end()).then_some(text)
 }
 
 /// The bytes of a value: the least and the most that the documentation's "approximately" can mean.

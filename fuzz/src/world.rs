@@ -11,7 +11,8 @@ use dsql_view::delivery::{Data, Record};
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view::objects::{Objects, ObjectsError, Page, StoredObject};
 use dsql_view::plan::Planner;
-use dsql_view::projection::ViewItem;
+use dsql_view::projection::{Circumstances, Origin, ViewItem};
+use dsql_view::view::indexes::Indexes;
 use dsql_view::view::{Put, View};
 
 use super::contract::{Contract, Expected};
@@ -19,7 +20,7 @@ use super::fragments::crc32c;
 use super::record::planner;
 
 /// The function's settings.
-pub const CONTRACT: Contract = Contract { place: TimestampPlace::Earliest, bucket: true };
+pub const CONTRACT: Contract = Contract { place: TimestampPlace::Auto, bucket: true, cluster: false };
 
 /// A view, a bucket, and the function between them.
 pub struct World {
@@ -51,14 +52,16 @@ impl World {
     /// Delivers a batch; checks that each of its records ends once, and how.
     pub fn deliver(&mut self, batch: &[String]) {
         let records: Vec<Record> = batch.iter().enumerate().map(delivered).collect();
-        let plan = self.planner.plan(batch.iter().map(String::as_bytes), SystemTime::UNIX_EPOCH);
+        let indexes = Indexes::default();
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+        let plan = self.planner.plan(batch.iter().map(String::as_bytes), now);
         let mut ends: Vec<Disposition> = plan.records.into_iter().map(|record| record.disposition).collect();
         for row in plan.rows {
             for change in row {
                 ends[change.record] = self.write(change.item);
             }
         }
-        let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self };
+        let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self, origin: Origin::Stream };
         let deadline = Deadline::after(Duration::from_secs(900));
         let settled =
             RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.parts, &records, "request", deadline)));
@@ -116,7 +119,7 @@ fn delivered((place, data): (usize, &String)) -> Record {
         shard_id: Some("shardId-000000000001".into()),
         sequence_number: crc32c(data.as_bytes()).to_string(),
         partition_key: place.to_string(),
-        approximate_arrival_timestamp: 0.0,
+        approximate_arrival_timestamp: None,
         data: Data(data.clone().into_bytes()),
     }
 }

@@ -78,6 +78,7 @@ impl Value {
     fn key_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
+            Self::Number(number) => Decimal::of(number).plain(),
             other => other.json(),
         }
     }
@@ -109,10 +110,25 @@ impl Decimal {
         Self { negative: text.starts_with('-'), digits, power: exponent - fraction + dropped }
     }
 
-    /// DynamoDB's N holds 38 digits, from 1E-130 to 9.99…E+125.
+    /// DynamoDB's N holds 38 digits from 1E-130 on; its readers 38 digits in plain notation, down to 1E-165.
     fn fits_dynamodb(&self) -> bool {
         let count = i64::try_from(self.digits.len()).expect("a short text");
-        self.digits.is_empty() || (count <= 38 && (-130..=125).contains(&(self.power + count - 1)))
+        let first = self.power + count - 1;
+        self.digits.is_empty() || (count <= 38 && (-130..=37).contains(&first) && self.power >= -165)
+    }
+
+    /// Its text in plain notation.
+    fn plain(&self) -> String {
+        if self.digits.is_empty() {
+            return "0".to_owned();
+        }
+        let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or_default());
+        let whole = format!("{}{}", self.digits, zeros(self.power));
+        let places = usize::try_from(-self.power).unwrap_or_default();
+        let padded = format!("{}{whole}", "0".repeat((places + 1).saturating_sub(whole.len())));
+        let (before, after) = padded.split_at(padded.len() - places);
+        let point = if after.is_empty() { "" } else { "." };
+        format!("{}{before}{point}{after}", if self.negative { "-" } else { "" })
     }
 }
 
@@ -138,8 +154,9 @@ pub struct Change {
     pub committed: u64,
     /// The transaction's id.
     pub transaction: String,
-    /// How many nanoseconds later the record was made.
-    pub lag: u64,
+    /// How many nanoseconds later the record was made; fewer than none, where the change stream's clock is behind, which
+    /// a preview record cannot tell.
+    pub lag: i64,
     pub layout: Layout,
 }
 
@@ -179,7 +196,7 @@ impl Change {
 
     /// The change that a record holds, if it is one; `primary_key` answers the key columns of the configured tables.
     ///
-    /// Of the two timestamps the earlier is the commit's.
+    /// With a `type`, `source.ts_ns` is the commit's; without, the earlier of the two.
     pub fn of_record(record: &str, primary_key: impl Fn(&str, &str) -> Option<Vec<String>>) -> Option<Self> {
         let record: serde_json::Value = serde_json::from_str(record).ok()?;
         let source = &record["source"];
@@ -189,16 +206,18 @@ impl Change {
         let image = record[if deleted { "before" } else { "after" }].as_object()?;
         let column = |name: &String| (name.clone(), Value::of(&image[name]));
         let others = image.keys().filter(|name| !key_columns.contains(name));
-        let timestamps = [source["ts_ns"].as_u64()?, record["ts_ns"].as_u64()?];
+        let (at_source, at_root) = (source["ts_ns"].as_u64()?, record["ts_ns"].as_u64()?);
+        let is_documented = !record["type"].is_null() || at_source <= at_root;
+        let (committed, made) = if is_documented { (at_source, at_root) } else { (at_root, at_source) };
         Some(Self {
             schema: schema.to_owned(),
             table: table.to_owned(),
             key: key_columns.iter().map(column).collect(),
             row: (!deleted).then(|| others.map(column).collect()),
-            committed: timestamps[0].min(timestamps[1]),
+            committed,
             transaction: source["txId"].as_str()?.to_owned(),
-            lag: timestamps[0].abs_diff(timestamps[1]),
-            layout: if timestamps[0] <= timestamps[1] { Layout::Documented } else { Layout::Preview },
+            lag: made.checked_signed_diff(committed)?,
+            layout: if is_documented { Layout::Documented } else { Layout::Preview },
         })
     }
 
@@ -212,7 +231,7 @@ impl Change {
             Some(row) => (update, "null".to_owned(), object(self.key.iter().chain(row))),
             None => ("d", object(&self.key), "null".to_owned()),
         };
-        let processed = self.committed + self.lag;
+        let processed = self.committed.saturating_add_signed(self.lag);
         let (source_ts, root_ts) = match self.layout {
             Layout::Documented => (self.committed, processed),
             Layout::Preview => (processed, self.committed),
