@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndexUpdate,
+    KeySchemaElement, KeyType, Projection, ProjectionType, ScalarAttributeType,
 };
 
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -76,6 +77,23 @@ impl LocalDynamoDb {
                 request.key_schema(element.expect("complete")).attribute_definitions(definition.expect("complete"));
         }
         request.send().await.expect("a table that does not exist yet");
+    }
+
+    /// Adds an index with this key to a table; attributes of one kind make the key together.
+    pub async fn add_index(&self, table: &str, name: &str, key: &[(&str, KeyType, ScalarAttributeType)]) {
+        let mut index = CreateGlobalSecondaryIndexAction::builder()
+            .index_name(name)
+            .projection(Projection::builder().projection_type(ProjectionType::All).build());
+        let mut request = self.client.update_table().table_name(table);
+        for (attribute, role, of_type) in key {
+            let element = KeySchemaElement::builder().attribute_name(*attribute).key_type(role.clone()).build();
+            let definition =
+                AttributeDefinition::builder().attribute_name(*attribute).attribute_type(of_type.clone()).build();
+            index = index.key_schema(element.expect("complete"));
+            request = request.attribute_definitions(definition.expect("complete"));
+        }
+        let update = GlobalSecondaryIndexUpdate::builder().create(index.build().expect("complete")).build();
+        request.global_secondary_index_updates(update).send().await.expect("an index that is not there yet");
     }
 
     /// Everything in a view.
