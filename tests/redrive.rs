@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view_support::cdc::{Change, Value};
-use dsql_view_support::dynamodb::environment;
-use dsql_view_support::kinesis::{KinesisRecord, on_failure, sequence_number};
+use dsql_view_support::dynamodb::{KEY, environment};
+use dsql_view_support::kinesis::{self, KinesisRecord, on_failure, sequence_number};
 use dsql_view_support::model::Model;
 use dsql_view_support::objects::{LocalS3, resolved};
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
@@ -61,6 +62,31 @@ impl World {
     /// Puts changes into the first shard, from `place` on.
     fn put(&self, place: u64, records: impl IntoIterator<Item = impl Into<Vec<u8>>>) {
         self.services.shards.put((place..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
+    }
+
+    /// Writes what a change leaves into the view, as a function did at `written_at`, in seconds since the epoch, with
+    /// tombstones that are kept for 14 days.
+    async fn stand(&self, change: &Change, written_at: u64) {
+        let endpoint = self.services.proxy(no_fault);
+        let mut variables = environment(&endpoint.endpoint());
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", endpoint.endpoint().as_str()),
+            ("VIEW_TABLE", VIEW),
+            ("SOURCE_TABLES", "users(id)"),
+            ("OBJECTS_BUCKET", BUCKET),
+        ] {
+            variables.push((name, value.to_owned()));
+        }
+        let mut function = Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap();
+        let event = kinesis::event_of([change.record()]).to_string();
+        assert!(kinesis::reported(&function.invoke(event, LONG).await.response()).is_empty());
+        if change.row.is_none() {
+            let expiry = AttributeValue::N((written_at + 14 * 86_400).to_string());
+            let update = self.services.db.client().update_item().table_name(VIEW);
+            let update = update.key(KEY, AttributeValue::S(change.view_key()));
+            let update = update.update_expression("SET #e = :e").expression_attribute_names("#e", "_expires_at");
+            update.expression_attribute_values(":e", expiry).send().await.unwrap();
+        }
     }
 
     async fn assert_shows(&self, history: &[Change]) {
@@ -464,6 +490,111 @@ async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
     assert_eq!(again["replayed"], 2);
     assert_eq!((&again["quarantined"], &again["failed"]), (&json!(1), &json!(1)));
     world.assert_shows(&[newer, user(1), user(3)]).await;
+}
+
+/// What a row may look like when a change of it from the quarantine is replayed, which was committed at [`COMMIT`], and
+/// what must come of it.
+#[tokio::test]
+async fn a_replay_does_not_bring_a_deleted_row_back() {
+    let (ours, older, newer) = (COMMIT + 10, COMMIT, COMMIT + 20);
+    let upsert = |committed| Change { committed, transaction: format!("tx{committed}"), ..user(1) };
+    let delete = |committed| Change { row: None, ..upsert(committed) };
+    let text = "x".repeat(410_000);
+    let large = |committed| Change { row: Some(vec![("text".to_owned(), Value::text(&text))]), ..upsert(committed) };
+    // When a tombstone is written so long after its commit that a later deletion's may have expired in between.
+    let (in_time, late) = (false, true);
+    for (name, change, standing, is_late, expected) in [
+        ("nothing stands there", upsert(ours), None, in_time, "heldBack"),
+        ("an older row", upsert(ours), Some(upsert(older)), in_time, "applied"),
+        ("an older row with moved columns", upsert(ours), Some(large(older)), in_time, "applied"),
+        ("an older tombstone", upsert(ours), Some(delete(older)), in_time, "applied"),
+        ("an older tombstone that was written late", upsert(ours), Some(delete(older)), late, "heldBack"),
+        ("the row itself", upsert(ours), Some(upsert(ours)), in_time, "superseded"),
+        ("a newer row", upsert(ours), Some(upsert(newer)), in_time, "superseded"),
+        ("a newer tombstone", upsert(ours), Some(delete(newer)), in_time, "superseded"),
+        ("moved columns over nothing", large(ours), None, in_time, "heldBack"),
+        ("moved columns over an older row", large(ours), Some(upsert(older)), in_time, "applied"),
+        ("moved columns over a late tombstone", large(ours), Some(delete(older)), late, "heldBack"),
+        ("moved columns under a newer tombstone", large(ours), Some(delete(newer)), in_time, "superseded"),
+        ("a deletion over nothing", delete(ours), None, in_time, "applied"),
+        ("a deletion over an older row", delete(ours), Some(upsert(older)), in_time, "applied"),
+        ("a deletion over a late tombstone", delete(ours), Some(delete(older)), late, "applied"),
+    ] {
+        let world = World::new().await;
+        if let Some(standing) = &standing {
+            // Tombstones are kept for 14 days; in time is a second after the commit.
+            world.stand(standing, (standing.committed / 1_000_000_000) + 1 + u64::from(is_late) * 14 * 86_400).await;
+        }
+        let before = world.services.db.items(VIEW).await;
+        let key = quarantined(&world, 1, "public.users", &change.record());
+        let mut redrive = world.function_with("14d", no_fault);
+        let counts = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
+        assert_eq!((&counts["replayed"], &counts[expected]), (&json!(1), &json!(1)), "{name}: {counts}");
+        let is_held_back = expected == "heldBack";
+        assert_eq!(world.keys("quarantine/"), if is_held_back { vec![key] } else { vec![] }, "{name}");
+        if !is_held_back {
+            world.assert_shows(&standing.into_iter().chain([change]).collect::<Vec<_>>()).await;
+            continue;
+        }
+        assert_eq!(world.services.db.items(VIEW).await, before, "{name}");
+        let because = counts["heldBackBecause"].as_str().unwrap();
+        assert!(because.contains("may have been deleted since") && because.contains("replay with force"), "{because}");
+        let line = redrive.function.log_line("reported", 1).await.expect("the log says it too");
+        assert!(line["reason"].as_str().unwrap().contains("may have been deleted since"), "{line}");
+        // Whoever knows that the row is there can say so.
+        let forced = redrive.invoke(&json!({ "replay": "quarantine/", "force": true })).await;
+        assert_eq!(forced["applied"], 1, "{name}: {forced}");
+        world.assert_shows(&standing.into_iter().chain([change]).collect::<Vec<_>>()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_deletion_that_is_replayed_does_not_vouch_for_an_old_update() {
+    // The row was created, updated, and deleted for good; the last deletion's tombstone has expired. The deletion
+    // between was quarantined, as was the update after it.
+    let deletion = Change { row: None, committed: COMMIT + 5, ..user(1) };
+    let update = Change { committed: COMMIT + 7, transaction: format!("tx{}", COMMIT + 7), ..user(1) };
+    for (together, first) in [(true, 0), (false, 0), (false, 1)] {
+        let world = World::new().await;
+        let records = [&deletion, &update];
+        let mut redrive = world.function_with("14d", no_fault);
+        let mut places = vec![first, 1 - first];
+        if together {
+            places
+                .iter()
+                .for_each(|place| _ = quarantined(&world, *place as u64, "public.users", &records[*place].record()));
+            places.truncate(1);
+        }
+        for place in places {
+            if !together {
+                quarantined(&world, place as u64, "public.users", &records[place].record());
+            }
+            redrive.invoke(&json!({ "replay": "quarantine/" })).await;
+        }
+        world.assert_shows(std::slice::from_ref(&deletion)).await;
+        assert_eq!(world.keys("quarantine/").len(), 1, "the update waits for a person");
+    }
+}
+
+#[tokio::test]
+async fn a_young_change_is_replayed_whatever_stands_there() {
+    let world = World::new().await;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let young = Change { committed: u64::try_from(now.as_nanos()).unwrap() - 3_600_000_000_000, ..user(1) };
+    quarantined(&world, 1, "public.users", &young.record());
+    let counts = world.function_with("14d", no_fault).invoke(&json!({ "replay": "quarantine/" })).await;
+    assert_eq!((&counts["applied"], counts.get("heldBack")), (&json!(1), None), "{counts}");
+    world.assert_shows(&[young]).await;
+}
+
+#[tokio::test]
+async fn the_stream_and_the_redrive_bring_old_changes_as_they_come() {
+    // A stream that was kept for a year may be read into a new view.
+    let world = World::new().await;
+    world.put(0, [user(1).record()]);
+    let mut redrive = world.function_with("14d", no_fault);
+    assert!(redrive.deliver(&on_failure(0, 0, 0), 1).await);
+    world.assert_shows(&[user(1)]).await;
 }
 
 #[tokio::test]

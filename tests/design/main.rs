@@ -1,7 +1,8 @@
 //! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes,
 //! duplicates, crashes, writes that arrive late, functions that remember what was confirmed, and tombstones that
 //! expire. And the same with creates, as they are sent together: each takes place only where nothing stands, at any
-//! time after it was sent, and a put follows where it is not confirmed. Each rule, broken, is caught.
+//! time after it was sent, and a put follows where it is not confirmed. And with changes that go into the quarantine and
+//! are replayed at any time, also when tombstones have expired. Each rule, broken, is caught.
 
 mod model;
 
@@ -16,8 +17,14 @@ fn histories(changes: u32) -> impl Iterator<Item = Vec<bool>> {
 
 /// Looks at all states of all histories of up to so many changes, of which none may violate a property: how many there
 /// are.
-fn states_that_keep_the_promise(changes: u32, duplicates: u8, failures: u8, lost_creates: u8) -> usize {
-    let design = |history| Design { rules: Rules::Ours, history, duplicates, failures, lost_creates };
+fn states_that_keep_the_promise(
+    changes: u32,
+    duplicates: u8,
+    failures: u8,
+    lost_creates: u8,
+    quarantines: u8,
+) -> usize {
+    let design = |history| Design { rules: Rules::Ours, history, duplicates, failures, lost_creates, quarantines };
     let states = (1..=changes).flat_map(histories).map(|history| {
         let checker = design(history).checker().threads(2).spawn_bfs().join();
         checker.assert_properties();
@@ -28,23 +35,34 @@ fn states_that_keep_the_promise(changes: u32, duplicates: u8, failures: u8, lost
 
 #[test]
 fn every_interleaving_of_up_to_four_changes_keeps_the_promise() {
-    let states = states_that_keep_the_promise(4, 1, 2, 0);
+    let states = states_that_keep_the_promise(4, 1, 2, 0, 0);
     println!("{states} states");
     assert!(states > 100_000, "only {states} states were looked at");
 }
 
 #[test]
 fn every_interleaving_with_creates_sent_together_keeps_the_promise() {
-    let states = states_that_keep_the_promise(3, 1, 2, 2);
+    let states = states_that_keep_the_promise(3, 1, 2, 2, 0);
     println!("{states} states with creates");
+    assert!(states > 100_000, "only {states} states were looked at");
+}
+
+#[test]
+fn every_interleaving_with_replays_of_the_quarantine_keeps_the_promise() {
+    let states = states_that_keep_the_promise(3, 1, 1, 0, 2) + states_that_keep_the_promise(4, 0, 0, 0, 2);
+    println!("{states} states with replays");
     assert!(states > 100_000, "only {states} states were looked at");
 }
 
 /// The properties that a broken rule violates, over all histories of so many changes.
 fn violated(rules: Rules, changes: u32, lost_creates: u8) -> Vec<&'static str> {
+    violated_with(rules, changes, lost_creates, 0)
+}
+
+fn violated_with(rules: Rules, changes: u32, lost_creates: u8, quarantines: u8) -> Vec<&'static str> {
     let mut violated = Vec::new();
     for history in histories(changes) {
-        let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates };
+        let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates, quarantines };
         let checker = design.checker().spawn_bfs().join();
         violated.extend(checker.discoveries().into_keys().filter(|name| *name != "all is done"));
     }
@@ -102,6 +120,14 @@ fn a_create_that_does_or_says_what_it_may_not_is_caught() {
     ] {
         assert_eq!(violated(rules, 2, 1), expected, "{rules:?}");
     }
+}
+
+#[test]
+fn a_replay_that_brings_a_deleted_row_back_is_caught() {
+    const RESURRECTED: [&str; 2] = ["never a step back in commit time", "the view converges"];
+    assert_eq!(violated_with(Rules::ReplayAsEver, 2, 0, 1), RESURRECTED);
+    // An old deletion from the quarantine, too, and then an old row over its tombstone.
+    assert_eq!(violated_with(Rules::ReplayOverLateTombstone, 3, 0, 2), RESURRECTED);
 }
 
 #[test]

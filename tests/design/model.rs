@@ -1,6 +1,7 @@
 //! A model of the rules, not of the code: `CommitTimestamp::supersedes`, the condition on the write, a tombstone for a
 //! deletion, a tombstone that outlives what may still be delivered, a memory of confirmed commits that leaves out
-//! writes, and what a create may and what it says.
+//! writes, what a create may and what it says, and a replay of the quarantine, where a change may have waited for longer
+//! than tombstones are kept.
 
 use stateright::{Model, Property};
 
@@ -33,6 +34,10 @@ pub enum Rules {
     LostCreateIsRemembered,
     /// A tombstone expires while an older create is still on its way.
     CreateOutlivesTombstone,
+    /// A replay writes an old row as the stream's changes are written.
+    ReplayAsEver,
+    /// A replay writes an old row over any older item, also a tombstone that was itself written late.
+    ReplayOverLateTombstone,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +49,8 @@ pub struct Design {
     pub failures: u8,
     /// So many creates may stay without an answer; where none may, none are sent.
     pub lost_creates: u8,
+    /// So many changes may be quarantined.
+    pub quarantines: u8,
 }
 
 /// What a function sends to DynamoDB.
@@ -53,6 +60,9 @@ pub enum Request {
     Put,
     /// In place of nothing.
     Create,
+    /// Of a row from the quarantine: in place of an older item that is there, if that tells that the row was not deleted
+    /// since.
+    Replay,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +70,8 @@ pub enum Function {
     Idle,
     /// A change was delivered, and is not written yet.
     Holding(Commit),
+    /// A change of the quarantine is about to be replayed.
+    Replaying(Commit),
     /// DynamoDB has answered the write, or it was left out, and Lambda does not know of it yet.
     Written(Commit),
 }
@@ -72,16 +84,22 @@ pub type Known = Commit;
 pub struct State {
     /// What stands at the key.
     view: Option<Commit>,
+    /// The newest commit of which a tombstone had expired when that was written. An implementation knows it by the
+    /// tombstone's own expiry.
+    expired_before_view: Commit,
     functions: [Function; 2],
     known: [Known; 2],
     /// Which changes Lambda knows to be done.
     settled: Vec<bool>,
+    /// Which changes stand in the quarantine.
+    quarantined: Vec<bool>,
     /// Writes on their way of functions that have given them up, or are dead.
     late: Vec<(Commit, Request)>,
     duplicates_left: u8,
     failures_left: u8,
     lost_creates_left: u8,
-    /// Nothing older than this commit is delivered any more.
+    quarantines_left: u8,
+    /// Nothing older than this commit is delivered any more: a tombstone of it has expired.
     horizon: Commit,
     /// The newest commit that the view has ever shown.
     newest_shown: Commit,
@@ -107,6 +125,10 @@ pub enum Action {
     /// The time is over before the put that follows a create.
     Stop(usize),
     LateWrite(usize),
+    /// The change goes into the quarantine, as where a column's name was one that the view keeps for itself.
+    Quarantine(usize),
+    /// Somebody replays a change of the quarantine.
+    BeginReplay(usize, Commit),
     Expire,
 }
 
@@ -118,7 +140,11 @@ impl Design {
     /// Whether DynamoDB does what is asked.
     fn write(&self, state: &mut State, commit: Commit, request: Request) -> bool {
         let replaces = match (request, state.view) {
+            (Request::Replay, shown) if self.is_old(state, commit) => {
+                shown.is_some_and(|shown| commit > shown && self.vouches(state, shown, commit))
+            }
             (_, None) => true,
+            (Request::Replay, Some(shown)) => commit > shown,
             (Request::Put, Some(shown)) if self.rules == Rules::EqualReplaces => commit >= shown,
             (Request::Put, Some(shown)) => commit > shown,
             (Request::Create, Some(shown)) => match self.rules {
@@ -131,11 +157,36 @@ impl Design {
             return false;
         }
         state.wrote_again |= state.view == Some(commit);
-        state.went_back |= commit < state.newest_shown;
+        // A deletion where no row stands any more shows nothing else than before.
+        let shows_as_before = self.is_deletion(commit) && state.view.is_none_or(|shown| self.is_deletion(shown));
+        state.went_back |= commit < state.newest_shown && !shows_as_before;
+        state.expired_before_view = state.horizon;
         state.newest_shown = state.newest_shown.max(commit);
         let removes = self.rules == Rules::RemoveInsteadOfTombstone && self.is_deletion(commit);
         state.view = (!removes).then_some(commit);
         true
+    }
+
+    /// Whether a row of the quarantine is so old that a later deletion's tombstone may have expired. The implementation
+    /// knows only that none has expired of a change that is young enough; here it knows that exactly, which is the
+    /// hardest case.
+    fn is_old(&self, state: &State, commit: Commit) -> bool {
+        self.rules != Rules::ReplayAsEver && !self.is_deletion(commit) && state.horizon > commit
+    }
+
+    /// Whether what stands at the key tells that the row of this commit was not deleted since.
+    fn vouches(&self, state: &State, shown: Commit, commit: Commit) -> bool {
+        let is_late = self.is_deletion(shown) && state.expired_before_view > commit;
+        !is_late || self.rules == Rules::ReplayOverLateTombstone
+    }
+
+    /// Two functions are alike: which one is the first makes no difference.
+    fn in_order(mut state: State) -> State {
+        if (&state.functions[1], state.known[1]) < (&state.functions[0], state.known[0]) {
+            state.functions.swap(0, 1);
+            state.known.swap(0, 1);
+        }
+        state
     }
 
     fn give_up(state: &mut State, commit: Commit, request: Request) {
@@ -151,9 +202,14 @@ impl Design {
     }
 
     /// Whether the view shows the newest change; a deletion shows as a tombstone, or as nothing once that has expired.
+    ///
+    /// What stands in the quarantine is not shown, as it is told.
     fn has_converged(&self, state: &State) -> bool {
-        let newest = Commit::try_from(self.history.len()).expect("a short history");
-        state.view == Some(newest) || (state.view.is_none() && self.is_deletion(newest) && state.newest_shown == newest)
+        let waits = |commit: Commit| state.quarantined[usize::from(commit) - 1] && commit > state.newest_shown;
+        let changes = Commit::try_from(self.history.len()).expect("a short history");
+        let Some(newest) = (1..=changes).rfind(|commit| !waits(*commit)) else { return state.view.is_none() };
+        let shows_no_row = state.view.is_none_or(|shown| self.is_deletion(shown));
+        state.view == Some(newest) || (shows_no_row && self.is_deletion(newest) && state.newest_shown == newest)
     }
 }
 
@@ -164,13 +220,16 @@ impl Model for Design {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             view: None,
+            expired_before_view: 0,
             functions: [Function::Idle, Function::Idle],
             known: [0, 0],
             settled: vec![false; self.history.len()],
+            quarantined: vec![false; self.history.len()],
             late: Vec::new(),
             duplicates_left: self.duplicates,
             failures_left: self.failures,
             lost_creates_left: self.lost_creates,
+            quarantines_left: self.quarantines,
             horizon: 0,
             newest_shown: 0,
             went_back: false,
@@ -186,9 +245,14 @@ impl Model for Design {
                         *commit >= state.horizon && (!**settled || state.duplicates_left > 0)
                     });
                     actions.extend(deliverable.map(|(commit, _)| Action::Deliver(place, commit)));
+                    let replayable = (1..).zip(&state.quarantined).filter(|(_, waits)| **waits);
+                    actions.extend(replayable.map(|(commit, _)| Action::BeginReplay(place, commit)));
                 }
                 Function::Holding(commit) => {
                     actions.push(Action::Write(place));
+                    if state.quarantines_left > 0 {
+                        actions.push(Action::Quarantine(place));
+                    }
                     if state.failures_left > 0 {
                         actions.extend([Action::Crash(place), Action::GiveUp(place)]);
                     }
@@ -203,6 +267,12 @@ impl Model for Design {
                         }
                     }
                 }
+                Function::Replaying(_) => {
+                    actions.push(Action::Write(place));
+                    if state.failures_left > 0 {
+                        actions.extend([Action::Crash(place), Action::GiveUp(place)]);
+                    }
+                }
                 Function::Written(_) => {
                     actions.push(Action::Answer(place));
                     if state.failures_left > 0 {
@@ -214,8 +284,10 @@ impl Model for Design {
         actions.extend((0..state.late.len()).map(Action::LateWrite));
         if let Some(shown) = state.view.filter(|shown| self.is_deletion(*shown)) {
             let is_older = |commit: &Commit| *commit < shown;
+            // What was young enough when its replay began is written well before a later tombstone expires.
             let held = state.functions.iter().any(|function| match function {
                 Function::Idle => false,
+                Function::Replaying(commit) => is_older(commit) && !self.is_old(state, *commit),
                 Function::Holding(commit) | Function::Written(commit) => is_older(commit),
             });
             let undelivered = (1..shown).any(|commit| !state.settled[usize::from(commit) - 1]);
@@ -238,6 +310,17 @@ impl Model for Design {
                 state.functions[place] = Function::Holding(commit);
             }
             Action::Write(place) => {
+                if let Function::Replaying(commit) = state.functions[place] {
+                    let applied = commit <= state.known[place] || self.write(&mut state, commit, Request::Replay);
+                    // A newer change that stands there, or the same one, has made it superseded.
+                    let is_done = applied || state.view.is_some_and(|shown| shown >= commit);
+                    if is_done {
+                        state.known[place] = state.known[place].max(commit);
+                        state.quarantined[usize::from(commit) - 1] = false;
+                    }
+                    state.functions[place] = Function::Idle;
+                    return Some(Self::in_order(state));
+                }
                 let Function::Holding(commit) = state.functions[place] else { return None };
                 if commit > state.known[place] {
                     self.write(&mut state, commit, Request::Put);
@@ -278,6 +361,19 @@ impl Model for Design {
                 state.failures_left -= 1;
                 state.functions[place] = Function::Idle;
             }
+            Action::Quarantine(place) => {
+                let Function::Holding(commit) = state.functions[place] else { return None };
+                state.quarantines_left -= 1;
+                state.quarantined[usize::from(commit) - 1] = true;
+                state.functions[place] = Function::Written(commit);
+            }
+            Action::BeginReplay(place, commit) => state.functions[place] = Function::Replaying(commit),
+            Action::GiveUp(place) if matches!(state.functions[place], Function::Replaying(_)) => {
+                let Function::Replaying(commit) = state.functions[place] else { return None };
+                state.failures_left -= 1;
+                Self::give_up(&mut state, commit, Request::Replay);
+                state.functions[place] = Function::Idle;
+            }
             Action::GiveUp(place) => {
                 let Function::Holding(commit) = state.functions[place] else { return None };
                 state.failures_left -= 1;
@@ -295,17 +391,12 @@ impl Model for Design {
             }
             Action::Expire => {
                 if self.rules != Rules::TombstoneTooShort {
-                    state.horizon = state.view?;
+                    state.horizon = state.horizon.max(state.view?);
                 }
                 state.view = None;
             }
         }
-        // Two functions are alike: which one is the first makes no difference.
-        if (&state.functions[1], state.known[1]) < (&state.functions[0], state.known[0]) {
-            state.functions.swap(0, 1);
-            state.known.swap(0, 1);
-        }
-        Some(state)
+        Some(Self::in_order(state))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -319,7 +410,8 @@ impl Model for Design {
             // What Lambda was told to be done has been shown, or a newer commit; all else can still be delivered.
             Property::always("no record is unaccounted for", |_, state: &State| {
                 (1..).zip(&state.settled).all(|(commit, settled): (Commit, &bool)| {
-                    if *settled { state.newest_shown >= commit } else { commit >= state.horizon }
+                    let waits = state.quarantined[usize::from(commit) - 1];
+                    if *settled { waits || state.newest_shown >= commit } else { commit >= state.horizon }
                 })
             }),
             Property::sometimes("all is done", |_, state: &State| Design::is_quiet(state)),
