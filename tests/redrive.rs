@@ -131,11 +131,9 @@ fn no_fault(_: &Call) -> Fault {
 
 #[tokio::test]
 async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_view() {
-    for empty_pages in [false, true] {
+    for empty_pages in [0, 1, 5] {
         let world = World::new().await;
-        if empty_pages {
-            world.services.shards.answer_with_empty_pages();
-        }
+        world.services.shards.answer_with_empty_pages(empty_pages);
         let changes: Vec<Change> = (0..12).map(user).collect();
         let elsewhere = Change { table: "elsewhere".to_owned(), ..user(99) };
         let mut records: Vec<Vec<u8>> = changes.iter().map(|change| change.record().into_bytes()).collect();
@@ -150,7 +148,7 @@ async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_vie
         let key = format!("quarantine/unread/dsql-cdc/shardId-000000000000/{}.json", sequence_number(5));
         assert_eq!(world.keys(""), [key]);
         assert!(world.told_to_be_lost().is_empty());
-        assert!(world.services.shards.pages_read() >= 3);
+        assert!(world.services.shards.pages_read() >= 3 * (empty_pages + 1));
         let line = redrive.function.log_line("redriven", 1).await.unwrap();
         assert_eq!((&line["records"], &line["message_id"]), (&json!(8), &json!("m1")));
         // Once more, as SQS may: nothing changes.
