@@ -17,7 +17,7 @@ use metrique::{CloseValue, RootEntry};
 use metrique_writer::format::Format;
 use metrique_writer::unit::NegativeScale;
 use metrique_writer::{Entry, EntryWriter, IoStreamError, MetricFlags, Observation, Unit, Value, ValueWriter};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::attempts::Attempted;
 use crate::config::SourceTable;
@@ -332,14 +332,14 @@ pub fn emit_batch(all: &Tally, unconfigured_tables: usize, attempted: &Attempted
 /// Writes what became of a batch's records, a line a table.
 pub fn emit_tables(tables: &[(&SourceTable, Tally)]) {
     for (table, tally) in tables {
-        emit(OfTable { table: dimension(&table.to_string()), records: Records::of(tally, false) });
+        emit(OfTable { table: dimension(table.key_prefix()), records: Records::of(tally, false) });
     }
 }
 
-/// A name as a dimension's value, which CloudWatch takes in ASCII without control characters alone.
-fn dimension(name: &str) -> String {
-    const NOT_AS_IT_STANDS: &AsciiSet = &CONTROLS.add(b'%');
-    utf8_percent_encode(name, NOT_AS_IT_STANDS).to_string()
+/// A table as a dimension's value, which CloudWatch takes in ASCII without control characters alone. In what the view
+/// keys of its rows begin with, `%` is escaped already, and `.` within a name, so that two tables share none.
+fn dimension(key_prefix: &str) -> String {
+    utf8_percent_encode(key_prefix, CONTROLS).to_string()
 }
 
 #[cfg(test)]
@@ -479,7 +479,7 @@ mod tests {
             ("public.users", "public.users"),
             (r#"public."Größe 1""#, r#"public."Gr%C3%B6%C3%9Fe 1""#),
             ("a\nb\u{7f}", "a%0Ab%7F"),
-            ("100%25", "100%2525"),
+            ("public.100%25", "public.100%25"),
         ] {
             assert_eq!(dimension(name), expected);
         }

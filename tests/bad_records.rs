@@ -9,7 +9,7 @@ use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;
 use dsql_view_support::proxy::{Call, Fault, FaultProxy};
-use harness::{Function, PLENTY};
+use harness::{AGGREGATED, Function, PLENTY};
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
 const SECRET: &str = "4111-1111-1111-1111";
@@ -104,6 +104,18 @@ async fn each_kind_of_bad_record_is_reported_alone_with_its_reason() {
         check(name, bad, true, expected).await;
     }
     check("bytes that are no UTF-8", b"\xff\xfe{}", true, "is not JSON").await;
+    check("records that the KPL has aggregated", AGGREGATED, true, "is not JSON").await;
+}
+
+#[tokio::test]
+async fn a_key_is_as_long_as_it_stands_in_the_view_with_each_escape_of_three_bytes() {
+    let user = |signs: usize| Change::upsert("users", Value::text("#".repeat(signs)), COMMIT, vec![]);
+    // `public.users#`, and three bytes each.
+    check("a key of 700 #", user(700).record(), true, "the key has 2113 bytes: DynamoDB takes at most 2048").await;
+    let db = harness::dynamodb().await;
+    let function = Function::new(&db.endpoint(), "users(id)").await;
+    assert!(function.deliver([user(600).record()]).await.is_empty());
+    Model::of([&user(600)]).assert_equals(&harness::items(&db).await);
 }
 
 fn main_record() -> String {

@@ -14,7 +14,7 @@ use dsql_view::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value, fragment};
 use dsql_view_support::kinesis::{self, KinesisRecord};
 use dsql_view_support::proxy::{Call, Fault, Service};
-use harness::{BUCKET, PLENTY, World, items};
+use harness::{BUCKET, PLENTY, World, items, orders};
 use serde_json::Value as Json;
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
@@ -22,24 +22,6 @@ const COMMIT: u64 = 1_773_843_841_076_494_565;
 fn user(commit: u64) -> Change {
     let text = Value::text("grün, \"quoted\"\n😀 and so on ".repeat(9));
     Change::upsert("users", Value::number(1), COMMIT + commit, vec![("name", text), ("age", Value::number(7))])
-}
-
-/// All orders of so many things.
-fn orders(count: usize) -> Vec<Vec<usize>> {
-    if count == 0 {
-        return vec![Vec::new()];
-    }
-    let shorter = orders(count - 1);
-    let places = |order: &Vec<usize>| -> Vec<Vec<usize>> {
-        (0..count)
-            .map(|place| {
-                let mut longer = order.clone();
-                longer.insert(place, count - 1);
-                longer
-            })
-            .collect()
-    };
-    shorter.iter().flat_map(places).collect()
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use dsql_view::disposition::Disposition;
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;
-use harness::{Function, PLENTY};
+use harness::{Function, PLENTY, World, orders};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -234,4 +234,91 @@ async fn a_column_that_was_dropped_or_became_null_leaves_the_item() {
     let mut attributes: Vec<&str> = items["public.users#7"].keys().map(String::as_str).collect();
     attributes.sort_unstable();
     assert_eq!(attributes, ["_key", "_ts_ns", "_tx_id", "id", "name"]);
+}
+
+/// What one transaction makes of the row with this key: its contents, or nothing where it is gone.
+fn change_of_key(key: u64, commit: u64, contents: Option<&str>) -> Change {
+    let row = contents.map(|name| vec![("name".to_owned(), Value::text(name))]);
+    let change = Change::upsert("users", Value::number(key), FIRST_COMMIT + commit, Vec::new());
+    Change { row, layout: Layout::Preview, ..change }
+}
+
+/// Delivers each history in each order, in batches of each size, twice: to a function that creates rows together, then
+/// to one that knows nothing of it and puts them one by one. A case has keys of its own, from the number that it is
+/// given on.
+async fn every_order_ends_in_the_model<const CHANGES: usize>(history: impl Fn(u64) -> [Change; CHANGES]) {
+    let db = harness::dynamodb().await;
+    let endpoint = db.endpoint();
+    let [first, second] = [true, false].map(|together| Function::creating(&endpoint, TABLES, together));
+    let functions = [first.await, second.await];
+    let sizes = 1..=CHANGES;
+    let cases = orders(CHANGES).into_iter().flat_map(|order| sizes.clone().map(move |size| (order.clone(), size)));
+    let mut all = Vec::new();
+    for (case, (order, size)) in (1..).zip(cases) {
+        let history = history(case * 10);
+        let records: Vec<String> = order.iter().map(|place| history[*place].record()).collect();
+        for function in &functions {
+            for batch in records.chunks(size) {
+                let reported = function.deliver(batch).await;
+                assert!(reported.is_empty(), "{reported:?} of {order:?} in batches of {size}");
+            }
+        }
+        all.extend(history);
+    }
+    Model::of(&all).assert_equals(&harness::items(&db).await);
+}
+
+#[tokio::test]
+async fn two_rows_that_swap_their_keys_each_show_the_other_s_contents_whatever_the_order() {
+    // Of each key a transaction's net effect is sent: both rows are updated, in one commit.
+    every_order_ends_in_the_model(|key| {
+        [
+            change_of_key(key, 0, Some("Ada")),
+            change_of_key(key + 1, 0, Some("Grace")),
+            change_of_key(key, 1, Some("Grace")),
+            change_of_key(key + 1, 1, Some("Ada")),
+        ]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_whose_key_changes_and_changes_back_is_where_it_was_last_whatever_the_order() {
+    // A change of a key is a delete of the old one and a create of the new one, in one commit.
+    every_order_ends_in_the_model(|key| {
+        [
+            change_of_key(key, 0, Some("Ada")),
+            change_of_key(key, 1, None),
+            change_of_key(key + 1, 1, Some("Ada")),
+            change_of_key(key + 1, 2, None),
+            change_of_key(key, 2, Some("Ada Lovelace")),
+        ]
+    })
+    .await;
+}
+
+/// That a transaction has two records of one row is documented not to happen.
+#[tokio::test]
+async fn of_a_delete_and_an_upsert_of_one_row_and_one_commit_the_first_delivered_stays() {
+    let upsert = change_of_key(1, 0, Some("Ada"));
+    let delete = change_of_key(1, 0, None);
+    for order in [[&delete, &upsert], [&upsert, &delete]] {
+        let [stays, _] = order;
+        for batch in [1, 2] {
+            for warm in [false, true] {
+                let world = World::new().await;
+                let functions = world.two_functions().await;
+                let mut ends = Vec::new();
+                for (place, records) in order.map(Change::record).chunks(batch).enumerate() {
+                    let function = &functions[if warm { 0 } else { place }];
+                    ends.extend(function.dispositions(records, PLENTY).await);
+                }
+                let case = format!("{} of {order:?} in batches of {batch}, warm: {warm}", stays.record());
+                let second = if batch == 1 && warm { Disposition::Known } else { Disposition::Duplicate };
+                assert_eq!(ends, [Disposition::Applied, second], "{case}");
+                let differences = Model::of([stays]).differences(&world.view().await);
+                assert!(differences.is_empty(), "{case}: {differences:?}");
+            }
+        }
+    }
 }

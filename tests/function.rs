@@ -1,6 +1,7 @@
 //! The function's real binary behind a Lambda Runtime API: its start, its settings, its end, its logs.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
@@ -8,10 +9,12 @@ use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::kinesis::{event_of, reported};
 use dsql_view_support::model::Model;
-use dsql_view_support::objects::LocalS3;
+use dsql_view_support::objects::{LocalS3, resolved};
 use dsql_view_support::proxy::{Fault, FaultProxy};
 use dsql_view_support::runtime_api::{Function, Outcome};
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
 const VIEW: &str = "view";
@@ -419,5 +422,142 @@ async fn no_row_s_value_reaches_the_logs_at_the_most_detailed_level() {
             let shown = line.contains(SECRET) || line.contains(secret_in_base64);
             assert!(!shown, "a value of the row is in the log: {line}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_is_done_and_answered_with_an_error_is_found_and_counted_as_a_duplicate() {
+    let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+    db.create_view(VIEW).await;
+    s3.create_bucket("objects");
+    let proxy =
+        FaultProxy::start(
+            &db.endpoint(),
+            |call| {
+                if call.number == 0 { Fault::ErrorAfterTheWrite } else { Fault::None }
+            },
+        );
+    let bucket = [("OBJECTS_BUCKET", "objects"), ("AWS_ENDPOINT_URL_S3", &s3.endpoint())];
+    let mut function = start(&proxy.endpoint(), &[&REQUIRED[..], &bucket[..]].concat());
+    let history: Vec<Change> =
+        (0..3).map(|id| Change::upsert("users", Value::number(id), COMMIT, vec![("a", Value::text("b"))])).collect();
+    let event = event_of(history.iter().map(Change::record)).to_string();
+    for (line, expected) in [(0, [2, 1, 1, 0, 2]), (1, [0, 3, 0, 3, 0])] {
+        assert!(reported(&function.invoke(event.clone(), LONG).await.response()).is_empty());
+        // A line of the batch, and one of its only table.
+        let told = &metrics(&function, "Received", 2 * line + 1).await[2 * line];
+        let names = ["Applied", "Superseded", "Duplicates", "Known", "WriteUnits"];
+        assert_eq!(names.map(|name| told[name].as_u64().unwrap()), expected, "{told}");
+        assert_eq!((&told["Received"], &told["Failed"], &told["FailedBatches"]), (&json!(3), &json!(0), &json!(0)));
+        // Three rows and one repetition, which DynamoDB did not do; then nothing.
+        assert_eq!(proxy.writes(), 4);
+        Model::of(&history).assert_equals(&db.items(VIEW).await);
+    }
+}
+
+#[tokio::test]
+async fn two_tables_whose_names_read_alike_share_no_key_no_folder_and_no_metric() {
+    let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
+    db.create_view(VIEW).await;
+    s3.create_bucket("objects");
+    let tables = ("SOURCE_TABLES", r#""a.b".c(id), a."b.c"(id)"#);
+    let bucket = [("OBJECTS_BUCKET", "objects"), ("AWS_ENDPOINT_URL_S3", &s3.endpoint())];
+    let mut function = start(&db.endpoint(), &[&[REQUIRED[0], tables], &bucket[..]].concat());
+    let change = |schema: &str, table: &str, id: i64, text: &str| Change {
+        schema: schema.to_owned(),
+        ..Change::upsert(table, Value::number(id), COMMIT, vec![("text", Value::text(text))])
+    };
+    let large = "x".repeat(500_000);
+    let names = [("a.b", "c"), ("a", "b.c")];
+    let rows = names.map(|(schema, table)| [change(schema, table, 1, schema), change(schema, table, 2, &large)]);
+    let poison = names.map(|(schema, table)| change(schema, table, 3, "").record().replace(":3,", ":null,"));
+    let batch = rows.iter().flatten().map(Change::record).chain(poison);
+    assert!(reported(&function.invoke(event_of(batch).to_string(), LONG).await.response()).is_empty());
+
+    let view = resolved(db.items(VIEW).await, &s3, "objects").unwrap();
+    Model::of(rows.iter().flatten()).assert_equals(&view);
+    assert_eq!(view.len(), 4);
+    let objects = s3.objects("objects");
+    let folders: Vec<&str> = objects.keys().map(|key| key.splitn(3, '/').nth(1).unwrap()).collect();
+    assert_eq!(folders, ["a%2Eb.c", "a.b%2Ec", "a%2Eb.c", "a.b%2Ec"], "two of overflow/, two of quarantine/");
+    let told = metrics(&function, "Received", 3).await;
+    let mut tables: Vec<&str> = told[1..].iter().map(|line| line["Table"].as_str().unwrap()).collect();
+    tables.sort_unstable();
+    assert_eq!(tables, ["a%2Eb.c", "a.b%2Ec"]);
+    assert!(told[1..].iter().all(|line| line["Received"] == 3), "{told:?}");
+}
+
+/// Sends a signal to a process.
+fn signal(process: u32, name: &str) {
+    let sent = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
+    assert!(sent.unwrap().success(), "SIG{name}");
+}
+
+/// Lambda freezes a function between two invocations, for minutes or hours, while servers close what is idle.
+#[tokio::test]
+async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_the_next_batch() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let relay = Relay::start(&db.endpoint()).await;
+    let mut function = start(&relay.endpoint, &REQUIRED);
+    let process = function.id().unwrap();
+    let mut history = Vec::new();
+    for (batch, frozen) in (0..).zip([false, false, true, false, true]) {
+        let rows: Vec<Change> = (0..100)
+            .map(|id| Change::upsert("users", Value::number(id), COMMIT + batch, vec![("batch", Value::number(batch))]))
+            .collect();
+        let event = event_of(rows.iter().map(Change::record)).to_string();
+        history.extend(rows);
+        if frozen {
+            signal(process, "STOP");
+        }
+        let closed = relay.close().await;
+        assert!(batch == 0 || closed > 0, "there was no connection left to close");
+        // The event is there before the function thaws, as at Lambda.
+        let thaw = async {
+            if frozen {
+                signal(process, "CONT");
+            }
+        };
+        let (outcome, ()) = tokio::join!(function.invoke(event, LONG), thaw);
+        assert!(reported(&outcome.response()).is_empty(), "batch {batch}");
+        Model::of(&history).assert_equals(&db.items(VIEW).await);
+    }
+}
+
+/// Stands before a server, and closes connections as one does that has had enough of them.
+struct Relay {
+    endpoint: String,
+    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Relay {
+    async fn start(upstream: &str) -> Self {
+        let upstream = upstream.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::clone(&open);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(&upstream).await.unwrap();
+                let relayed = async move {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                };
+                connections.lock().unwrap().push(tokio::spawn(relayed));
+            }
+        });
+        Self { endpoint, open }
+    }
+
+    /// Closes all connections: how many were open.
+    async fn close(&self) -> usize {
+        let mut closed = 0;
+        let open = std::mem::take(&mut *self.open.lock().unwrap());
+        for connection in open {
+            connection.abort();
+            closed += usize::from(connection.await.is_err_and(|error| error.is_cancelled()));
+        }
+        closed
     }
 }

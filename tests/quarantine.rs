@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use dsql_view::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
@@ -16,7 +18,7 @@ use dsql_view_support::model::Model;
 use dsql_view_support::objects::LocalS3;
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
 use dsql_view_support::runtime_api::Function;
-use harness::{PLENTY, World};
+use harness::{AGGREGATED, PLENTY, World};
 use serde_json::{Value as Json, json};
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
@@ -104,6 +106,19 @@ async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
         let object = key(if place == 1 { "unread" } else { "public.users" }, place);
         assert_eq!((&line["object"], &line["sequence_number"]), (&json!(object), &json!(sequence_number(place))));
     }
+}
+
+#[tokio::test]
+async fn a_record_that_the_kinesis_producer_library_has_aggregated_is_quarantined_byte_for_byte() {
+    let world = World::new().await;
+    let [function, _] = world.two_functions().await;
+    let good = [user(1), user(2)];
+    let [first, last] = good.each_ref().map(|change| change.record().into_bytes());
+    let ends = function.dispositions([&first[..], AGGREGATED, &last[..]], PLENTY).await;
+    assert!(matches!(&ends[..], [Disposition::Applied, Disposition::Quarantined(_), Disposition::Applied]), "{ends:?}");
+    world.assert_shows(&good).await;
+    let quarantined = &quarantine(&world.s3)[&key("unread", 1)];
+    assert_eq!(BASE64_STANDARD.decode(quarantined["data"].as_str().unwrap()).unwrap(), AGGREGATED);
 }
 
 #[tokio::test]

@@ -134,6 +134,14 @@ impl Redrive {
         self.function.invoke(event.to_string(), LONG).await.response()
     }
 
+    /// The most memory that its process had so far, in kilobytes.
+    fn peak_memory(&self) -> u64 {
+        let process = self.function.id().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// The lines with this metric, once there are so many: what a function writes is read from a pipe of its own.
     async fn metric(&self, name: &str, count: usize) -> Vec<Json> {
         let found = || -> Vec<Json> {
@@ -163,11 +171,9 @@ fn no_fault(_: &Call) -> Fault {
 
 #[tokio::test]
 async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_view() {
-    for empty_pages in [false, true] {
+    for empty_pages in [0, 1, 5] {
         let world = World::new().await;
-        if empty_pages {
-            world.services.shards.answer_with_empty_pages();
-        }
+        world.services.shards.answer_with_empty_pages(empty_pages);
         let changes: Vec<Change> = (0..12).map(user).collect();
         let elsewhere = Change { table: "elsewhere".to_owned(), ..user(99) };
         let mut records: Vec<Vec<u8>> = changes.iter().map(|change| change.record().into_bytes()).collect();
@@ -182,7 +188,7 @@ async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_vie
         let key = format!("quarantine/unread/dsql-cdc/shardId-000000000000/{}.json", sequence_number(5));
         assert_eq!(world.keys(""), [key]);
         assert!(world.told_to_be_lost().is_empty());
-        assert!(world.services.shards.pages_read() >= 3);
+        assert!(world.services.shards.pages_read() >= 3 * (empty_pages + 1));
         let line = redrive.function.log_line("redriven", 1).await.unwrap();
         assert_eq!((&line["records"], &line["message_id"]), (&json!(8), &json!("m1")));
         // Once more, as SQS may: nothing changes.
@@ -215,20 +221,35 @@ async fn memory_is_bounded_by_a_page_and_not_by_the_range() {
     let row = |id: u64| Change { row: Some(vec![("bio".to_owned(), Value::text(text.as_str()))]), ..user(id) };
     world.put(0, (0..RECORDS).map(|id| row(id).record()));
     let mut redrive = world.function(no_fault);
-    let process = redrive.function.id().unwrap();
-    let peak = || -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
     assert!(redrive.deliver(&on_failure(0, 0, 5), 1).await);
-    let after_two_pages = peak();
+    let after_two_pages = redrive.peak_memory();
     assert!(redrive.deliver(&on_failure(0, 0, RECORDS - 1), 1).await);
-    let after_ten_pages = peak();
+    let after_ten_pages = redrive.peak_memory();
     // Eight pages more are 24 MB more.
     assert!(after_ten_pages < after_two_pages + 12_000, "{after_two_pages} kB, then {after_ten_pages} kB");
     let all: Vec<Change> = (0..RECORDS).map(row).collect();
     world.assert_shows(&all).await;
+}
+
+/// A row has 2 MiB in storage; where its text is compressed there, its JSON is many times longer.
+#[tokio::test]
+async fn a_row_of_sixty_megabytes_in_fragments_of_nine_is_applied_within_the_least_memory_of_the_function() {
+    const FRAGMENTS: usize = 7;
+    // The least `RedriveMemorySize` that the template takes, in kilobytes.
+    const LEAST_MEMORY: u64 = 512 * 1024;
+    let world = World::with_shards(LocalShards::start(1, Trimmed::Oldest)).await;
+    let text = "All work and no play. ".repeat(2_730_000);
+    let change = Change { row: Some(vec![("bio".to_owned(), Value::text(text))]), ..user(1) };
+    let mut records = change.split("x", FRAGMENTS);
+    assert!(records.iter().map(String::len).sum::<usize>() > 60_000_000);
+    records.rotate_left(3);
+    world.put(0, records);
+    let mut redrive = world.function(no_fault);
+    assert!(redrive.deliver(&on_failure(0, 0, 7), 1).await);
+    world.assert_shows(&[change]).await;
+    assert_eq!((world.keys("overflow/").len(), world.keys("quarantine/").len()), (1, 0));
+    let peak = redrive.peak_memory();
+    assert!(peak < LEAST_MEMORY, "{peak} kB");
 }
 
 #[tokio::test]

@@ -83,6 +83,33 @@ fn what_is_read_back_is_what_was_sent() {
     });
 }
 
+/// A date counts days, from 1970 or, as PostgreSQL stores it, from 2000, in 32 bits or in 64: which number stands for an
+/// infinite one is not documented.
+#[tokio::test]
+async fn the_numbers_that_stand_for_infinite_dates_and_timestamps_are_stored_digit_for_digit() {
+    let sentinels = [
+        ("timestamp_infinity", "9223372036825200000"),
+        ("timestamp_minus_infinity", "-9223372036832400000"),
+        ("date_infinity", "2147494604"),
+        ("date_minus_infinity", "-2147472691"),
+        ("date_infinity_from_2000", "2147483647"),
+        ("date_minus_infinity_from_2000", "-2147483648"),
+        ("date_infinity_in_64_bits", "106751991166"),
+        ("date_minus_infinity_in_64_bits", "-106751991168"),
+        ("any_infinity", "9223372036854775807"),
+        ("any_minus_infinity", "-9223372036854775808"),
+    ];
+    let db = harness::dynamodb().await;
+    let function = Function::new(&db.endpoint(), "users(id)").await;
+    let row = sentinels.map(|(column, digits)| (column, Value::Number(digits.to_owned()))).into();
+    let change = Change::upsert("users", Value::number(1), COMMIT, row);
+    assert!(function.deliver([change.record()]).await.is_empty());
+    let item = &harness::items(&db).await["public.users#1"];
+    for (column, digits) in sentinels {
+        assert_eq!(item[column], AttributeValue::N(digits.to_owned()), "{column}");
+    }
+}
+
 fn attribute(value: &Value) -> Option<AttributeValue> {
     let json: Box<RawValue> = serde_json::from_str(&value.json()).unwrap();
     attributes::column(&json).value

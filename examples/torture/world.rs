@@ -27,7 +27,7 @@ pub struct World {
 impl World {
     pub async fn new(storms: Storms) -> Self {
         let shards = LocalShards::start(20, Trimmed::Oldest);
-        shards.answer_with_empty_pages();
+        shards.answer_with_empty_pages(1);
         let queues = [(ON_FAILURE, Some(DEAD)), (DEAD, None)];
         let services = LocalServices::start(VIEW, BUCKET, shards, &queues).await;
         let storms = Arc::new(storms);

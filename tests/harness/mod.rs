@@ -22,6 +22,11 @@ use serde_json::Value;
 
 pub const VIEW: &str = "view";
 
+/// A record as Amazon's Kinesis Producer Library writes it where it aggregates: its magic number, a Protobuf message with
+/// one record of JSON in it, and the message's MD5.
+pub const AGGREGATED: &[u8] = b"\xf3\x89\x9a\xc2\x0a\x01a\x1a)\x08\x00\x1a%{\"id\":2,\"card\":\"4111-1111-1111-1111\"}\
+    5\x93\xc5^\x95[{$\xa9\x93\x03\xc5\x89&\xf4\x80";
+
 /// Longer than any test takes, so that no deadline is near.
 pub const PLENTY: Duration = Duration::from_secs(120);
 
@@ -190,4 +195,22 @@ pub fn faults_of_a_bucket() -> [Fault; 4] {
 /// Everything in the view.
 pub async fn items(db: &LocalDynamoDb) -> Items {
     db.items(VIEW).await
+}
+
+/// All orders of so many things.
+pub fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = orders(count - 1);
+    let places = |order: &Vec<usize>| -> Vec<Vec<usize>> {
+        (0..count)
+            .map(|place| {
+                let mut longer = order.clone();
+                longer.insert(place, count - 1);
+                longer
+            })
+            .collect()
+    };
+    shorter.iter().flat_map(places).collect()
 }

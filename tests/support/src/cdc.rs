@@ -273,12 +273,14 @@ impl Change {
         let main = if main == whole { whole.replacen('{', &kind, 1) } else { main };
         let main = main.replacen(&format!(r#""{place}":{image}"#), &format!(r#""{place}":null"#), 1);
 
-        let characters: Vec<char> = image.chars().collect();
-        let each = characters.len().div_ceil(pieces);
+        let each = image.chars().count().div_ceil(pieces);
+        let mut rest = image.as_str();
         let fragments = (0..pieces).map(|index| {
-            let from = (index * each).min(characters.len());
-            let data: String = characters[from..(from + each).min(characters.len())].iter().collect();
-            fragment(chunk_id, index, &data)
+            let mut behind = rest.chars();
+            behind.nth(each - 1);
+            let (data, left) = rest.split_at(rest.len() - behind.as_str().len());
+            rest = left;
+            fragment(chunk_id, index, data)
         });
         std::iter::once(main).chain(fragments).collect()
     }

@@ -35,14 +35,14 @@ struct State {
     trimmed: Trimmed,
     page: usize,
     pages_read: usize,
-    /// Whether every other page is empty, as Kinesis may answer though there is more.
-    with_empty_pages: bool,
+    /// So many empty pages come before each other one, as Kinesis may answer though there is more.
+    empty_pages: usize,
 }
 
 impl LocalShards {
     /// Starts on a free port, with pages of so many records at most.
     pub fn start(page: usize, trimmed: Trimmed) -> Self {
-        let state = State { shards: BTreeMap::new(), trimmed, page, pages_read: 0, with_empty_pages: false };
+        let state = State { shards: BTreeMap::new(), trimmed, page, pages_read: 0, empty_pages: 0 };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let server =
@@ -64,9 +64,9 @@ impl LocalShards {
         }
     }
 
-    /// From now on every other page is empty.
-    pub fn answer_with_empty_pages(&self) {
-        self.lock().with_empty_pages = true;
+    /// From now on so many empty pages come before each other one.
+    pub fn answer_with_empty_pages(&self, count: usize) {
+        self.lock().empty_pages = count;
     }
 
     /// Lets the oldest records of a shard expire.
@@ -145,7 +145,7 @@ impl State {
         let rest: Vec<&KinesisRecord> =
             records.iter().filter(|record| record.sequence_number.as_str() >= from).collect();
         self.pages_read += 1;
-        let empty = self.with_empty_pages && self.pages_read % 2 == 1;
+        let empty = self.pages_read % (self.empty_pages + 1) != 0;
         let page: Vec<&KinesisRecord> =
             rest.iter().copied().take(if empty { 0 } else { limit.min(self.page) }).collect();
         let next = page.last().map_or(from.to_owned(), |record| format!("{}!", record.sequence_number));
