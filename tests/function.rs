@@ -261,7 +261,16 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
         Change::delete("users", Value::number(2), COMMIT).record(),
         change("users", 3, 0, "throttled"),
         change("notes", 1, 0, &"large".repeat(100_000)),
-        change("notes", 2, 0, &"x".repeat(3000)),
+        Change {
+            lag: -1,
+            ..Change::upsert(
+                "notes",
+                Value::number(2),
+                COMMIT,
+                vec![("text", Value::text("x".repeat(2900))), ("huge", Value::Number("1e38".to_owned()))],
+            )
+        }
+        .record(),
         change("orders", 1, 0, "not configured"),
         Change::upsert("notes", Value::number(4), COMMIT, vec![("text", Value::text("in pieces"))])
             .split("chunk", 2)
@@ -290,9 +299,12 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
         ("Failed", 1),
         ("Duplicates", 1),
         ("Coalesced", 2),
+        ("ClockBehind", 1),
+        ("StoredAsText", 1),
         ("Tombstones", 1),
         ("Overflowed", 1),
         ("WriteUnits", 6),
+        ("UnconfiguredTables", 1),
         ("FailedBatches", 1),
         ("Throttled", throttled),
     ];
@@ -318,7 +330,15 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
         ("WriteUnits", 2),
     ];
     assert_eq!(counts(of("public.users")), users);
-    let notes = [("Received", 3), ("Applied", 2), ("Kept", 1), ("Overflowed", 1), ("WriteUnits", 4)];
+    let notes = [
+        ("Received", 3),
+        ("Applied", 2),
+        ("Kept", 1),
+        ("ClockBehind", 1),
+        ("StoredAsText", 1),
+        ("Overflowed", 1),
+        ("WriteUnits", 4),
+    ];
     assert_eq!(counts(of("public.notes")), notes);
 
     // Again: what was applied is known.
@@ -559,5 +579,88 @@ impl Relay {
             closed += usize::from(connection.await.is_err_and(|error| error.is_cancelled()));
         }
         closed
+    }
+}
+
+#[tokio::test]
+async fn what_the_records_tell_of_their_sources_is_told_once() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let settings = [REQUIRED[0], ("SOURCE_TABLES", "users(id), orders(id)"), ("AWS_LAMBDA_LOG_FORMAT", "JSON")];
+    let mut function = start(&db.endpoint(), &settings);
+    let record = |table: &str, cluster: &str| {
+        let change = Change::upsert(table, Value::number(1), COMMIT, vec![("name", Value::text("secret"))]);
+        change.record().replace("kmabugltfmjdaj2siqr2qbxgju", cluster)
+    };
+    let batch = [record("user", "c1"), record("logs", "c1"), record("orders", "c1"), record("orders", "c2")];
+    for _ in 0..2 {
+        function.invoke(event_of(&batch).to_string(), LONG).await.response();
+    }
+    let counted = metrics(&function, "UnconfiguredTables", 2).await;
+    assert_eq!(counted.iter().filter_map(|line| line["UnconfiguredTables"].as_u64()).collect::<Vec<_>>(), [2, 2]);
+    function.log_line("batch", 2).await.expect("a line a batch");
+    let told: Vec<String> = function.lines().into_iter().filter(|line| line.contains("\"WARN\"")).collect();
+    for (number, expected) in [
+        "records of public.user are filtered: SOURCE_TABLES does not name the table, but public.users, of which this process has had no",
+        "records of public.logs are filtered: SOURCE_TABLES does not name the table",
+        "records of two clusters come, c1 and c2",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let lines: Vec<&String> = told.iter().filter(|line| line.contains(expected)).collect();
+        assert_eq!(lines.len(), 1, "{number}: {told:?}");
+        assert!(!lines[0].contains("secret"));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_applied_whatever_its_records_have_beside_data_and_number() {
+    let db = LocalDynamoDb::start();
+    db.create_view(VIEW).await;
+    let mut function = start(&db.endpoint(), &REQUIRED);
+    let changes = [1, 2, 3].map(|id| Change::upsert("users", Value::number(id), COMMIT, vec![]));
+    let mut event = event_of(changes.iter().map(Change::record));
+    let records = event["Records"].as_array_mut().unwrap();
+    records[0]["kinesis"].as_object_mut().unwrap().remove("approximateArrivalTimestamp");
+    records[1]["kinesis"]["approximateArrivalTimestamp"] = json!("2026-05-28T20:26:40Z");
+    records[2]["kinesis"]["approximateArrivalTimestamp"] = json!(1_780_000_000_500_u64);
+    for record in records {
+        record["kinesis"]["partitionKey"] = json!(7);
+        record["eventID"] = json!({});
+        record["eventSourceARN"] = json!(null);
+    }
+    assert_eq!(reported(&function.invoke(event.to_string(), LONG).await.response()), [0; 0]);
+    Model::of(&changes).assert_equals(&db.items(VIEW).await);
+}
+
+/// By the documentation the first is newer, and the change stream's clock was two milliseconds behind when it made its
+/// record.
+#[tokio::test]
+async fn source_ts_ns_is_the_order_of_commits_whatever_the_change_stream_s_clock_says() {
+    let newer = Change {
+        lag: -2_000_000,
+        ..Change::upsert("users", Value::number(1), COMMIT + 1_000_000, vec![("name", Value::text("newer"))])
+    };
+    let older = Change {
+        lag: 3_001,
+        ..Change::upsert("users", Value::number(1), COMMIT + 999_999, vec![("name", Value::text("older"))])
+    };
+    for batches in [vec![vec![&newer, &older]], vec![vec![&newer], vec![&older]], vec![vec![&older], vec![&newer]]] {
+        let db = LocalDynamoDb::start();
+        db.create_view(VIEW).await;
+        let mut function = start(&db.endpoint(), &REQUIRED);
+        for batch in &batches {
+            let event = event_of(batch.iter().map(|change| change.record())).to_string();
+            assert_eq!(reported(&function.invoke(event, LONG).await.response()), [0; 0]);
+        }
+        Model::of([&newer]).assert_equals(&db.items(VIEW).await);
+        let counted: u64 = metrics(&function, "ClockBehind", batches.len())
+            .await
+            .iter()
+            .filter(|line| line.get("Table").is_none())
+            .filter_map(|line| line["ClockBehind"].as_u64())
+            .sum();
+        assert_eq!(counted, 1);
     }
 }

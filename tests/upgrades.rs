@@ -110,6 +110,58 @@ async fn empty(world: &World) {
     }
 }
 
+/// 0.1.0 took the earlier of a record's two timestamps for the commit's, as `COMMIT_TIMESTAMP=earliest` still does.
+#[tokio::test]
+async fn rows_that_the_old_order_has_wrong_are_right_once_the_stream_was_read_again() {
+    // Commits are a microsecond apart; the change stream's clock is behind by up to two, now and then.
+    const APART: u64 = 1_000;
+    const BEHIND: u64 = 2_000;
+    let mut rows_that_were_wrong = 0;
+    for seed in 0..4 {
+        let world = World::new().await;
+        let endpoint = world.endpoint(|_| Fault::None);
+        let mut random = Random::new(seed);
+        let history: Vec<Change> = (0..120)
+            .map(|number| {
+                let id = Value::number(i64::try_from(random.below(12)).unwrap());
+                let committed = COMMIT + number * APART;
+                let behind = i64::try_from(random.number() % BEHIND).unwrap();
+                let lag = if random.percent(30) { -behind } else { 98_700_000 };
+                let row = vec![("text", Value::text("x".repeat(if random.percent(3) { 410_000 } else { 10 })))];
+                match random.percent(25) {
+                    true => Change { lag, ..Change::delete("users", id, committed) },
+                    false => Change { lag, ..Change::upsert("users", id, committed, row) },
+                }
+            })
+            .collect();
+        let records = stream(0, &history, seed + 100);
+        let mut mapping = from_trim_horizon(&records, Settings { batch_size: 5, ..Settings::default() });
+        let earliest = [("SOURCE_TABLES", "users(id)"), ("OBJECTS_BUCKET", BUCKET), ("COMMIT_TIMESTAMP", "earliest")];
+        let old = Function::with_settings(&endpoint.endpoint(), VIEW, &earliest).await;
+        let new = deployed(&endpoint, "users(id)", false).await;
+        while let Some(delivery) = mapping.next_delivery() {
+            let outcome = invoke(if random.percent(60) { &old } else { &new }, &delivery).await;
+            mapping.settle(&delivery, &outcome);
+        }
+        // Wrong are rows alone of which two changes were committed within the time by which the clock was behind.
+        let view = world.view().await;
+        for id in 0..12 {
+            let of_row: Vec<&Change> = history.iter().filter(|change| change.key[0].1 == Value::number(id)).collect();
+            let Some(newest) = of_row.last() else { continue };
+            let shown = view[&newest.view_key()]["_tx_id"].as_s().unwrap();
+            if *shown != newest.transaction {
+                rows_that_were_wrong += 1;
+                let closest = of_row.windows(2).map(|pair| pair[1].committed - pair[0].committed).min().unwrap();
+                assert!(closest <= BEHIND, "row {id} of {seed}: {closest}");
+            }
+        }
+        let next = deployed(&endpoint, "users(id)", false).await;
+        drain(&mut from_trim_horizon(&records, Settings::default()), &next).await;
+        world.assert_shows(&history).await;
+    }
+    assert!(rows_that_were_wrong > 0, "the old order has some wrong");
+}
+
 #[tokio::test]
 async fn a_new_version_takes_over_in_the_middle_of_the_stream() {
     let world = World::new().await;

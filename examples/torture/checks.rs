@@ -57,7 +57,7 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
     figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));
 }
 
-/// Lets DynamoDB remove expired tombstones that nothing older than `horizon` can be delivered behind any more.
+/// Lets DynamoDB remove expired tombstones, whose keys it answers, that nothing older than `horizon` can be delivered behind any more.
 ///
 /// Those of commits since then were written since the round `began`, and expire accordingly.
 pub async fn expire_tombstones(
@@ -66,7 +66,8 @@ pub async fn expire_tombstones(
     began: SystemTime,
     model: &mut Model,
     figures: &mut Figures,
-) {
+) -> Vec<String> {
+    let mut expired = Vec::new();
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (began, now) = (seconds(began), seconds(SystemTime::now()));
     for (key, item) in world.services.db.items(VIEW).await {
@@ -88,8 +89,10 @@ pub async fn expire_tombstones(
             }
             model.expire(&key, committed);
             figures.expired_tombstones += 1;
+            expired.push(key);
         }
     }
+    expired
 }
 
 /// Does what the bucket's lifecycle does, to what was written before `since`.

@@ -34,6 +34,10 @@ pub struct Figures {
     /// attempts.
     pub refused_rows: u64,
     pub expired_tombstones: u64,
+    /// Changes of the quarantine that were replayed after that.
+    pub replayed: u64,
+    /// Of these: since their rows may have been deleted, as they were.
+    pub held_back: u64,
     /// Whether the function of the mapping sends creates together.
     pub batched_creates: bool,
     /// What came of the creates that both functions have sent together.
@@ -89,6 +93,7 @@ impl Figures {
             ("range for the redrive function", self.ranges),
             ("garbled answer", self.garbled),
             ("expired tombstone", self.expired_tombstones),
+            ("replayed change that was held back", self.held_back),
             ("reported record", self.ends.get("reported").copied().unwrap_or_default()),
             ("row that was refused for so long that it was reported", self.refused_rows),
             ("fault", faults.values().sum()),
@@ -155,6 +160,8 @@ impl Figures {
             ("  that took place", self.creates.done as u64),
             ("  requests of them that met a fault", self.faulty_creates),
             ("tombstones that expired", self.expired_tombstones),
+            ("old changes replayed after that", self.replayed),
+            ("  held back", self.held_back),
             ("items compared at the end", self.items as u64),
             ("comparisons of the whole view", self.rounds),
             ("seconds", took.as_secs()),

@@ -5,11 +5,13 @@
 //! what runs at once takes place are new each time. It ends after `CHANGES` changes or `DURATION` seconds, whichever
 //! comes first, in whole rounds. `BATCHED_CREATES` says whether both functions send creates together; where it says
 //! nothing, that is drawn for each. `BROKEN=puts` lets DynamoDB forget the conditions of some puts, and
-//! `BROKEN=creates` what stands in the way of creates that are sent together: then the run must fail.
+//! `BROKEN=creates` what stands in the way of creates that are sent together; `BROKEN=replays` replays old changes by
+//! force: then the run must fail.
 
 mod checks;
 mod delivery;
 mod figures;
+mod replays;
 mod storms;
 mod workload;
 mod world;
@@ -26,6 +28,7 @@ use dsql_view_support::random::Random;
 
 use crate::delivery::Deliveries;
 use crate::figures::Figures;
+use crate::replays::Replays;
 use crate::storms::{Broken, Storms};
 use crate::workload::Workload;
 use crate::world::World;
@@ -98,7 +101,8 @@ fn broken() -> Result<Broken, String> {
         "" => Ok(Broken::No),
         "puts" => Ok(Broken::Puts),
         "creates" => Ok(Broken::Creates),
-        other => Err(format!("BROKEN is {other:?}: expected puts or creates")),
+        "replays" => Ok(Broken::Replays),
+        other => Err(format!("BROKEN is {other:?}: expected puts, creates or replays")),
     }
 }
 
@@ -130,6 +134,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let world = World::new(Storms::new(Random::new(random.number()), settings.broken)).await;
     let mut deliveries = Deliveries::new(&world, &settings, random.number());
     let (mut model, mut figures) = (Model::default(), Figures::default());
+    let (mut replays, mut of_replays) = (Replays::default(), Random::new(random.number()));
     let mut progress = Progress::start(STEPS);
     let mut last_round_began = SystemTime::now();
 
@@ -138,6 +143,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         let began = SystemTime::now();
         let round = workload.round(usize::try_from(CHANGES_A_ROUND.min(settings.changes))?);
         round.changes.iter().for_each(|change| model.commit(change));
+        replays.committed(&round.changes);
         figures.changes += round.changes.len() as u64;
         figures.records += round.records.len() as u64;
         figures.duplicates += round.duplicates as u64;
@@ -152,7 +158,10 @@ async fn run() -> Result<bool, Box<dyn Error>> {
             break;
         }
         // What this round has written can come once more in the next; what is older cannot.
-        checks::expire_tombstones(&world, round.begins, began, &mut model, &mut figures).await;
+        let expired = checks::expire_tombstones(&world, round.begins, began, &mut model, &mut figures).await;
+        let force = settings.broken == Broken::Replays;
+        let redrive = &settings.redrive;
+        replays.replay(&world, redrive, &expired, force, &mut of_replays, &mut model, &mut figures).await?;
         checks::expire_objects(&world, last_round_began);
         deliveries.watch.forget();
         last_round_began = began;
@@ -178,6 +187,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         Broken::No => "",
         Broken::Puts => "BROKEN=puts ",
         Broken::Creates => "BROKEN=creates ",
+        Broken::Replays => "BROKEN=replays ",
     };
     let batched = settings.batched_creates.map_or(String::new(), |batched| format!(" BATCHED_CREATES={batched}"));
     let changes = settings.given_changes.unwrap_or(figures.changes);

@@ -25,6 +25,8 @@ pub enum Broken {
     Puts,
     /// That are sent together.
     Creates,
+    /// Of old changes, which DynamoDB has no part in.
+    Replays,
 }
 
 struct State {
@@ -120,7 +122,7 @@ impl Storms {
 
     fn drawn(&self, state: &mut State, call: &Call) -> Fault {
         let is_broken = match self.broken {
-            Broken::No => false,
+            Broken::No | Broken::Replays => false,
             Broken::Puts => call.operation == "PutItem" && state.random.percent(2),
             Broken::Creates => call.operation == "BatchExecuteStatement",
         };

@@ -256,9 +256,9 @@ impl Change {
     }
 
     /// The records that it becomes where it is split into so many pieces: the main record, then the fragments in their
-    /// order.
+    /// order. Both have a type, and so the layout that the documentation has.
     pub fn split(&self, chunk_id: &str, pieces: usize) -> Vec<String> {
-        let whole = self.record();
+        let whole = Self { layout: Layout::Documented, ..self.clone() }.record();
         let (place, image) = match &self.row {
             Some(row) => ("after", object(self.key.iter().chain(row))),
             None => ("before", object(&self.key)),
@@ -270,7 +270,6 @@ impl Change {
         } });
         let kind = format!(r#"{{"type":"chunked","chunked":{chunked},"#);
         let main = whole.replacen(r#"{"type":"full","#, &kind, 1);
-        let main = if main == whole { whole.replacen('{', &kind, 1) } else { main };
         let main = main.replacen(&format!(r#""{place}":{image}"#), &format!(r#""{place}":null"#), 1);
 
         let each = image.chars().count().div_ceil(pieces);

@@ -1,0 +1,113 @@
+//! Old changes that come back from the quarantine after their row was deleted and its tombstone has expired.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use dsql_view_support::cdc::Change;
+use dsql_view_support::dynamodb::environment;
+use dsql_view_support::kinesis::{STREAM, sequence_number};
+use dsql_view_support::model::Model;
+use dsql_view_support::objects::resolved;
+use dsql_view_support::random::Random;
+use dsql_view_support::runtime_api::{Function, Outcome};
+use serde_json::json;
+
+use crate::figures::Figures;
+use crate::workload::SOURCE_TABLES;
+use crate::world::{BUCKET, TOMBSTONE_TTL, VIEW, World};
+
+const FOLDER: &str = "quarantine/replayed/";
+/// Rows of a round.
+const MOST_ROWS: usize = 25;
+const LONG: Duration = Duration::from_secs(60);
+
+/// What was committed so far, by row.
+#[derive(Debug, Default)]
+pub struct Replays {
+    history: BTreeMap<String, Vec<Change>>,
+    number: u64,
+}
+
+impl Replays {
+    /// Takes note of changes.
+    pub fn committed(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.history.entry(change.view_key()).or_default().push(change.clone());
+        }
+    }
+
+    /// Replays all changes of some rows whose tombstones have `expired`. No row may come back; the deletions among them
+    /// may leave tombstones, which the `model` gets too. With `force` the function is told that it may write all of them.
+    pub async fn replay(
+        &mut self,
+        world: &World,
+        redrive: &Path,
+        expired: &[String],
+        force: bool,
+        random: &mut Random,
+        model: &mut Model,
+        figures: &mut Figures,
+    ) -> Result<(), Box<dyn Error>> {
+        let rows: BTreeSet<&String> = expired.iter().take(MOST_ROWS).collect();
+        let mut changes: Vec<&Change> = rows.iter().filter_map(|row| self.history.get(*row)).flatten().collect();
+        random.shuffle(&mut changes);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        for change in &changes {
+            self.number += 1;
+            let object = json!({
+                "reason": "a reason", "stage": "apply", "streamArn": STREAM, "shardId": "shardId-000000000000",
+                "sequenceNumber": sequence_number(self.number), "partitionKey": "p",
+                "data": BASE64_STANDARD.encode(change.record()),
+            });
+            let key = format!("{FOLDER}{:08}.json", self.number);
+            world.services.s3.put(BUCKET, &key, object.to_string(), SystemTime::now());
+        }
+        // Killed on its way, and begun anew.
+        let event = json!({ "replay": FOLDER, "force": force }).to_string();
+        let killed_after = Duration::from_millis(random.number() % 40);
+        let mut killed = start(world, redrive)?;
+        let _ = tokio::time::timeout(killed_after, killed.invoke(event.clone(), LONG)).await;
+        drop(killed);
+        world.quiet().await;
+        let outcome = start(world, redrive)?.invoke(event, LONG).await;
+        let Outcome::Response(counts) = &outcome else { return Err(format!("a replay gave {outcome:?}").into()) };
+        figures.replayed += counts["replayed"].as_u64().unwrap_or_default();
+        figures.held_back += counts["heldBack"].as_u64().unwrap_or_default();
+
+        for deletion in changes.iter().filter(|change| change.row.is_none()) {
+            model.commit(deletion);
+        }
+        let view = resolved(world.services.db.items(VIEW).await, &world.services.s3, BUCKET)?;
+        let differences = model.differences(&view);
+        figures.divergent += differences.len() as u64;
+        figures.problems.extend(differences.into_iter().map(|difference| format!("after a replay: {difference}")));
+        // A person has looked at the database, and removes what is held back; what it had moved to objects goes with it.
+        for (key, _) in world.services.s3.objects(BUCKET) {
+            let of_row = |row: &&&String| key.starts_with(&dsql_view::overflow::folder(row));
+            if key.starts_with(FOLDER) || rows.iter().any(|row| of_row(&row)) {
+                world.services.s3.remove(BUCKET, &key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without the storms: what they do to a replay is what they do to any batch.
+fn start(world: &World, redrive: &Path) -> Result<Function, Box<dyn Error>> {
+    let mut variables = environment(&world.services.db.endpoint());
+    variables.extend([
+        ("AWS_ENDPOINT_URL_S3", world.services.s3.endpoint()),
+        ("VIEW_TABLE", VIEW.to_owned()),
+        ("SOURCE_TABLES", SOURCE_TABLES.to_owned()),
+        ("OBJECTS_BUCKET", BUCKET.to_owned()),
+        ("TOMBSTONE_TTL", format!("{TOMBSTONE_TTL}s")),
+        ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
+    ]);
+    Ok(Function::start(redrive, variables)?)
+}
