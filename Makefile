@@ -181,7 +181,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	sam build
 	@if grep -qs stack_name samconfig.toml; then sam deploy; else printf '\n\033[1m%s\033[0m\n%s\n%s\n' \
 	'SAM asks for the stack and its parameters. Return takes what stands in brackets.' \
-	'SourceTables has no default. StreamArn is what make cdc-create has named; empty has the stack make a stream, ClusterId its role.' \
+	'SourceTables has no default. make cdc-create has named StreamArn, ClusterId, MakeCdcRole and CdcStreamId. An empty StreamArn has the stack make a stream.' \
 	'Say yes where it asks whether to save: then make deploy asks for nothing the next time.'; \
 	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 

@@ -101,6 +101,57 @@ fn the_role_of_the_capture_is_the_one_that_cdc_create_makes() {
 }
 
 #[test]
+fn a_cluster_is_named_without_a_role_where_cdc_create_has_made_it() {
+    let given = [("StreamArn", STREAM), ("ClusterId", CLUSTER)];
+    // As before there was such a parameter: a stack keeps its role.
+    assert!(Stack::with(&given).has("CdcRole"));
+    let without = Stack::with(&[given[0], given[1], ("MakeCdcRole", "false")]);
+    assert!(!without.has("CdcRole"));
+    assert_eq!((without.output("CreateStreamCommand"), without.output("CdcRoleArn")), (None, None));
+    for function in ["ViewFunction", "RedriveFunction"] {
+        assert_eq!(without.properties(function)["Environment"]["Variables"]["SOURCE_CLUSTER"], CLUSTER);
+    }
+    // No role is for no cluster.
+    assert!(!Stack::with(&[("MakeCdcRole", "true")]).has("CdcRole"));
+}
+
+#[test]
+fn the_change_stream_has_alarms_where_it_is_known() {
+    const CHANGE_STREAM: &str = "fntuauzlakwytxknp2k6acrxk4";
+    let alarms = ["CdcImpairedAlarm", "CdcLagAlarm"];
+    let both = [("ClusterId", CLUSTER), ("CdcStreamId", CHANGE_STREAM)];
+    let known = Stack::with(&both);
+    for alarm in alarms {
+        let expected =
+            json!([{ "Name": "ClusterId", "Value": CLUSTER }, { "Name": "StreamId", "Value": CHANGE_STREAM }]);
+        assert_eq!(known.properties(alarm)["Dimensions"], expected, "{alarm}");
+    }
+    // An alarm without one of its dimensions would see nothing, and ring for ever.
+    for unknown in [&both[..1], &both[1..], &[]] {
+        assert!(alarms.iter().all(|alarm| !Stack::with(unknown).has(alarm)), "{unknown:?}");
+    }
+    // The dashboard is a JSON text in each case.
+    for parameters in [&both[..], &both[..1], &[]] {
+        let stack = Stack::with(parameters);
+        let dashboard = stack.properties("Dashboard")["DashboardBody"].as_str().unwrap().to_owned();
+        let body: Json = serde_json::from_str(&dashboard).unwrap();
+        let widgets = body["widgets"].as_array().unwrap();
+        let shown: Vec<&Json> =
+            widgets.iter().filter_map(|widget| widget["properties"]["alarms"].as_array()).flatten().collect();
+        let all: Vec<_> = stack
+            .resources()
+            .into_iter()
+            .filter(|name| name.ends_with("Alarm"))
+            .map(|name| json!(format!("{name}.Arn")))
+            .collect();
+        assert_eq!(shown, all.iter().collect::<Vec<_>>());
+        // Of this cluster alone, where it is known.
+        let of_cluster = dashboard.matches(&format!(r#"ClusterId=\"{CLUSTER}\""#)).count();
+        assert_eq!(of_cluster, if parameters.is_empty() { 0 } else { 2 });
+    }
+}
+
+#[test]
 fn the_outputs_say_what_to_type_for_the_change_stream() {
     let stack = Stack::with(&[("ClusterId", CLUSTER)]);
     let expected = format!(
@@ -154,6 +205,8 @@ fn the_settings_of_the_functions_are_the_parameters() {
     let parameters = [
         ("SourceTables", "users(id)"),
         ("CommitTimestamp", "root"),
+        ("ClusterId", CLUSTER),
+        ("StreamRetentionHours", "48"),
         ("TombstoneTtl", "30d"),
         ("WriteConcurrency", "7"),
         ("BatchedCreates", "true"),
@@ -165,12 +218,41 @@ fn the_settings_of_the_functions_are_the_parameters() {
         "OBJECTS_BUCKET": "ObjectsBucket",
         "SOURCE_TABLES": "users(id)",
         "COMMIT_TIMESTAMP": "root",
+        "SOURCE_CLUSTER": CLUSTER,
         "TOMBSTONE_TTL": "30d",
+        "STREAM_RETENTION": "48h",
         "WRITE_CONCURRENCY": "7",
         "BATCHED_CREATES": "true",
         "TABLE_METRICS": "false",
     });
     for function in ["ViewFunction", "RedriveFunction"] {
         assert_eq!(stack.properties(function)["Environment"]["Variables"], expected);
+    }
+}
+
+#[test]
+fn names_of_tables_reach_the_functions_whatever_they_are_made_of() {
+    let tables = [
+        r#""Sales"."Order Lines"("Order Id")"#,
+        r#"public."back\slash"(id), public."a ""quoted"" name"(id)"#,
+        "public.users(id),\n\tpublic.orders(id)\r\n",
+        r#"public."${AWS::Region} {{resolve:ssm:x}} \n"("$1", "%s", "ü😀")"#,
+    ];
+    let parameter = stack::at(&stack::template(), "Parameters/SourceTables").clone();
+    let taken = regex::Regex::new(&format!("^(?:{})$", parameter["AllowedPattern"].as_str().unwrap())).unwrap();
+    let plain = Stack::with(&[]);
+    for tables in tables {
+        assert!(taken.is_match(tables), "{tables:?} is not taken");
+        let stack = Stack::with(&[("SourceTables", tables)]);
+        for resource in stack.resources() {
+            let (mut properties, mut without) = (stack.properties(resource), plain.properties(resource));
+            if ["ViewFunction", "RedriveFunction"].contains(&resource) {
+                let variable = |properties: &mut Json| properties["Environment"]["Variables"]["SOURCE_TABLES"].take();
+                assert_eq!(variable(&mut properties), tables);
+                variable(&mut without);
+            }
+            // It stands nowhere else, as in a text that it could break.
+            assert_eq!(properties, without, "{resource} with {tables:?}");
+        }
     }
 }

@@ -59,10 +59,9 @@ fn the_logs_have_lambda_s_format_and_level_which_the_functions_follow() {
 
 #[test]
 fn the_defaults_of_the_settings_are_the_code_s() {
-    let template = template();
-    let variables = at(properties(&template, "ViewFunction"), "Environment/Variables");
-    let default = |name: &str| match resolved(&template, &variables[name]) {
-        Value::Number(number) => number.to_string(),
+    let variables = Stack::with(&[]).properties("ViewFunction")["Environment"]["Variables"].clone();
+    let default = |name: &str| match &variables[name] {
+        serde_json::Value::Number(number) => number.to_string(),
         text => text.as_str().unwrap().to_owned(),
     };
     let of = |defaults: bool| {
@@ -76,6 +75,64 @@ fn the_defaults_of_the_settings_are_the_code_s() {
         format!("{:?}", dsql_view::config::Config::from_variables(variable).unwrap())
     };
     assert_eq!(of(true), of(false));
+}
+
+#[test]
+fn a_tombstone_that_is_shorter_than_a_change_can_be_late_is_refused() {
+    const DAY: u64 = 86_400;
+    let template = template();
+    let pattern = at(&template, "Parameters/TombstoneTtl/AllowedPattern").as_str().unwrap();
+    let takes = regex::Regex::new(&format!("^(?:{pattern})$")).unwrap();
+    let seconds = |text: &str| {
+        let variable = |name: &str| match name {
+            "TOMBSTONE_TTL" => Some(text.to_owned()),
+            "SOURCE_TABLES" => Some("users(id)".to_owned()),
+            _ => (name == "VIEW_TABLE").then(|| "view".to_owned()),
+        };
+        dsql_view::config::Config::from_variables(variable).unwrap().tombstone_ttl.as_secs()
+    };
+    // All around the bound, and around each power of ten, where a pattern of digits goes wrong.
+    for (unit, length) in [("s", 1), ("m", 60), ("h", 3600), ("d", DAY), ("w", 7 * DAY)] {
+        let least = (9 * DAY).div_ceil(length);
+        let around = |middle: u64| (middle.saturating_sub(120)..middle + 120).chain([middle * 5, middle * 9 + 9]);
+        let powers = (0..8).map(|power| 10_u64.pow(power)).filter(|number| number * length < 36_000 * DAY);
+        for number in powers
+            .chain([least, 3 * least])
+            .flat_map(around)
+            .filter(|number| (1..=36_500 * DAY / length).contains(number))
+        {
+            let text = format!("{number}{unit}");
+            assert_eq!(takes.is_match(&text), number >= least, "{text}");
+            assert_eq!(seconds(&text), number * length, "{text}");
+        }
+    }
+    // Besides other parts, before and behind.
+    for text in ["14d", "2w", "1w 9d", "9d 1s", "5m 12d 3h", "10d12h", "1h 216h", "1w2d9d "] {
+        assert!(takes.is_match(text), "{text}");
+        assert!(seconds(text.trim()) >= 9 * DAY, "{text}");
+    }
+    for text in [
+        "",
+        "8d",
+        "1w",
+        "1w 1d",
+        "8d 23h",
+        "1d 1d 1d 1d 1d 1d 1d 1d 1d",
+        "36h",
+        "14",
+        "0d",
+        "014d",
+        "14 d",
+        "-14d",
+        "14d;",
+        "14y",
+        "9 d",
+    ] {
+        assert!(!takes.is_match(text), "{text}");
+    }
+    // What the default is good for, the functions do not warn of.
+    let default = at(&template, "Parameters/TombstoneTtl/Default").as_str().unwrap();
+    assert!(takes.is_match(default));
 }
 
 #[test]

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 
 use dsql_view::metrics::{FUNCTION, METRICS, NAMESPACE, TABLE};
 use serde_norway::Value;
+use stack::evaluated::Stack;
 use stack::{at, named, number, properties, template};
 
-const ALARMS: [&str; 11] = [
+const ALARMS: [&str; 13] = [
     "FreshnessAlarm",
     "IteratorAgeAlarm",
     "StreamUnreadAlarm",
+    "CdcImpairedAlarm",
+    "CdcLagAlarm",
     "FailedBatchesAlarm",
     "ViewErrorsAlarm",
     "ThrottlingAlarm",
@@ -29,12 +32,15 @@ fn the_alarms_watch_what_the_code_tells() {
     const MORE: &str = "GreaterThanThreshold";
     const LESS: &str = "LessThanThreshold";
     let template = template();
+    const DSQL: &str = "AWS/AuroraDSQL";
     let ours = NAMESPACE;
     let (view, redrive) = ("ViewFunction", "RedriveFunction");
     for (alarm, namespace, metric, of, statistic, period, periods, comparison, threshold) in [
         ("FreshnessAlarm", ours, "Freshness", view, "p99", 300, 3, MORE, 60_000),
         ("IteratorAgeAlarm", "AWS/Lambda", "IteratorAge", view, "Maximum", 300, 1, MORE, 300_000),
         ("StreamUnreadAlarm", "AWS/Kinesis", "GetRecords.Success", "ChangeStream", "Sum", 300, 3, LESS, 1),
+        ("CdcImpairedAlarm", DSQL, "IsImpaired", "ClusterId", "Maximum", 300, 1, AT_LEAST, 1),
+        ("CdcLagAlarm", DSQL, "BehindSourceLag", "ClusterId", "Average", 300, 3, MORE, 60_000),
         ("FailedBatchesAlarm", ours, "FailedBatches", view, "Sum", 900, 1, MORE, 10),
         ("ViewErrorsAlarm", "AWS/Lambda", "Errors", view, "Sum", 300, 1, AT_LEAST, 1),
         ("ThrottlingAlarm", ours, "Throttled", view, "Sum", 300, 3, MORE, 1_000),
@@ -70,8 +76,9 @@ fn the_alarms_watch_what_the_code_tells() {
         );
         assert_eq!(properties["ComparisonOperator"], comparison, "{alarm}");
         assert_eq!(number(&template, &properties["Threshold"]), threshold, "{alarm}");
-        // Where nothing happens there are no numbers; where nobody reads there are none of the reads.
-        let missing = if comparison == LESS { "breaching" } else { "notBreaching" };
+        // Where nothing happens there are no numbers; where nobody reads there are none of the reads, and of a change
+        // stream that has failed there are none at all.
+        let missing = if comparison == LESS || metric == "IsImpaired" { "breaching" } else { "notBreaching" };
         assert_eq!(properties["TreatMissingData"], missing, "{alarm}");
         // The dimensions that the metric has, no more and no fewer: else an alarm would see nothing.
         let dimensions = properties["Dimensions"].as_sequence().unwrap();
@@ -80,7 +87,8 @@ fn the_alarms_watch_what_the_code_tells() {
             "AWS/Kinesis" => "StreamName",
             _ => FUNCTION,
         };
-        assert_eq!((dimensions.len(), &dimensions[0]["Name"]), (1, &dimension.into()), "{alarm}");
+        let names: Vec<_> = dimensions.iter().map(|dimension| dimension["Name"].as_str().unwrap()).collect();
+        assert_eq!(names, if namespace == DSQL { vec!["ClusterId", "StreamId"] } else { vec![dimension] }, "{alarm}");
         let value = match &dimensions[0]["Value"] {
             Value::Tagged(value) if value.tag == "!If" => &value.value[1],
             value => value,
@@ -149,22 +157,29 @@ fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
     assert!(std::fs::read_to_string(format!("{root}/README.md")).unwrap().contains("](RUNBOOK.md)"));
 }
 
-/// The widgets of the dashboard, with `${…}` as it stands.
-fn widgets(template: &Value) -> Vec<serde_json::Value> {
-    let body = named(&properties(template, "Dashboard")["DashboardBody"]);
-    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+/// The widgets of the dashboard of a stack that has all that it can have.
+fn widgets() -> Vec<serde_json::Value> {
+    let id = "2ntttwpyh6nbmi5h54h2e4p4ja";
+    let body = Stack::with(&[("ClusterId", id), ("CdcStreamId", id)]).properties("Dashboard")["DashboardBody"].take();
+    let body: serde_json::Value = serde_json::from_str(body.as_str().unwrap()).unwrap();
     body["widgets"].as_array().unwrap().clone()
 }
 
 #[test]
 fn the_dashboard_shows_metrics_that_are_there() {
     let template = template();
-    let widgets = widgets(&template);
+    let widgets = widgets();
     let mut shown = BTreeSet::new();
     for widget in &widgets {
         assert!(widget["x"].as_u64().unwrap() + widget["width"].as_u64().unwrap() <= 24);
         for metric in widget["properties"]["metrics"].as_array().into_iter().flatten() {
             if let Some(expression) = metric[0]["expression"].as_str() {
+                if let Some(search) =
+                    expression.strip_prefix("SEARCH('{AWS/AuroraDSQL,ClusterId,StreamId} MetricName=\"")
+                {
+                    shown.insert(search.split('"').next().unwrap().to_owned());
+                    continue;
+                }
                 // A name with a hyphen has to be quoted there.
                 assert!(expression.contains(&format!(r#"{{"{NAMESPACE}",{FUNCTION},{TABLE}}}"#)), "{expression}");
                 let (_, name) = expression.split_once("MetricName=\"").unwrap();
@@ -177,7 +192,7 @@ fn the_dashboard_shows_metrics_that_are_there() {
                 assert!(METRICS.iter().any(|(name, _, _)| *name == text(1)), "{metric}");
                 assert_eq!(text(2), FUNCTION);
             }
-            let resource = text(3).trim_matches(['$', '{', '}']).split('.').next().unwrap();
+            let resource = text(3).split('.').next().unwrap();
             assert!(at(&template, "Resources").get(resource).is_some(), "{metric}");
             shown.insert(text(1).to_owned());
         }
@@ -188,7 +203,7 @@ fn the_dashboard_shows_metrics_that_are_there() {
     let alarms = widgets.iter().find(|widget| widget["type"] == "alarm").expect("the alarms");
     let alarms: Vec<&str> =
         alarms["properties"]["alarms"].as_array().unwrap().iter().map(|arn| arn.as_str().unwrap()).collect();
-    assert_eq!(alarms, ALARMS.map(|alarm| format!("${{{alarm}.Arn}}")));
+    assert_eq!(alarms, ALARMS.map(|alarm| format!("{alarm}.Arn")));
     // Each metric that an alarm watches can be looked at, or is told by what it waits for.
     for alarm in ALARMS {
         let metric = at(properties(&template, alarm), "MetricName").as_str().unwrap();

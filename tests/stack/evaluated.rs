@@ -46,6 +46,13 @@ impl Stack {
         self.evaluated(at(&self.template, &format!("Resources/{resource}/Properties"))).expect("properties")
     }
 
+    /// The names of the resources that it has.
+    pub fn resources(&self) -> Vec<&str> {
+        let resources = at(&self.template, "Resources").as_mapping().expect("resources");
+        let names = resources.keys().map(|name| name.as_str().expect("a name"));
+        names.filter(|name| self.has(name)).collect()
+    }
+
     /// An output, if it has it.
     pub fn output(&self, output: &str) -> Option<String> {
         let output = at(&self.template, &format!("Outputs/{output}"));
@@ -117,6 +124,8 @@ impl Stack {
             }
             "!Not" => (!all().any(truth)).into(),
             "!Or" => all().any(truth).into(),
+            "!And" => all().all(truth).into(),
+            "!Condition" => self.condition(argument.as_str().expect("a condition's name")).into(),
             "!Split" => {
                 let [by, text]: [Json; 2] = all().collect::<Vec<_>>().try_into().expect("two texts");
                 text.as_str().expect("a text").split(by.as_str().expect("a text")).collect()
@@ -171,7 +180,11 @@ impl Stack {
                 None if name.contains('.') => self.called("!GetAtt", &name.into()),
                 None => self.reference(name),
             };
-            result.push_str(value.as_ref().and_then(Json::as_str).expect("a text"));
+            match value {
+                Some(Json::String(text)) => result.push_str(&text),
+                Some(Json::Number(number)) => result.push_str(&number.to_string()),
+                other => panic!("{name} is no text: {other:?}"),
+            }
             result.push_str(rest);
         }
         result
