@@ -297,28 +297,56 @@ async fn a_row_whose_key_changes_and_changes_back_is_where_it_was_last_whatever_
     .await;
 }
 
-/// That a transaction has two records of one row is documented not to happen.
+/// Delivers two changes of one row and one commit in so many batches, all to one function or each to another: how they
+/// end, and whether the view shows the row as deleted.
+async fn one_commit(order: [&Change; 2], batches: usize, one_function: bool) -> (Vec<Disposition>, bool) {
+    let world = World::new().await;
+    let functions = world.two_functions().await;
+    let mut ends = Vec::new();
+    for (place, records) in order.map(Change::record).chunks(2 / batches).enumerate() {
+        let function = &functions[if one_function { 0 } else { place }];
+        ends.extend(function.dispositions(records, PLENTY).await);
+    }
+    let view = world.view().await;
+    let is_deleted = view[&order[0].view_key()].contains_key("_deleted");
+    let shown = order.into_iter().find(|change| change.row.is_none() == is_deleted);
+    Model::of(shown).assert_equals(&view);
+    (ends, is_deleted)
+}
+
+// That a transaction has two records of one row is documented not to happen. These two tell what comes of it.
+
 #[tokio::test]
 async fn of_a_delete_and_an_upsert_of_one_row_and_one_commit_the_first_delivered_stays() {
-    let upsert = change_of_key(1, 0, Some("Ada"));
-    let delete = change_of_key(1, 0, None);
-    for order in [[&delete, &upsert], [&upsert, &delete]] {
-        let [stays, _] = order;
-        for batch in [1, 2] {
-            for warm in [false, true] {
-                let world = World::new().await;
-                let functions = world.two_functions().await;
-                let mut ends = Vec::new();
-                for (place, records) in order.map(Change::record).chunks(batch).enumerate() {
-                    let function = &functions[if warm { 0 } else { place }];
-                    ends.extend(function.dispositions(records, PLENTY).await);
-                }
-                let case = format!("{} of {order:?} in batches of {batch}, warm: {warm}", stays.record());
-                let second = if batch == 1 && warm { Disposition::Known } else { Disposition::Duplicate };
-                assert_eq!(ends, [Disposition::Applied, second], "{case}");
-                let differences = Model::of([stays]).differences(&world.view().await);
-                assert!(differences.is_empty(), "{case}: {differences:?}");
-            }
+    let (upsert, delete) = (change_of_key(1, 0, Some("Ada")), change_of_key(1, 0, None));
+    for (order, deleted) in [([&delete, &upsert], true), ([&upsert, &delete], false)] {
+        for (batches, one_function, second) in
+            [(1, true, Disposition::Duplicate), (2, true, Disposition::Known), (2, false, Disposition::Duplicate)]
+        {
+            let found = one_commit(order, batches, one_function).await;
+            let expected = (vec![Disposition::Applied, second], deleted);
+            assert_eq!(found, expected, "{order:?} in {batches} batches, one function: {one_function}");
         }
+    }
+}
+
+#[tokio::test]
+async fn of_a_delete_and_a_large_upsert_of_one_row_and_one_commit_the_delete_stays_unless_the_upsert_is_known() {
+    let (upsert, delete) = (change_of_key(1, 0, Some(&"x".repeat(500_000))), change_of_key(1, 0, None));
+    for (order, batches, one_function, deleted) in [
+        ([&delete, &upsert], 1, true, true),
+        ([&delete, &upsert], 2, true, true),
+        ([&delete, &upsert], 2, false, true),
+        ([&upsert, &delete], 1, true, false),
+        ([&upsert, &delete], 2, true, false),
+        ([&upsert, &delete], 2, false, true),
+    ] {
+        let (_, found) = one_commit(order, batches, one_function).await;
+        assert_eq!(
+            found,
+            deleted,
+            "delete first: {}, in {batches} batches, one function: {one_function}",
+            order[0].row.is_none()
+        );
     }
 }

@@ -145,7 +145,7 @@ impl State {
         let rest: Vec<&KinesisRecord> =
             records.iter().filter(|record| record.sequence_number.as_str() >= from).collect();
         self.pages_read += 1;
-        let empty = self.pages_read % (self.empty_pages + 1) != 0;
+        let empty = !self.pages_read.is_multiple_of(self.empty_pages + 1);
         let page: Vec<&KinesisRecord> =
             rest.iter().copied().take(if empty { 0 } else { limit.min(self.page) }).collect();
         let next = page.last().map_or(from.to_owned(), |record| format!("{}!", record.sequence_number));
