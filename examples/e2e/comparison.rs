@@ -16,6 +16,16 @@ pub struct Expectation {
     pub items: BTreeMap<String, Expected>,
     /// How many values of rows there are of each type, those that are null left out.
     pub values_by_type: BTreeMap<String, usize>,
+    pub cascades: Cascades,
+}
+
+/// What foreign keys have done, by themselves, to rows whose parents changed.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Cascades {
+    pub deleted: i64,
+    pub updated: i64,
+    /// Tombstones that the view must hold since the last change of their rows was such a deletion.
+    pub tombstones: usize,
 }
 
 /// An item that the view must hold.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use dsql_view_support::cdc::Value;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::comparison::{Expectation, Expected};
+use crate::comparison::{Cascades, Expectation, Expected};
 use crate::tables::{Table, quoted};
 use crate::{Failure, told};
 
@@ -28,8 +28,6 @@ enum JsonType {
 struct Column {
     name: String,
     type_name: String,
-    /// Of a `char(n)`.
-    width: String,
 }
 
 impl Column {
@@ -40,9 +38,10 @@ impl Column {
             "int2" | "int4" | "int8" | "oid" => (format!("{c}::text"), JsonType::Number),
             "float4" | "float8" => (format!("{c}::text"), JsonType::NumberOrText),
             "bool" => (format!("{c}::text"), JsonType::Boolean),
-            "numeric" | "text" | "varchar" | "name" | "uuid" | "json" => (format!("{c}::text"), JsonType::Text),
-            // A cast takes the padding away, which is a part of the value as it is shown.
-            "bpchar" => (format!("rpad({c}::text, {})", self.width), JsonType::Text),
+            // The cast of a char takes its padding away.
+            "numeric" | "text" | "varchar" | "bpchar" | "name" | "uuid" | "json" | "jsonb" => {
+                (format!("{c}::text"), JsonType::Text)
+            }
             "bytea" => (format!("replace(encode({c}, 'base64'), E'\\n', '')"), JsonType::Text),
             "date" => (format!("({c} - date '1970-01-01')::text"), JsonType::Number),
             "time" => (clock(&c), JsonType::Number),
@@ -108,11 +107,11 @@ fn text(row: &SimpleQueryRow, place: usize) -> String {
 
 async fn columns(client: &Client, table: &Table) -> Result<Vec<Column>, Failure> {
     let sql = format!(
-        "SELECT attname, typname, atttypmod - 4 FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid \
+        "SELECT attname, typname FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid \
          WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
         table.sql().replace('\'', "''")
     );
-    let column = |row: &SimpleQueryRow| Column { name: text(row, 0), type_name: text(row, 1), width: text(row, 2) };
+    let column = |row: &SimpleQueryRow| Column { name: text(row, 0), type_name: text(row, 1) };
     Ok(rows(client, &sql).await?.iter().map(column).collect())
 }
 
@@ -142,7 +141,8 @@ pub async fn note_changes(client: &Client, tables: &[Table]) -> Result<(), Failu
     client
         .batch_execute(
             "CREATE SCHEMA noted; CREATE UNLOGGED TABLE noted.history \
-             (number bigserial, transaction xid8, view_key text, was_there boolean, is_there boolean)",
+             (number bigserial, transaction xid8, view_key text, was_there boolean, is_there boolean); \
+             CREATE UNLOGGED TABLE noted.cascades (transaction xid8, view_key text, operation text)",
         )
         .await?;
     for (number, table) in tables.iter().enumerate().filter(|(_, table)| table.in_view) {
@@ -164,8 +164,24 @@ pub async fn note_changes(client: &Client, tables: &[Table]) -> Result<(), Failu
             table.sql()
         );
         client.batch_execute(&sql).await.map_err(|error| told(&error, &sql))?;
+        if table.foreign_key.is_some() {
+            note_cascades(client, table, number, &old).await?;
+        }
     }
     Ok(())
+}
+
+/// Has the database note what the table's foreign key does to its rows as their parents change.
+async fn note_cascades(client: &Client, table: &Table, number: usize, old_key: &str) -> Result<(), Failure> {
+    // A trigger that runs before the change runs within the foreign key's own; one after it would not.
+    let sql = format!(
+        "CREATE FUNCTION noted.cascade_{number}() RETURNS trigger LANGUAGE plpgsql AS $function$ BEGIN \
+         IF pg_trigger_depth() > 1 THEN INSERT INTO noted.cascades VALUES (pg_current_xact_id(), {old_key}, TG_OP); END IF; \
+         RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END $function$; \
+         CREATE TRIGGER cascade BEFORE UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION noted.cascade_{number}()",
+        table.sql()
+    );
+    client.batch_execute(&sql).await.map_err(|error| told(&error, &sql))
 }
 
 /// What the view must hold now.
@@ -178,7 +194,9 @@ pub async fn expectation(client: &Client, tables: &[Table]) -> Result<Expectatio
     let history = rows(
         client,
         "SELECT DISTINCT ON (view_key) view_key, transaction, is_there, \
-                (extract(epoch FROM pg_xact_commit_timestamp(transaction::xid)) * 1000000)::bigint \
+                (extract(epoch FROM pg_xact_commit_timestamp(transaction::xid)) * 1000000)::bigint, \
+                NOT is_there AND EXISTS (SELECT FROM noted.cascades AS cascade WHERE cascade.view_key = net.view_key \
+                                         AND cascade.transaction = net.transaction AND operation = 'DELETE') \
          FROM (SELECT view_key, transaction, (array_agg(was_there ORDER BY number))[1] AS was_there, \
                       (array_agg(is_there ORDER BY number DESC))[1] AS is_there, max(number) AS number \
                FROM noted.history GROUP BY view_key, transaction) AS net \
@@ -186,6 +204,17 @@ pub async fn expectation(client: &Client, tables: &[Table]) -> Result<Expectatio
     )
     .await?;
     let mut expectation = Expectation::default();
+    let cascades = client.query_one(
+        "SELECT count(*) FILTER (WHERE operation = 'DELETE'), count(*) FILTER (WHERE operation = 'UPDATE') \
+         FROM noted.cascades",
+        &[],
+    );
+    let cascades = cascades.await?;
+    expectation.cascades = Cascades {
+        deleted: cascades.get(0),
+        updated: cascades.get(1),
+        tombstones: history.iter().filter(|row| row.get(4) == Some("t")).count(),
+    };
     let mut last: BTreeMap<String, (u32, i64, bool)> = BTreeMap::new();
     for row in &history {
         last.insert(text(row, 0), (text(row, 1).parse()?, text(row, 3).parse()?, text(row, 2) == "t"));

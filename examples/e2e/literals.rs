@@ -24,6 +24,12 @@ pub const KEY_TEXTS: [&str; 16] = [
     " spaces ",
 ];
 
+/// Values of `char(8)` that are parts of keys; PostgreSQL pads each to the width.
+pub const KEY_CODES: [&str; 8] = ["", "a", "b  ", "  c", "a b", "12345678", "d#%\t ", "ä😀"];
+
+/// Values of `numeric(12, 2)` that are parts of keys, whatever the scale in which a statement writes them.
+pub const KEY_AMOUNTS: [&str; 6] = ["0", "1.5", "-0.01", "9999999999.99", "100", "2.50"];
+
 /// Texts that something on the way could take for something else.
 const TEXTS: [&str; 22] = [
     "",
@@ -70,8 +76,8 @@ pub fn key(of_type: Type, number: usize) -> String {
         Type::Timestamp => {
             text(["infinity", "-infinity", "1999-12-31 23:59:59.999999", "0001-01-01 00:00:00 BC"][number])
         }
-        Type::Bytea => text(["\\x", "\\xfbef", "\\x00ff23"][number]),
-        Type::Money => format!("{number}.50"),
+        Type::Char => text(KEY_CODES[number]),
+        Type::Money => KEY_AMOUNTS[number].to_owned(),
         _ => number.to_string(),
     }
 }
@@ -138,16 +144,19 @@ fn edges(of_type: Type) -> &'static [&'static str] {
         Type::Money => &["0", "-0.01", "9999999999.99"],
         Type::Boolean => &["true", "false"],
         Type::Text | Type::Varchar => &["''", "' '", "'null'", "'NaN'", "'{}'", "'\\x00'", "'\u{1}\u{1f}\u{7f}'"],
-        Type::Char => &["''", "'  x'", "'12345678'", "'äöüß😀'"],
+        Type::Char | Type::Bpchar => {
+            &["''", "'        '", "'  x'", "'x  '", "'x \t  '", "'\u{a0} '", "'12345678'", "'äöüß😀'"]
+        }
         Type::Name => &["''", "'pg_class'"],
         Type::Uuid => &["'00000000-0000-0000-0000-000000000000'", "'FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF'"],
         Type::Bytea => &["''", "'\\x00'", "'\\xfbefbe'"],
-        Type::Json => &[
+        // As json they stay as they are; as jsonb members go to other places or go, and numbers are written anew.
+        Type::Json | Type::Jsonb => &[
             "'{}'",
             "'null'",
             "'\"x\"'",
-            "'  [1, 2.50 ,null]\n'",
-            r#"'{"a":1,"a":2,"b" : {"c":["\u00e9\ud83d\ude00"]}}'"#,
+            "'  [1, 2.50 ,null, 1E+5, 1e-7]\n'",
+            r#"'{"bb":1,"a":1,"a":2,"b" : {"c":["\u00e9\ud83d\ude00\u0001"]}}'"#,
             "'123456789012345678901234567890.5e-3'",
             r#"'"it''s"'"#,
         ],
@@ -199,15 +208,17 @@ fn ordinary(of_type: Type, random: &mut Random) -> String {
         Type::Boolean => random.percent(50).to_string(),
         Type::Text => text(&any_text(random, 60)),
         Type::Varchar => text(&any_text(random, 40)),
-        Type::Char => text(&any_text(random, 8)),
+        Type::Char => text(&format!("{:1$}", any_text(random, 8), random.below(12))),
+        Type::Bpchar => text(&format!("{:1$}", any_text(random, 20), random.below(24))),
         Type::Name => text(&any_text(random, 15)),
         Type::Uuid => format!("'{:016x}{:016x}'", random.number(), random.number()),
         Type::Bytea => {
             let bytes = if random.percent(4) { LONG } else { random.below(40) };
-            let hex = (0..bytes).map(|_| format!("{:02x}", random.below(256)));
-            format!("'\\x{}'", hex.collect::<String>())
+            format!("'\\x{}'", hex(bytes, random))
         }
-        Type::Json => format!("'{{\"n\": {}, \"t\":\"{:x}\"}}'", random.number(), random.number()),
+        // So long that it, too, stands out of line.
+        Type::Jsonb if random.percent(4) => format!("'{{\"long\": \"{}\"}}'", hex(LONG, random)),
+        Type::Json | Type::Jsonb => format!("'{{\"n\": {}, \"t\":\"{:x}\"}}'", random.number(), random.number()),
         Type::Date => format!("date 'epoch' + {}", i64::from(low(random) % 60_000) - 30_000),
         Type::Time => text(&clock(random)),
         Type::TimeTz => {
@@ -223,6 +234,12 @@ fn ordinary(of_type: Type, random: &mut Random) -> String {
         ),
         Type::OidVector => format!("'{}'", low(random)),
     }
+}
+
+/// So many random bytes, in hexadecimal digits.
+fn hex(bytes: usize, random: &mut Random) -> String {
+    let digits: Vec<String> = (0..bytes).map(|_| format!("{:02x}", random.below(256))).collect();
+    digits.concat()
 }
 
 /// Any 32 bits.

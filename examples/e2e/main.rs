@@ -166,6 +166,10 @@ async fn run() -> Result<(), Failure> {
         took: started.elapsed(),
     };
     print!("{report}");
+    let cascades = expectation.cascades;
+    if cascades.tombstones == 0 || cascades.updated == 0 {
+        problems.push(format!("no row stays deleted by a cascade, or none was updated by one: {cascades:?}"));
+    }
     problems.extend(differences.iter().take(SHOWN).map(ToString::to_string));
     if problems.is_empty() {
         return Ok(());

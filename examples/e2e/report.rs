@@ -81,6 +81,14 @@ impl fmt::Display for Report<'_> {
                 captured.created, captured.updated, captured.deleted, captured.folded
             ),
         )?;
+        let cascades = expectation.cascades;
+        line(
+            "cascades",
+            format!(
+                "{} rows deleted with their parents, {} of them for good; {} updated",
+                cascades.deleted, cascades.tombstones, cascades.updated
+            ),
+        )?;
         line(
             "records",
             format!(

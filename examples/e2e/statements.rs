@@ -48,7 +48,7 @@ fn statement(tables: &[Table], random: &mut Random) -> Vec<String> {
     let row = |random: &mut Random| if random.percent(25) { random.below(3) } else { random.below(rows) };
     let key = table.key_of(row(random));
     let where_key = format!("WHERE {}", conditions(table, &key).join(" AND "));
-    match random.below(100) {
+    let statements = match random.below(100) {
         0..30 => {
             let new = columns.iter().map(|column| quoted(&column.name));
             let new: Vec<String> = new.map(|name| format!("{name} = EXCLUDED.{name}")).collect();
@@ -73,7 +73,9 @@ fn statement(tables: &[Table], random: &mut Random) -> Vec<String> {
             let some = format!("WHERE ctid = ANY (ARRAY(SELECT ctid FROM {} ORDER BY random() LIMIT 5))", table.sql());
             vec![update(table, &columns, &some, random)]
         }
-    }
+    };
+    // The parent may not be there.
+    if table.foreign_key.is_some() { in_savepoint(statements) } else { statements }
 }
 
 /// The statements, the transaction around which goes on where they break a rule.
@@ -89,9 +91,22 @@ fn conditions(table: &Table, key: &[String]) -> Vec<String> {
     columns.zip(key).map(|(name, value)| format!("{name} = {value}")).collect()
 }
 
+/// The literal of any value of a column; of a foreign key one that may be a parent's.
+fn value(table: &Table, column: &Column, random: &mut Random) -> String {
+    match &table.foreign_key {
+        Some(foreign_key) if foreign_key.column == column.name => {
+            if random.percent(10) {
+                return "NULL".to_owned();
+            }
+            literals::key(column.of_type, random.below(foreign_key.parents))
+        }
+        _ => literals::any(column.of_type, random),
+    }
+}
+
 fn insert(table: &Table, columns: &[Column], key: &[String], random: &mut Random) -> String {
     let names = table.key.iter().map(|(column, _)| column).chain(columns).map(|column| quoted(&column.name));
-    let values = key.iter().cloned().chain(columns.iter().map(|column| literals::any(column.of_type, random)));
+    let values = key.iter().cloned().chain(columns.iter().map(|column| value(table, column, random)));
     let (names, values): (Vec<String>, Vec<String>) = (names.collect(), values.collect());
     format!("INSERT INTO {} ({}) VALUES ({})", table.sql(), names.join(", "), values.join(", "))
 }
@@ -101,7 +116,7 @@ fn update(table: &Table, columns: &[Column], condition: &str, random: &mut Rando
     let mut set = Vec::new();
     for (place, column) in columns.iter().enumerate() {
         if place == first || random.percent(25) {
-            set.push(format!("{} = {}", quoted(&column.name), literals::any(column.of_type, random)));
+            set.push(format!("{} = {}", quoted(&column.name), value(table, column, random)));
         }
     }
     format!("UPDATE {} SET {} {condition}", table.sql(), set.join(", "))

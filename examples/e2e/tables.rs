@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::literals;
 
-/// The column types that Aurora DSQL has, each of the documented mapping.
+/// The column types that Aurora DSQL has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     SmallInt,
@@ -20,10 +20,12 @@ pub enum Type {
     Text,
     Varchar,
     Char,
+    Bpchar,
     Name,
     Uuid,
     Bytea,
     Json,
+    Jsonb,
     Date,
     Time,
     TimeTz,
@@ -34,7 +36,7 @@ pub enum Type {
 }
 
 impl Type {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::SmallInt,
         Self::Integer,
         Self::BigInt,
@@ -47,10 +49,12 @@ impl Type {
         Self::Text,
         Self::Varchar,
         Self::Char,
+        Self::Bpchar,
         Self::Name,
         Self::Uuid,
         Self::Bytea,
         Self::Json,
+        Self::Jsonb,
         Self::Date,
         Self::Time,
         Self::TimeTz,
@@ -75,10 +79,12 @@ impl Type {
             Self::Text => "text",
             Self::Varchar => "varchar(40)",
             Self::Char => "char(8)",
+            Self::Bpchar => "bpchar",
             Self::Name => "name",
             Self::Uuid => "uuid",
             Self::Bytea => "bytea",
             Self::Json => "json",
+            Self::Jsonb => "jsonb",
             Self::Date => "date",
             Self::Time => "time",
             Self::TimeTz => "timetz",
@@ -103,6 +109,18 @@ impl Column {
     }
 }
 
+/// A foreign key of one column.
+#[derive(Debug)]
+pub struct ForeignKey {
+    pub column: &'static str,
+    /// The table whose primary key it names, in SQL.
+    parent: &'static str,
+    /// How many values the parent's key takes in this run.
+    pub parents: usize,
+    /// What the database does to a row as its parent changes.
+    actions: &'static str,
+}
+
 /// A table.
 #[derive(Debug)]
 pub struct Table {
@@ -112,6 +130,7 @@ pub struct Table {
     pub key: Vec<(Column, usize)>,
     /// Whether it stands in `SOURCE_TABLES`.
     pub in_view: bool,
+    pub foreign_key: Option<ForeignKey>,
     /// The other columns, as they are now: one table's come and go.
     columns: Mutex<Vec<Column>>,
 }
@@ -126,7 +145,11 @@ impl Table {
     ) -> Self {
         let key = key.iter().map(|(name, of_type, values)| (Column::new(*name, *of_type), *values)).collect();
         let columns = columns.iter().map(|(name, of_type)| Column::new(*name, *of_type)).collect();
-        Self { schema, name, key, in_view, columns: Mutex::new(columns) }
+        Self { schema, name, key, in_view, foreign_key: None, columns: Mutex::new(columns) }
+    }
+
+    fn with(self, foreign_key: ForeignKey) -> Self {
+        Self { foreign_key: Some(foreign_key), ..self }
     }
 
     /// The other columns, as they are now.
@@ -165,6 +188,9 @@ impl Table {
             let names: Vec<String> = self.key.iter().map(|(column, _)| quoted(&column.name)).collect();
             body.push(format!("PRIMARY KEY ({})", names.join(", ")));
         }
+        if let Some(ForeignKey { column, parent, actions, .. }) = &self.foreign_key {
+            body.push(format!("FOREIGN KEY ({}) REFERENCES {parent} {actions}", quoted(column)));
+        }
         // A record of Aurora DSQL holds the whole row; only FULL shows what an update has left where it was (TOAST).
         format!("CREATE TABLE {0} ({1}); ALTER TABLE {0} REPLICA IDENTITY FULL;", self.sql(), body.join(", "))
     }
@@ -191,15 +217,17 @@ pub const EVOLVING: &str = "evolving";
 /// The table of large rows.
 pub const DOCUMENTS: &str = "documents";
 
-/// All tables.
+/// All tables, parents before their children.
 pub fn all() -> Vec<Table> {
     use Type::{
-        BigInt, Boolean, Bytea, Char, Date, Double, Integer, Json, Money, Numeric, Oid, Text, Timestamp, TimestampTz,
-        Uuid,
+        BigInt, Boolean, Bpchar, Bytea, Char, Date, Double, Integer, Json, Jsonb, Money, Numeric, Oid, Text, Timestamp,
+        TimestampTz, Uuid,
     };
     let names: Vec<String> = Type::ALL.iter().map(|of_type| format!("{of_type:?}").to_lowercase()).collect();
     let every_type: Vec<(&str, Type)> = names.iter().map(String::as_str).zip(Type::ALL).collect();
-    let texts = literals::KEY_TEXTS.len();
+    let (texts, codes, amounts) = (literals::KEY_TEXTS.len(), literals::KEY_CODES.len(), literals::KEY_AMOUNTS.len());
+    let to_warehouse =
+        |actions| ForeignKey { column: "warehouse", parent: "public.warehouses", parents: codes, actions };
     vec![
         Table::new("public", "every_type", &[("id", BigInt, 300)], &every_type, true),
         Table::new(
@@ -226,7 +254,7 @@ pub fn all() -> Vec<Table> {
         Table::new(
             "Sales",
             "measures.v1#%",
-            &[("flag", Boolean, 2), ("day", Date, 10), ("at", Timestamp, 4), ("raw", Bytea, 3), ("amount", Money, 2)],
+            &[("flag", Boolean, 2), ("day", Date, 7), ("at", Timestamp, 4), ("code", Char, 4), ("amount", Money, 3)],
             &[("value", Double)],
             true,
         ),
@@ -238,6 +266,17 @@ pub fn all() -> Vec<Table> {
             &[("title", Text), ("body", Text), ("scan", Bytea)],
             true,
         ),
+        Table::new("public", "warehouses", &[("code", Char, codes)], &[("name", Bpchar), ("layout", Jsonb)], true),
+        Table::new(
+            "public",
+            "shelves",
+            &[("warehouse", Char, codes), ("height", Money, amounts)],
+            &[("load", Numeric), ("content", Jsonb)],
+            true,
+        )
+        .with(to_warehouse("ON DELETE CASCADE ON UPDATE CASCADE")),
+        Table::new("Sales", "boxes", &[("id", BigInt, 60)], &[("warehouse", Char), ("label", Text)], true)
+            .with(to_warehouse("ON DELETE SET NULL ON UPDATE CASCADE")),
         Table::new("public", "audit_log", &[("id", BigInt, 50)], &[("entry", Json), ("at", TimestampTz)], false),
         Table::new("Sales", "journal", &[], &[("line", Text), ("raw", Bytea)], false),
     ]

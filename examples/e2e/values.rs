@@ -28,8 +28,10 @@ pub fn json(type_id: u32, text: &str) -> Result<String, String> {
         20 | 21 | 23 | 26 => Some(text.to_owned()),
         // real, double precision
         700 | 701 => Some(if text.ends_with(['N', 'y']) { quoted(text) } else { text.to_owned() }),
-        // text, varchar, char, name, uuid, json, numeric
-        25 | 1043 | 1042 | 19 | 2950 | 114 | 1700 => Some(quoted(text)),
+        // text, varchar, name, uuid, json, numeric; and jsonb, of which the documentation says nothing
+        25 | 1043 | 19 | 2950 | 114 | 1700 | 3802 => Some(quoted(text)),
+        // char, which the slot has with its padding
+        1042 => Some(quoted(text.trim_end_matches(' '))),
         16 => match text {
             "t" => Some("true".to_owned()),
             "f" => Some("false".to_owned()),
@@ -159,12 +161,16 @@ mod tests {
             (25, "", r#""""#),
             (25, "a\u{1}\n\"\\é😀", r#""a\u0001\n\"\\é😀""#),
             (1043, "x", r#""x""#),
-            (1042, "x       ", r#""x       ""#),
+            (1042, "x       ", r#""x""#),
+            (1042, "  x\t    ", r#""  x\t""#),
+            (1042, "12345678", r#""12345678""#),
+            (1042, "        ", r#""""#),
             (19, "pg_class", r#""pg_class""#),
             (2950, "521d51b6-47fd-46dc-854a-32306bfc5001", r#""521d51b6-47fd-46dc-854a-32306bfc5001""#),
             (17, "\\x", r#""""#),
             (17, "\\xfbef00", r#""++8A""#),
             (114, "{\"a\": 1.50,\n\"a\":null}", r#""{\"a\": 1.50,\n\"a\":null}""#),
+            (3802, r#"{"a": 1.50, "bb": null}"#, r#""{\"a\": 1.50, \"bb\": null}""#),
             (1082, "1970-01-01", "0"),
             (1082, "1969-12-31", "-1"),
             (1082, "2026-03-18", "20530"),

@@ -196,7 +196,7 @@ async fn attempt(client: &Client, statements: &[String]) -> Result<End, Failure>
                     client.batch_execute("ROLLBACK").await?;
                     return Ok(End::LostRace);
                 }
-                Some(&SqlState::UNIQUE_VIOLATION) if in_savepoint => {
+                Some(&(SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION)) if in_savepoint => {
                     client.batch_execute("ROLLBACK TO SAVEPOINT s").await?;
                 }
                 // A column may have gone since the statement was made.
