@@ -237,9 +237,11 @@ impl World {
                 "data": BASE64_STANDARD.encode(user("replayed", 0, 10).record()),
             });
             self.services.s3.put(BUCKET, "quarantine/public.users/1.json", quarantined.to_string(), SystemTime::now());
-            for event in
-                [json!({"replay": "quarantine/"}), json!({"check": "fragments"}), json!({"check": "quarantine"})]
-            {
+            for event in [
+                json!({"replay": "quarantine/", "force": true}),
+                json!({"check": "fragments"}),
+                json!({"check": "quarantine"}),
+            ] {
                 self.invoke(&event).await;
             }
         }

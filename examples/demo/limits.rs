@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use dsql_view_support::cdc::{Change, Value};
+use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::{self, LocalDynamoDb};
 use dsql_view_support::kinesis::{self, KinesisRecord};
 use dsql_view_support::model::Model;
@@ -125,15 +125,15 @@ impl Limits {
         println!(
             "{}\n",
             wrapped(
-                "This record carries one timestamp only: the setting must say that it is the commit's. Until then no repetition can \
-                 apply it, so it goes whole into the quarantine and holds nothing up."
+                "This record of a preview stream carries one timestamp only: the setting must say that it is the commit's. Until then \
+                 no repetition can apply it, so it goes whole into the quarantine and holds nothing up. A replay writes it over the \
+                 older row. Were there none, the row might have been deleted meanwhile, and a record as old as this would stay."
             )
         );
-        let change = user(3, 2, vec![("name", Value::text("Frida"))]);
-        let whole = change.record();
-        let root = whole.rfind(r#","ts_ms":"#).ok_or("a record has a timestamp at its root")?;
-        let record = format!("{}}}", &whole[..root]);
-        println!("  record  {}  create public.users, id 3, with source.ts_ns alone", kinesis::shard_id(2));
+        let row = vec![("name", Value::text("Edgar")), ("email", Value::text("edgar@example.org"))];
+        let change = Change { layout: Layout::Preview, lag: 1, ..user(2, 2, row) };
+        let record = change.record().replacen(&format!(r#""ts_ns":{},"#, change.committed + 1), "", 1);
+        println!("  record  {}  update public.users, id 2, without source.ts_ns", kinesis::shard_id(2));
         self.deliver(&[(2, record)]).await?;
         self.show_objects("quarantine/");
         for object in self.s3.objects(BUCKET).into_iter().filter(|(key, _)| key.starts_with("quarantine/")) {
@@ -141,8 +141,8 @@ impl Limits {
             println!("          stage   {}", body["stage"].as_str().unwrap_or_default());
             println!("          reason  {}", body["reason"].as_str().unwrap_or_default());
         }
-        println!("\n  COMMIT_TIMESTAMP=source is set, and the redrive function is asked:");
-        let mut redrive = start(binaries, "redrive", &self.db, &self.s3, &[("COMMIT_TIMESTAMP", "source")])?;
+        println!("\n  COMMIT_TIMESTAMP=root is set, and the redrive function is asked:");
+        let mut redrive = start(binaries, "redrive", &self.db, &self.s3, &[("COMMIT_TIMESTAMP", "root")])?;
         let asked = json!({ "replay": "quarantine/public.users/" });
         let answer = answered(&mut redrive, asked.to_string()).await?;
         println!("  event   {asked}\n  answer  {answer}");
