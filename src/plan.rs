@@ -173,9 +173,9 @@ impl Planner {
         let mut route = |record: &FullRecord<'_>| {
             let table = self.source_tables.get(record.schema(), record.table());
             if table.is_some() {
-                sources.is_taken(record)
+                sources.is_taken(record);
             } else {
-                sources.is_filtered(record)
+                sources.is_filtered(record);
             }
             table
         };

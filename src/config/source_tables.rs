@@ -62,8 +62,9 @@ impl SourceTable {
 }
 
 impl fmt::Display for SourceTable {
+    /// As in the view's keys, so that no two tables are shown alike.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.name)
+        f.write_str(&self.key_prefix)
     }
 }
 

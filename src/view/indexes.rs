@@ -7,7 +7,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType, LocalSecondaryIndexDescription, ScalarAttributeType,
+    TableDescription,
+};
 
 use crate::overflow::OVERFLOW;
 use crate::projection::{DELETED, EXPIRES_AT, TS_NS};
@@ -37,8 +40,8 @@ struct IndexKey {
 impl Indexes {
     /// The indexes that the table has, those that are being made or removed too.
     pub fn of(table: &TableDescription) -> Self {
-        let schemas = table.global_secondary_indexes().iter().map(|index| index.key_schema());
-        let schemas = schemas.chain(table.local_secondary_indexes().iter().map(|index| index.key_schema()));
+        let schemas = table.global_secondary_indexes().iter().map(GlobalSecondaryIndexDescription::key_schema);
+        let schemas = schemas.chain(table.local_secondary_indexes().iter().map(LocalSecondaryIndexDescription::key_schema));
         let keys: HashSet<IndexKey> = schemas.flat_map(index_keys).collect();
         let named = |name: &str| keys.iter().any(|key| key.attributes.iter().any(|attribute| attribute == name));
         let types = table.attribute_definitions().iter().filter(|definition| named(definition.attribute_name()));
@@ -119,7 +122,7 @@ fn has_type(value: &AttributeValue, wanted: &ScalarAttributeType) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::{AttributeDefinition, GlobalSecondaryIndexDescription};
+    use aws_sdk_dynamodb::types::AttributeDefinition;
 
     use super::*;
 
