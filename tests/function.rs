@@ -537,8 +537,10 @@ async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_th
 /// Stands before a server, and ends connections as one does that has had enough of them.
 struct Relay {
     endpoint: String,
-    open: Arc<Mutex<Vec<(watch::Sender<Option<End>>, JoinHandle<()>)>>>,
+    open: Arc<Mutex<Vec<Connection>>>,
 }
+
+type Connection = (watch::Sender<Option<End>>, JoinHandle<()>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
@@ -562,7 +564,7 @@ impl Relay {
                 let relayed = async move {
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-                        _ = ends.wait_for(|end| end.is_some()) => {}
+                        _ = ends.wait_for(Option::is_some) => {}
                     }
                     if *ends.borrow() == Some(End::Forget) {
                         drop(server);
