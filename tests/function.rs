@@ -14,6 +14,7 @@ use dsql_view_support::proxy::{Fault, FaultProxy};
 use dsql_view_support::runtime_api::{Function, Outcome};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
@@ -519,20 +520,28 @@ async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_th
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
     let relay = Relay::start(&db.endpoint()).await;
-    let mut function = start(&relay.endpoint, &REQUIRED);
+    // Fewer connections than a write has attempts, so that none of them meets one that is gone each time.
+    let mut function = start(&relay.endpoint, &[REQUIRED[0], REQUIRED[1], ("WRITE_CONCURRENCY", "4")]);
     let process = function.id().unwrap();
     let mut history = Vec::new();
-    for (batch, frozen) in (0..).zip([false, false, true, false, true]) {
-        let rows: Vec<Change> = (0..100)
-            .map(|id| Change::upsert("users", Value::number(id), COMMIT + batch, vec![("batch", Value::number(batch))]))
-            .collect();
+    for (batch, (frozen, end)) in (0..).zip([
+        (false, None),
+        (false, Some(End::Close)),
+        (true, Some(End::Close)),
+        (false, Some(End::Forget)),
+        (true, Some(End::Forget)),
+    ]) {
+        let row = vec![("batch", Value::number(batch))];
+        let rows: Vec<Change> =
+            (0..100).map(|id| Change::upsert("users", Value::number(id), COMMIT + batch, row.clone())).collect();
         let event = event_of(rows.iter().map(Change::record)).to_string();
         history.extend(rows);
         if frozen {
             signal(process, "STOP");
         }
-        let closed = relay.close().await;
-        assert!(batch == 0 || closed > 0, "there was no connection left to close");
+        if let Some(end) = end {
+            assert!(relay.end(end).await > 0, "there was no connection left");
+        }
         // The event is there before the function thaws, as at Lambda.
         let thaw = async {
             if frozen {
@@ -545,10 +554,20 @@ async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_th
     }
 }
 
-/// Stands before a server, and closes connections as one does that has had enough of them.
+/// Stands before a server, and ends connections as one does that has had enough of them.
 struct Relay {
     endpoint: String,
-    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    open: Arc<Mutex<Vec<Connection>>>,
+}
+
+type Connection = (watch::Sender<Option<End>>, JoinHandle<()>);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    /// At once.
+    Close,
+    /// With what comes next, which is lost.
+    Forget,
 }
 
 impl Relay {
@@ -561,24 +580,35 @@ impl Relay {
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let mut server = TcpStream::connect(&upstream).await.unwrap();
+                let (end, mut ends) = watch::channel(None);
                 let relayed = async move {
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                        _ = ends.wait_for(Option::is_some) => {}
+                    }
+                    if *ends.borrow() == Some(End::Forget) {
+                        drop(server);
+                        let _ = client.readable().await;
+                    }
                 };
-                connections.lock().unwrap().push(tokio::spawn(relayed));
+                connections.lock().unwrap().push((end, tokio::spawn(relayed)));
             }
         });
         Self { endpoint, open }
     }
 
-    /// Closes all connections: how many were open.
-    async fn close(&self) -> usize {
-        let mut closed = 0;
-        let open = std::mem::take(&mut *self.open.lock().unwrap());
-        for connection in open {
-            connection.abort();
-            closed += usize::from(connection.await.is_err_and(|error| error.is_cancelled()));
+    /// Ends all connections: how many were open.
+    async fn end(&self, how: End) -> usize {
+        let mut open = std::mem::take(&mut *self.open.lock().unwrap());
+        open.retain(|(_, connection)| !connection.is_finished());
+        let count = open.len();
+        for (end, connection) in open {
+            let _ = end.send(Some(how));
+            if how == End::Close {
+                let _ = connection.await;
+            }
         }
-        closed
+        count
     }
 }
 

@@ -22,8 +22,8 @@ use serde_json::Value;
 
 pub const VIEW: &str = "view";
 
-/// A record as Amazon's Kinesis Producer Library writes it where it aggregates: its magic number, a Protobuf message with
-/// one record of JSON in it, and the message's MD5.
+/// A record as Amazon's Kinesis Producer Library writes it where it aggregates: its magic number, a Protobuf message
+/// with one record of JSON in it, and the message's MD5.
 pub const AGGREGATED: &[u8] = b"\xf3\x89\x9a\xc2\x0a\x01a\x1a)\x08\x00\x1a%{\"id\":2,\"card\":\"4111-1111-1111-1111\"}\
     5\x93\xc5^\x95[{$\xa9\x93\x03\xc5\x89&\xf4\x80";
 
