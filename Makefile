@@ -186,7 +186,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-commands check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-reader check-demo check-services check-commands check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -232,7 +232,13 @@ check-demo:
 check-replay:
 	$(call say,What the README says to type)
 	.ci/check-replay
-	.ci/check-reader
+
+# By the clients of DynamoDB that people have, which take Python and Node.js.
+.PHONY: check-reader
+check-reader:
+	$(call say,The readers of README.md beside the function)
+	cargo build --locked --bin dsql-view --example dynamodb
+	.ci/with-services .ci/check-reader
 
 # With the binaries of the dev profile, and counts in place of times. The examples are named so that nothing that the tests have
 # built is built anew.
