@@ -22,6 +22,7 @@ export SOURCE_TABLES
 # What comes from PyPI goes into a virtual environment of the project's own.
 VENV := .venv
 CARGO_LAMBDA_VERSION := 1.9.2
+ZIGLANG_VERSION := 0.17.1
 SAM_VERSION := 1.170.0
 CFN_LINT_VERSION := 1.58.0
 CHECKOV_VERSION := 3.3.30
@@ -141,18 +142,22 @@ watch: $(VENV)/cargo-lambda ## Serve the function by `cargo lambda watch`, on th
 invoke: $(VENV)/cargo-lambda ## Invoke the watched function with EVENT=events/….json
 	cargo lambda invoke dsql-view --invoke-address 127.0.0.1 --invoke-port $(LAMBDA_PORT) --data-file $(EVENT)
 
+# The processors are those that cargo-lambda builds for. Given in this way, they take the place of every other rustflag: of the
+# configuration in a folder above or in CARGO_HOME, and of RUSTFLAGS. A target-cpu=native there would be a function that Lambda cannot run.
+lambda_build = CARGO_ENCODED_RUSTFLAGS=-Ctarget-cpu=$(if $(filter arm64,$(ARCH)),neoverse-n1,haswell) \
+	cargo lambda build --locked --release $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
+
 .PHONY: build
 build: $(VENV)/cargo-lambda ## Build both functions for Lambda with cargo-lambda, for ARCH
 	$(call say,Building the functions for $(ARCH) in the release profile. The first time takes some minutes.)
-	cargo lambda build --locked --release --bin dsql-view --bin redrive $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
+	$(lambda_build) --bin dsql-view --bin redrive
 
 # `sam build` calls these with ARTIFACTS_DIR set.
 .PHONY: build-ViewFunction build-RedriveFunction
 build-ViewFunction: BINARY := dsql-view
 build-RedriveFunction: BINARY := redrive
 build-ViewFunction build-RedriveFunction: $(VENV)/cargo-lambda
-	cargo lambda build --locked --release --bin $(BINARY) $(if $(filter arm64,$(ARCH)),--arm64,--x86-64) \
-	--lambda-dir "$(ARTIFACTS_DIR)" --flatten $(BINARY)
+	$(lambda_build) --bin $(BINARY) --lambda-dir "$(ARTIFACTS_DIR)" --flatten $(BINARY)
 
 # The scripts read their settings from the environment, where make puts what is given to it.
 .PHONY: cdc-create
@@ -186,7 +191,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 
 .PHONY: ci
-ci: format lint test stale-events template deny check-replay check-demo check-services check-commands check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
+ci: format lint test stale-events template deny check-replay check-reader check-demo check-services check-commands check-bench check-local e2e check-fuzz check-invoke check-build check-torture check-soak ## Everything that CI runs
 
 .PHONY: format
 format:
@@ -232,7 +237,13 @@ check-demo:
 check-replay:
 	$(call say,What the README says to type)
 	.ci/check-replay
-	.ci/check-reader
+
+# By the clients of DynamoDB that people have, which take Python and Node.js.
+.PHONY: check-reader
+check-reader:
+	$(call say,The readers of README.md beside the function)
+	cargo build --locked --bin dsql-view --example dynamodb
+	.ci/with-services .ci/check-reader
 
 # With the binaries of the dev profile, and counts in place of times. The examples are named so that nothing that the tests have
 # built is built anew.
@@ -286,6 +297,7 @@ check-invoke: $(VENV)/cargo-lambda
 .PHONY: check-build
 check-build: $(VENV)/cargo-lambda $(VENV)/sam
 	$(call say,sam build)
+	.ci/check-flags
 	@# Both at once, on all processors: sam build then finds them built.
 	@$(MAKE) --no-print-directory build ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 	ARCH=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64) sam build
@@ -312,7 +324,7 @@ $(VENV)/bin/python3:
 $(VENV)/cargo-lambda:
 	@mkdir -p $(VENV)
 	@command -v cargo-lambda || { echo "Installing cargo-lambda into $(VENV)" && $(MAKE) --no-print-directory $(VENV)/bin/python3 && \
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION) && \
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check cargo-lambda==$(CARGO_LAMBDA_VERSION) ziglang==$(ZIGLANG_VERSION) && \
 	ln -sf "$$($(VENV)/bin/python3 -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig" $(VENV)/bin/zig; }
 	@touch $@
 

@@ -109,7 +109,9 @@ pub enum ProjectionError {
     KeyColumnMissing { column: String, image: &'static str, table: String },
     #[error("the key column {column} is {found} in {image}: expected a string, a number or a boolean")]
     KeyColumnUnusable { column: String, image: &'static str, found: &'static str },
-    #[error("the key has {bytes} bytes, with each # and % in a value written as three: DynamoDB takes at most {LONGEST_KEY}")]
+    #[error(
+        "the key has {bytes} bytes, with each # and % in a value written as three: DynamoDB takes at most {LONGEST_KEY}"
+    )]
     KeyTooLong { bytes: usize },
     #[error("the column {column} has the name of an attribute that the view keeps for itself: rename the column")]
     ReservedColumn { column: String },

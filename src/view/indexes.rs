@@ -8,8 +8,8 @@
 use std::collections::{HashMap, HashSet};
 
 use aws_sdk_dynamodb::types::{
-    AttributeValue, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType, LocalSecondaryIndexDescription, ScalarAttributeType,
-    TableDescription,
+    AttributeValue, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType, LocalSecondaryIndexDescription,
+    ScalarAttributeType, TableDescription,
 };
 
 use crate::overflow::OVERFLOW;
@@ -41,7 +41,8 @@ impl Indexes {
     /// The indexes that the table has, those that are being made or removed too.
     pub fn of(table: &TableDescription) -> Self {
         let schemas = table.global_secondary_indexes().iter().map(GlobalSecondaryIndexDescription::key_schema);
-        let schemas = schemas.chain(table.local_secondary_indexes().iter().map(LocalSecondaryIndexDescription::key_schema));
+        let schemas =
+            schemas.chain(table.local_secondary_indexes().iter().map(LocalSecondaryIndexDescription::key_schema));
         let keys: HashSet<IndexKey> = schemas.flat_map(index_keys).collect();
         let named = |name: &str| keys.iter().any(|key| key.attributes.iter().any(|attribute| attribute == name));
         let types = table.attribute_definitions().iter().filter(|definition| named(definition.attribute_name()));

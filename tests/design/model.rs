@@ -144,9 +144,8 @@ impl Design {
                 shown.is_some_and(|shown| commit > shown && self.vouches(state, shown, commit))
             }
             (_, None) => true,
-            (Request::Replay, Some(shown)) => commit > shown,
             (Request::Put, Some(shown)) if self.rules == Rules::EqualReplaces => commit >= shown,
-            (Request::Put, Some(shown)) => commit > shown,
+            (Request::Put | Request::Replay, Some(shown)) => commit > shown,
             (Request::Create, Some(shown)) => match self.rules {
                 Rules::CreateOverwrites => true,
                 Rules::CreateOverTombstone => self.is_deletion(shown),
