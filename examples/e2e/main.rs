@@ -13,7 +13,8 @@
 //!
 //! PostgreSQL stands in for Aurora DSQL, which does not run elsewhere. `make e2e` starts what is needed and this; the
 //! exit code tells whether the view is right. `SEED` repeats a run, as far as sessions that run at once can be
-//! repeated; `SEED=random` is one that nobody has chosen. `CHANGES` says how many rows the workload changes, roughly.
+//! repeated; `SEED=random` is one that nobody has chosen. `CHANGES` says how many rows the workload changes, roughly. With
+//! a few hundred the foreign keys may have nothing to do, and then the run fails.
 
 mod capture;
 mod changes;
