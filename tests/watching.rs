@@ -26,13 +26,15 @@ const ALARMS: [&str; 13] = [
     "IncompleteSetsAlarm",
 ];
 
+/// What the service tells of its change streams.
+const DSQL: &str = "AWS/AuroraDSQL";
+
 #[test]
 fn the_alarms_watch_what_the_code_tells() {
     const AT_LEAST: &str = "GreaterThanOrEqualToThreshold";
     const MORE: &str = "GreaterThanThreshold";
     const LESS: &str = "LessThanThreshold";
     let template = template();
-    const DSQL: &str = "AWS/AuroraDSQL";
     let ours = NAMESPACE;
     let (view, redrive) = ("ViewFunction", "RedriveFunction");
     for (alarm, namespace, metric, of, statistic, period, periods, comparison, threshold) in [
