@@ -528,9 +528,8 @@ mod tests {
             (r#","txId":"t\u0031""#, Some("t1")),
         ] {
             let record = record.replace(r#","txId":"t1""#, transaction);
-            let found = with_change(&record, TimestampPlace::Earliest, |change| {
-                change.transaction.map(|transaction| transaction.into_owned())
-            });
+            let found =
+                with_change(&record, TimestampPlace::Earliest, |change| change.transaction.map(Cow::into_owned));
             assert_eq!(found.unwrap().as_deref(), expected, "{record}");
         }
     }

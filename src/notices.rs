@@ -1,7 +1,7 @@
 //! What a person is told once a process, and not with each batch: tables that are not configured, a second cluster, a
 //! newer envelope, values that an index does not take.
 //!
-//! Invariants: deciding is pure ([`Told`]); names of tables, columns, clusters and versions are told, never a value of a
+//! Invariants: deciding is pure (`Told`); names of tables, columns, clusters and versions are told, never a value of a
 //! row; what is remembered is bounded.
 
 use std::collections::HashSet;

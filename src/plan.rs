@@ -395,7 +395,7 @@ mod tests {
             planner.source_cluster = setting.then(|| ours.trim_matches('"').to_owned());
             for split in [false, true] {
                 let record = record_of(table, split, cluster, version);
-                let plan = plan(&planner, &[record.clone()]);
+                let plan = plan(&planner, std::slice::from_ref(&record));
                 let failure = match &plan.records[0].disposition {
                     Disposition::Reported(failure @ Failure::Decode(_)) => Some(failure.to_string()),
                     _ => None,

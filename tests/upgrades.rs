@@ -128,10 +128,8 @@ async fn rows_that_the_old_order_has_wrong_are_right_once_the_stream_was_read_ag
                 let behind = i64::try_from(random.number() % BEHIND).unwrap();
                 let lag = if random.percent(30) { -behind } else { 98_700_000 };
                 let row = vec![("text", Value::text("x".repeat(if random.percent(3) { 410_000 } else { 10 })))];
-                match random.percent(25) {
-                    true => Change { lag, ..Change::delete("users", id, committed) },
-                    false => Change { lag, ..Change::upsert("users", id, committed, row) },
-                }
+                let upsert = Change { lag, ..Change::upsert("users", id, committed, row) };
+                if random.percent(25) { Change { row: None, ..upsert } } else { upsert }
             })
             .collect();
         let records = stream(0, &history, seed + 100);

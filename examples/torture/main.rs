@@ -134,7 +134,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let world = World::new(Storms::new(Random::new(random.number()), settings.broken)).await;
     let mut deliveries = Deliveries::new(&world, &settings, random.number());
     let (mut model, mut figures) = (Model::default(), Figures::default());
-    let (mut replays, mut of_replays) = (Replays::default(), Random::new(random.number()));
+    let force = settings.broken == Broken::Replays;
+    let mut replays = Replays::new(settings.redrive.clone(), force, Random::new(random.number()));
     let mut progress = Progress::start(STEPS);
     let mut last_round_began = SystemTime::now();
 
@@ -159,9 +160,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         }
         // What this round has written can come once more in the next; what is older cannot.
         let expired = checks::expire_tombstones(&world, round.begins, began, &mut model, &mut figures).await;
-        let force = settings.broken == Broken::Replays;
-        let redrive = &settings.redrive;
-        replays.replay(&world, redrive, &expired, force, &mut of_replays, &mut model, &mut figures).await?;
+        replays.replay(&world, &expired, &mut model, &mut figures).await?;
         checks::expire_objects(&world, last_round_began);
         deliveries.watch.forget();
         last_round_began = began;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -26,13 +26,21 @@ const MOST_ROWS: usize = 25;
 const LONG: Duration = Duration::from_secs(60);
 
 /// What was committed so far, by row.
-#[derive(Debug, Default)]
 pub struct Replays {
+    redrive: PathBuf,
+    /// Whether the function is told that it may write all of them, which brings rows back.
+    force: bool,
+    random: Random,
     history: BTreeMap<String, Vec<Change>>,
     number: u64,
 }
 
 impl Replays {
+    /// Replays by the binary of the redrive function.
+    pub fn new(redrive: PathBuf, force: bool, random: Random) -> Self {
+        Self { redrive, force, random, history: BTreeMap::new(), number: 0 }
+    }
+
     /// Takes note of changes.
     pub fn committed(&mut self, changes: &[Change]) {
         for change in changes {
@@ -41,20 +49,17 @@ impl Replays {
     }
 
     /// Replays all changes of some rows whose tombstones have `expired`. No row may come back; the deletions among them
-    /// may leave tombstones, which the `model` gets too. With `force` the function is told that it may write all of them.
+    /// may leave tombstones, which the `model` gets too.
     pub async fn replay(
         &mut self,
         world: &World,
-        redrive: &Path,
         expired: &[String],
-        force: bool,
-        random: &mut Random,
         model: &mut Model,
         figures: &mut Figures,
     ) -> Result<(), Box<dyn Error>> {
         let rows: BTreeSet<&String> = expired.iter().take(MOST_ROWS).collect();
         let mut changes: Vec<&Change> = rows.iter().filter_map(|row| self.history.get(*row)).flatten().collect();
-        random.shuffle(&mut changes);
+        self.random.shuffle(&mut changes);
         if changes.is_empty() {
             return Ok(());
         }
@@ -69,13 +74,13 @@ impl Replays {
             world.services.s3.put(BUCKET, &key, object.to_string(), SystemTime::now());
         }
         // Killed on its way, and begun anew.
-        let event = json!({ "replay": FOLDER, "force": force }).to_string();
-        let killed_after = Duration::from_millis(random.number() % 40);
-        let mut killed = start(world, redrive)?;
+        let event = json!({ "replay": FOLDER, "force": self.force }).to_string();
+        let killed_after = Duration::from_millis(self.random.number() % 40);
+        let mut killed = start(world, &self.redrive)?;
         let _ = tokio::time::timeout(killed_after, killed.invoke(event.clone(), LONG)).await;
         drop(killed);
         world.quiet().await;
-        let outcome = start(world, redrive)?.invoke(event, LONG).await;
+        let outcome = start(world, &self.redrive)?.invoke(event, LONG).await;
         let Outcome::Response(counts) = &outcome else { return Err(format!("a replay gave {outcome:?}").into()) };
         figures.replayed += counts["replayed"].as_u64().unwrap_or_default();
         figures.held_back += counts["heldBack"].as_u64().unwrap_or_default();
