@@ -255,6 +255,8 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     let change = |table: &str, id: i64, commit: u64, text: &str| {
         Change::upsert(table, Value::number(id), COMMIT + commit, vec![("text", Value::text(text))]).record()
     };
+    let odd = vec![("text", Value::text("x".repeat(2900))), ("huge", Value::Number("1e38".to_owned()))];
+    let odd = Change::upsert("notes", Value::number(2), COMMIT, odd);
     let batch = [
         change("users", 1, 1, "a row"),
         change("users", 1, 0, "older"),
@@ -262,16 +264,7 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
         Change::delete("users", Value::number(2), COMMIT).record(),
         change("users", 3, 0, "throttled"),
         change("notes", 1, 0, &"large".repeat(100_000)),
-        Change {
-            lag: -1,
-            ..Change::upsert(
-                "notes",
-                Value::number(2),
-                COMMIT,
-                vec![("text", Value::text("x".repeat(2900))), ("huge", Value::Number("1e38".to_owned()))],
-            )
-        }
-        .record(),
+        Change { lag: -1, ..odd }.record(),
         change("orders", 1, 0, "not configured"),
         Change::upsert("notes", Value::number(4), COMMIT, vec![("text", Value::text("in pieces"))])
             .split("chunk", 2)
@@ -311,13 +304,11 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     ];
     assert_eq!(counts(&found[0]), expected);
     assert_eq!((&found[0]["FunctionName"], found[0].get("Table")), (&json!("dsql-view"), None));
-    assert_eq!(
-        found[0]["Freshness"]["Counts"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum::<u64>(),
-        4
-    );
+    let counted = |name: &str| -> u64 {
+        found[0][name]["Counts"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum()
+    };
     // Four rows that are written, and the attempts that are throttled.
-    let requests = found[0]["DynamoDbTime"]["Counts"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64);
-    assert_eq!(requests.sum::<u64>(), 4 + throttled);
+    assert_eq!((counted("Freshness"), counted("DynamoDbTime")), (4, 4 + throttled));
 
     let of = |table: &str| found[1..].iter().find(|line| line["Table"] == table).expect("a line a table");
     let users = [
