@@ -74,7 +74,9 @@ pub fn records(change: &Change, commit: &Commit, form: &Form) -> Result<Vec<Stri
     let chunked = json!({
         place: { "chunk_id": form.chunk_id, "total_fragments": pieces.len(), "crc32c": checksum },
     });
-    let mut records = vec![record(change, commit, form, None, Some(&chunked))];
+    // It has a type, and so the layout that the documentation has.
+    let form = Form { layout: Layout::Documented, ..form.clone() };
+    let mut records = vec![record(change, commit, &form, None, Some(&chunked))];
     for (index, data) in pieces.into_iter().enumerate() {
         records
             .push(json!({ "type": "fragment", "chunk_id": form.chunk_id, "index": index, "data": data }).to_string());
@@ -231,10 +233,11 @@ mod tests {
         // Six bytes for each of these in JSON, and characters of two bytes, which no piece splits.
         let text = "\u{1}ü".repeat(1_300_000);
         let large = change(Kind::Update, &[("id", 23, Some("1")), ("text", 25, Some(&text))]);
-        let made = records(&large, &commit(), &form(Layout::Documented)).unwrap();
+        let made = records(&large, &commit(), &form(Layout::Preview)).unwrap();
         assert_eq!(made.len(), 4);
         let main: Value = serde_json::from_str(&made[0]).unwrap();
         assert_eq!((&main["type"], &main["after"], &main["op"]), (&json!("chunked"), &Value::Null, &json!("u")));
+        assert_eq!(main["source"]["ts_ns"], commit().timestamp);
         let chunk = &main["chunked"]["after"];
         assert_eq!((&chunk["chunk_id"], &chunk["total_fragments"]), (&json!("a chunk"), &json!(3)));
         let mut joined = String::new();
