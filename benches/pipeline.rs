@@ -12,6 +12,7 @@ use dsql_view::delivery::Delivery;
 use dsql_view::pace::Pace;
 use dsql_view::plan::Planner;
 use dsql_view::projection::{Circumstances, Origin, Projector};
+use dsql_view::view::View;
 use dsql_view::view::dynamodb::{self, DynamoDbView};
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
