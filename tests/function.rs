@@ -10,7 +10,7 @@ use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::kinesis::{event_of, reported};
 use dsql_view_support::model::Model;
 use dsql_view_support::objects::{LocalS3, resolved};
-use dsql_view_support::proxy::{Fault, FaultProxy};
+use dsql_view_support::proxy::{Call, Fault, FaultProxy};
 use dsql_view_support::runtime_api::{Function, Outcome};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -236,13 +236,8 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     db.create_view(VIEW).await;
     s3.create_bucket("objects");
     // Every put of one row is throttled, until the function gives it up.
-    let proxy =
-        FaultProxy::start(
-            &db.endpoint(),
-            |call| {
-                if call.writes("public.users#3") { Fault::THROTTLED } else { Fault::None }
-            },
-        );
+    let throttle = |call: &Call| if call.writes("public.users#3") { Fault::THROTTLED } else { Fault::None };
+    let proxy = FaultProxy::start(&db.endpoint(), throttle);
     let mut function = start(
         &proxy.endpoint(),
         &[
