@@ -148,7 +148,7 @@ class Deployment:
         )
 
     def template(self, text):
-        """template.yaml as `sam deploy` sends it: each function's code is an object in a bucket."""
+        """Where template.yaml is, as `sam deploy` puts it: it and each function's code are objects in a bucket."""
         template = yaml_parse(text)
         s3 = self.client("s3")
         s3.create_bucket(Bucket=CODE)
@@ -156,14 +156,15 @@ class Deployment:
             key = f"{function}.zip"
             s3.put_object(Bucket=CODE, Key=key, Body=zipped(binary))
             template["Resources"][function]["Properties"]["CodeUri"] = {"Bucket": CODE, "Key": key}
-        return json.dumps(template)
+        s3.put_object(Bucket=CODE, Key="template.json", Body=json.dumps(template))
+        return f"{self.endpoint}/{CODE}/template.json"
 
     def create_stack(self, template, parameters):
         """What its resources are called, by their names in the template."""
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK,
-            TemplateBody=template,
+            TemplateURL=template,
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )

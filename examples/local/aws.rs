@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use dsql_view_support::cdc::CLUSTER;
 use dsql_view_support::dynamodb::{ACCESS_KEY, SECRET_KEY};
 use dsql_view_support::mapping;
 use dsql_view_support::proxy::{Fault, FaultProxy};
@@ -19,8 +20,6 @@ use crate::Failure;
 use crate::workload::SOURCE_TABLES;
 
 const ACCOUNT: &str = "123456789012";
-/// Of a cluster that is nowhere: the template makes the stream and the role for its changes.
-const CLUSTER: &str = "2ntttwpyh6nbmi5h54h2e4p4ja";
 
 /// Processes that are killed are gone soon, and the temporary files with them; longer, and no waiting helps.
 const LONGEST_END: Duration = Duration::from_secs(20);
@@ -97,6 +96,7 @@ impl LocalAws {
             "access_key": ACCESS_KEY,
             "secret_key": SECRET_KEY,
             "binaries": { "ViewFunction": function, "RedriveFunction": redrive },
+            // With the cluster, the template makes the role for its changes too.
             "parameters": { "ClusterId": CLUSTER, "SourceTables": SOURCE_TABLES, "Architecture": architecture() },
         });
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

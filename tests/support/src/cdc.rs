@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+/// The cluster that the records are of; it is nowhere.
+pub const CLUSTER: &str = "kmabugltfmjdaj2siqr2qbxgju";
+
 /// A column's value, as a change record's JSON has it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -239,7 +242,7 @@ impl Change {
         format!(
             concat!(
                 r#"{{{}"op":"{}","before":{},"after":{},"source":{{"version":"1.0","ts_ms":{},"ts_ns":{},"txId":{},"#,
-                r#""schema":{},"table":{},"db":"postgres","cluster":"kmabugltfmjdaj2siqr2qbxgju"}},"ts_ms":{},"ts_ns":{}}}"#
+                r#""schema":{},"table":{},"db":"postgres","cluster":"{}"}},"ts_ms":{},"ts_ns":{}}}"#
             ),
             kind,
             op,
@@ -250,6 +253,7 @@ impl Change {
             json_string(&self.transaction),
             json_string(&self.schema),
             json_string(&self.table),
+            CLUSTER,
             root_ts / 1_000_000,
             root_ts,
         )
