@@ -33,8 +33,8 @@ pub enum Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     pub layout: Layout,
-    /// Nanoseconds from the commit to the record.
-    pub lag: u64,
+    /// Nanoseconds from the commit to the record; fewer than none, where the change stream's clock is behind.
+    pub lag: i64,
     /// Whether columns that are null are left out.
     pub without_nulls: bool,
     /// Whether there is a field that nobody knows.
@@ -50,7 +50,11 @@ impl Form {
         let layout = if random.percent(50) { Layout::Documented } else { Layout::Preview };
         Self {
             layout,
-            lag: 1 + random.number() % 300_000_000,
+            // A preview record with a clock that is behind would be filed by its earlier timestamp.
+            lag: match i64::try_from(random.number() % 300_000_000).unwrap_or_default() {
+                lag if layout == Layout::Documented && random.percent(20) => -lag,
+                lag => 1 + lag,
+            },
             without_nulls: layout == Layout::Preview && random.percent(50),
             unknown_field: random.percent(5),
             pieces: 2 + random.below(3),
@@ -98,7 +102,7 @@ fn image(change: &Change, form: &Form) -> Result<String, String> {
 }
 
 fn record(change: &Change, commit: &Commit, form: &Form, image: Option<&str>, chunked: Option<&Value>) -> String {
-    let processed = commit.timestamp + form.lag;
+    let processed = commit.timestamp.saturating_add_signed(form.lag);
     let (source, root) = match form.layout {
         Layout::Documented => (commit.timestamp, processed),
         Layout::Preview => (processed, commit.timestamp),

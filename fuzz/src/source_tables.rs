@@ -37,7 +37,8 @@ fn assert_same(found: &SourceTables, expected: &Tables) {
     for ((schema, name), key) in expected {
         let table = found.get(schema, name).unwrap_or_else(|| panic!("{schema:?}.{name:?} is missing"));
         assert_eq!(table.primary_key(), key, "{table}");
-        assert_eq!(table.to_string(), format!("{schema}.{name}"));
+        let plain = |name: &str| name.replace('%', "%25").replace('#', "%23").replace('.', "%2E");
+        assert_eq!(table.to_string(), format!("{}.{}", plain(schema), plain(name)));
     }
 }
 

@@ -324,7 +324,7 @@ mod tests {
         check(r#""Sales"."Order Lines"("Order Id")"#, &[("Sales.Order Lines", &["Order Id"])]);
         check("Sales.Orders(Id)", &[("sales.orders", &["id"])]);
         check(r#""a""b"(id)"#, &[(r#"public.a"b"#, &["id"])]);
-        check(r#""a.b"."c,d(e)"("f)")"#, &[("a.b.c,d(e)", &["f)"])]);
+        check(r#""a.b"."c,d(e)"("f)")"#, &[("a%2Eb.c,d(e)", &["f)"])]);
         check("größen(größe_1$)", &[("public.größen", &["größe_1$"])]);
     }
 

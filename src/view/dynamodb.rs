@@ -463,7 +463,7 @@ fn without_values(message: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::{AttributeDefinition, BatchStatementError, KeySchemaElement};
+    use aws_sdk_dynamodb::types::{AttributeDefinition, BatchStatementError, KeySchemaElement, ReplicaDescription};
 
     use super::*;
 
@@ -517,6 +517,39 @@ mod tests {
         let message = "One or more parameter values were invalid: Missing the key id in the item";
         let put = answered(Some("ValidationException"), Some(message), 400);
         assert_eq!(put, Put::Unavailable(format!("ValidationException: {message}")));
+    }
+
+    #[test]
+    fn a_refusal_of_an_index_is_told_from_one_of_the_item() {
+        for message in [
+            "One or more parameter values were invalid: Type mismatch for Index Key price Expected: N Actual: S IndexName: by_price",
+            "One or more parameter values were invalid: Size of hashkey has exceeded the maximum size limit of2048 bytes",
+            "One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of 1024 bytes",
+            "One or more parameter values are not valid. A value specified for a secondary index key is not supported. The \
+             AttributeValue for a key attribute cannot contain an empty string value. IndexName: by_name, IndexKey: name",
+        ] {
+            let put = answered(Some("ValidationException"), Some(message), 400);
+            assert_eq!(put, Put::RefusedByIndex(format!("ValidationException: {message}")));
+        }
+        let put = answered(Some("ValidationException"), Some("Item size has exceeded the maximum allowed size"), 400);
+        assert!(matches!(put, Put::Refused(_)), "{put:?}");
+    }
+
+    #[test]
+    fn a_view_that_is_replicated_without_strong_consistency_is_warned_of() {
+        use MultiRegionConsistency::{Eventual, Strong};
+        let replica = || ReplicaDescription::builder().region_name("eu-west-1").build();
+        for (replicas, consistency, warns) in [
+            (vec![], None, false),
+            (vec![replica()], None, true),
+            (vec![replica()], Some(Eventual), true),
+            (vec![replica()], Some(Strong), false),
+        ] {
+            let table =
+                TableDescription::builder().set_replicas(Some(replicas)).set_multi_region_consistency(consistency);
+            let warning = replicated_without_order(&table.build());
+            assert_eq!(warning.is_some_and(|warning| warning.contains("write the view in one Region only")), warns);
+        }
     }
 
     #[test]

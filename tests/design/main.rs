@@ -24,7 +24,15 @@ fn states_that_keep_the_promise(
     lost_creates: u8,
     quarantines: u8,
 ) -> usize {
-    let design = |history| Design { rules: Rules::Ours, history, duplicates, failures, lost_creates, quarantines };
+    let design = |history| Design {
+        rules: Rules::Ours,
+        history,
+        duplicates,
+        failures,
+        lost_creates,
+        quarantines,
+        clock_behind: None,
+    };
     let states = (1..=changes).flat_map(histories).map(|history| {
         let checker = design(history).checker().threads(2).spawn_bfs().join();
         checker.assert_properties();
@@ -62,7 +70,8 @@ fn violated(rules: Rules, changes: u32, lost_creates: u8) -> Vec<&'static str> {
 fn violated_with(rules: Rules, changes: u32, lost_creates: u8, quarantines: u8) -> Vec<&'static str> {
     let mut violated = Vec::new();
     for history in histories(changes) {
-        let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates, quarantines };
+        let clock_behind = Some(2);
+        let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates, quarantines, clock_behind };
         let checker = design.checker().spawn_bfs().join();
         violated.extend(checker.discoveries().into_keys().filter(|name| *name != "all is done"));
     }
@@ -120,6 +129,12 @@ fn a_create_that_does_or_says_what_it_may_not_is_caught() {
     ] {
         assert_eq!(violated(rules, 2, 1), expected, "{rules:?}");
     }
+}
+
+#[test]
+fn an_order_by_a_clock_that_is_behind_is_caught() {
+    let violated = violated(Rules::EarlierTimestamp, 2, 0);
+    assert_eq!(violated, ["never a step back in commit time", "no record is unaccounted for", "the view converges"]);
 }
 
 #[test]

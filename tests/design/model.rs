@@ -34,6 +34,8 @@ pub enum Rules {
     LostCreateIsRemembered,
     /// A tombstone expires while an older create is still on its way.
     CreateOutlivesTombstone,
+    /// A change is filed by the earlier of its record's timestamps, also where the change stream's clock was behind.
+    EarlierTimestamp,
     /// A replay writes an old row as the stream's changes are written.
     ReplayAsEver,
     /// A replay writes an old row over any older item, also a tombstone that was itself written late.
@@ -51,6 +53,9 @@ pub struct Design {
     pub lost_creates: u8,
     /// So many changes may be quarantined.
     pub quarantines: u8,
+    /// The change whose record was made while the change stream's clock was behind: it seems to be made before the
+    /// change before it was committed.
+    pub clock_behind: Option<Commit>,
 }
 
 /// What a function sends to DynamoDB.
@@ -137,6 +142,12 @@ impl Design {
         self.history[usize::from(commit) - 1]
     }
 
+    /// What a change is ordered by: its commit, whatever the clock of the change stream says.
+    fn filed(&self, commit: Commit) -> u8 {
+        let is_early = self.rules == Rules::EarlierTimestamp && self.clock_behind == Some(commit);
+        if is_early { (2 * commit).saturating_sub(3) } else { 2 * commit }
+    }
+
     /// Whether DynamoDB does what is asked.
     fn write(&self, state: &mut State, commit: Commit, request: Request) -> bool {
         let replaces = match (request, state.view) {
@@ -145,7 +156,7 @@ impl Design {
             }
             (_, None) => true,
             (Request::Put, Some(shown)) if self.rules == Rules::EqualReplaces => commit >= shown,
-            (Request::Put | Request::Replay, Some(shown)) => commit > shown,
+            (Request::Put | Request::Replay, Some(shown)) => self.filed(commit) > self.filed(shown),
             (Request::Create, Some(shown)) => match self.rules {
                 Rules::CreateOverwrites => true,
                 Rules::CreateOverTombstone => self.is_deletion(shown),
