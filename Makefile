@@ -177,7 +177,7 @@ cdc-delete: ## Remove what cdc-create has made for CLUSTER_ID=…; YES=1 to not 
 	@scripts/cdc-delete
 
 .PHONY: replay
-replay: ## Send quarantined records through again: PREFIX=quarantine/public.users/, of the stack STACK; FORCE=1 for held back ones too
+replay: ## Send quarantined records through again: PREFIX=quarantine/public.users/, of the stack STACK; FORCE=1 for those held back too
 	@scripts/replay '$(PREFIX)'
 
 .PHONY: deploy

@@ -154,9 +154,9 @@ impl Config {
         let latest = HELD_BACK_BY_THE_SERVICE + self.stream_retention + REDRIVE;
         if self.tombstone_ttl < latest {
             warnings.push(format!(
-                "{TOMBSTONE_TTL} is {}, and a change can come {} after its commit: Aurora DSQL may hold it back for 7 days, the stream \
-                 keeps it for {} ({STREAM_RETENTION}), and redrive tries it for 8 hours; a change that comes after the tombstone has \
-                 expired brings a deleted row back; set {TOMBSTONE_TTL} to that at least",
+                                "{TOMBSTONE_TTL} is {}, and a change can come {} after its commit: Aurora DSQL may hold it back for 7 days, the stream \
+                 keeps it for {} ({STREAM_RETENTION}), and redrive tries for 8 hours. A change that comes after its row's tombstone has \
+                 expired brings the row back. Set {TOMBSTONE_TTL} to that sum or more",
                 humantime::format_duration(self.tombstone_ttl),
                 humantime::format_duration(latest),
                 humantime::format_duration(self.stream_retention),
@@ -225,7 +225,7 @@ fn source_cluster(text: &str) -> Result<Option<String>, String> {
     if text.chars().all(plain) {
         Ok(Some(text.to_owned()))
     } else {
-        Err("the identifier of an Aurora DSQL cluster, lower-case letters and digits (no ARN, no endpoint)".to_owned())
+        Err("the identifier of an Aurora DSQL cluster as its records have it: lower-case letters, digits, - and _ (no ARN, no endpoint)".to_owned())
     }
 }
 

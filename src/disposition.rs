@@ -65,9 +65,9 @@ pub enum Failure {
 }
 
 /// Why an old record stays in the quarantine, and what to do.
-pub const MAY_BE_DELETED: &str = "the row may have been deleted since: the change is older than TOMBSTONE_TTL less an hour, so that a \
-     later deletion's tombstone may have expired, and the view has no older item of the row; look whether the database has the row: if \
-     so, change it there, which brings it into the view, or replay with force; if not, remove the object";
+pub const MAY_BE_DELETED: &str = "held back: the row may have been deleted since. The change is older than TOMBSTONE_TTL less an hour, so a \
+     later deletion's tombstone may be gone, and the view has no older item of the row. Ask the database. If it has the row, change it \
+     there and replay again, or replay with force. If not, remove the object";
 
 /// Where on a record's way it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,7 +150,11 @@ impl fmt::Display for Failure {
             Self::Project(error) => error.fmt(f),
             Self::Refused(reason) => write!(f, "DynamoDB does not take the item: {reason}"),
             Self::RefusedByIndex(reason) => {
-                write!(f, "an index of the view's table does not take the item: {reason}; mend or remove the index")
+                write!(
+                    f,
+                    "an index of the view's table does not take the item: {reason}; the record applies once the function knows the index, \
+                     or the index is gone"
+                )
             }
             Self::MayBeDeleted => f.write_str(MAY_BE_DELETED),
             Self::Part => f.write_str(

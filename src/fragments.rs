@@ -24,8 +24,8 @@ const HASH_DIGITS: usize = 16;
 
 /// The most bytes of a set's objects that are put together. A row has at most 2 MiB in storage, and its JSON is many
 /// times longer where its text is compressed there. Its objects hold it in Base64, a third longer, with quotation marks
-/// and backslashes escaped: this is room for any image of 60 MB, and for one of 120 MB that has few of these. Three
-/// times an image is in memory at a time, in a function that has 512 MB.
+/// and backslashes escaped: this holds any image of 60 MB, and one of 120 MB with few such characters. Joining
+/// needs three times the image in memory.
 pub const LARGEST_SET: u64 = 160 * 1024 * 1024;
 
 /// How many ways of joining a set are tried, where pieces of one place differ.

@@ -4,8 +4,8 @@
 //! of a batch add up to its records.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_lambda_events::event::streams::KinesisEventResponse;
@@ -39,6 +39,9 @@ use crate::{metrics, telemetry};
 /// A poison record can have megabytes: so many are on their way to the quarantine at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
 
+/// While something is left out for an index, it is looked at again so often: it may have been mended or removed.
+const INDEXES_READ_EVERY: Duration = Duration::from_mins(5);
+
 /// Keeps a view up to date, batch by batch.
 #[derive(Debug)]
 pub struct Handler<V, O> {
@@ -48,6 +51,7 @@ pub struct Handler<V, O> {
     pace: Arc<Pace>,
     attempts: Arc<Attempts>,
     notices: Notices,
+    indexes_read: Mutex<Instant>,
     table_metrics: bool,
 }
 
@@ -123,6 +127,7 @@ impl DynamoDbHandler {
             pace,
             attempts,
             notices: Notices::default(),
+            indexes_read: Mutex::new(Instant::now()),
             table_metrics: config.table_metrics,
         })
     }
@@ -214,6 +219,14 @@ impl<V: View, O: Objects> Handler<V, O> {
         for place in quarantined {
             records[place].disposition.quarantine();
         }
+        let leaves_out =
+            |record: &PlannedRecord<'_>| record.write.as_ref().is_some_and(|write| !write.notes.left_out.is_empty());
+        if records.iter().any(leaves_out)
+            && self.read_indexes_at().elapsed() >= INDEXES_READ_EVERY
+            && Instant::now() < deadline.stop_starting
+        {
+            Box::pin(self.learn_indexes(&self.view.indexes(), deadline)).await;
+        }
         self.notices.tell(&sources, &records, &self.planner.source_tables, &self.view.indexes(), request_id);
         Processed { records, unconfigured_tables: sources.unconfigured.len() }
     }
@@ -221,6 +234,17 @@ impl<V: View, O: Objects> Handler<V, O> {
     fn plan(&self, batch: &Batch, origin: Origin, indexes: &Indexes) -> Plan<'_> {
         let data = batch.records.iter().map(|record| &*record.data.0);
         self.planner.plan(data, Circumstances { written_at: SystemTime::now(), origin, indexes })
+    }
+
+    fn read_indexes_at(&self) -> MutexGuard<'_, Instant> {
+        // A time is written whole: a panic elsewhere leaves no half of one.
+        self.indexes_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the view's table has other indexes than are `known`; they are known from then on.
+    async fn learn_indexes(&self, known: &Indexes, deadline: Deadline) -> bool {
+        *self.read_indexes_at() = Instant::now();
+        tokio::time::timeout_at(deadline.stop_starting, self.view.learn_indexes(known)).await == Ok(true)
     }
 
     /// Looks whether the view's table has other indexes than are `known`, since items were refused. If so, writes these
@@ -236,8 +260,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         known: &Indexes,
         deadline: Deadline,
     ) {
-        let learned = tokio::time::timeout_at(deadline.stop_starting, self.view.learn_indexes(known)).await;
-        if learned != Ok(true) {
+        if !self.learn_indexes(known, deadline).await {
             return;
         }
         let indexes = self.view.indexes();

@@ -1,5 +1,6 @@
-//! What a person is told once a process, and not with each batch: tables that are not configured, a second cluster, a
-//! newer envelope, values that an index does not take.
+//! Warnings that are logged once a process, not once a batch: tables that are not configured, a second cluster, a newer
+//! envelope, values that an index does not take.
+
 //!
 //! Invariants: deciding is pure (`Told`); names of tables, columns, clusters and versions are told, never a value of a
 //! row; what is remembered is bounded.
@@ -12,7 +13,8 @@ use crate::config::{SourceTable, SourceTables, in_sql};
 use crate::plan::{MOST_NAMES, PlannedRecord, Sources};
 use crate::view::indexes::Indexes;
 
-/// What has been told so far.
+/// The warnings of this process.
+
 #[derive(Debug, Default)]
 pub struct Notices(Mutex<Told>);
 
@@ -34,12 +36,12 @@ impl Notices {
     }
 }
 
-/// What is told.
+/// A warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Notice {
     /// A table is not configured. With the configured one whose name is near, and whether that has had a record.
     Unconfigured { table: String, near: Option<(String, bool)> },
-    /// So many tables are not configured that no more are named.
+    /// Too many tables are not configured to name them all.
     MoreUnconfigured,
     /// There are records of more than one cluster.
     SecondCluster { first: String, second: String },
@@ -56,20 +58,23 @@ impl fmt::Display for Notice {
                 write!(f, "records of {table} are filtered: SOURCE_TABLES does not name the table")
             }
             Self::Unconfigured { table, near: Some((near, has_records)) } => {
-                write!(f, "records of {table} are filtered: SOURCE_TABLES does not name the table, but {near}, ")?;
+                write!(
+                    f,
+                    "records of {table} are filtered: SOURCE_TABLES does not name the table. It names {near}, which has had "
+                )?;
                 f.write_str(if *has_records {
-                    "of which there are records too"
+                    "records too"
                 } else {
-                    "of which this process has had no record so far; is the name wrong, or was the table renamed?"
+                    "no record in this process: is the name wrong, or was the table renamed?"
                 })
             }
             Self::MoreUnconfigured => {
-                write!(f, "records of more than {MOST_NAMES} tables are filtered: no more of their names are told")
+                write!(f, "more than {MOST_NAMES} tables are filtered; no further names are logged")
             }
             Self::SecondCluster { first, second } => write!(
                 f,
-                "records of two clusters come, {first} and {second}, and both are applied to the same rows; set SOURCE_CLUSTER to \
-                 the one that the view is of, or give each cluster a view of its own"
+                "records of two clusters arrive, {first} and {second}, and both write the same rows; set SOURCE_CLUSTER to the right \
+                 one, or give each cluster its own view"
             ),
             Self::NewerVersion { version } => write!(
                 f,
@@ -78,15 +83,16 @@ impl fmt::Display for Notice {
             ),
             Self::LeftOut { attribute, table, wanted } => write!(
                 f,
-                "the attribute {attribute} is left out of rows of {table} whose value an index of the view's table does not take: the \
-                 index wants type {wanted}, not empty, and at most 2,048 bytes as partition key or 1,024 as sort key; such rows are in \
-                 the view, and not in that index"
+                "rows of {table} have values of {attribute} that an index of the view's table refuses: the attribute is left out of \
+                 these rows. The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows \
+                 are in the view, and not in that index"
             ),
         }
     }
 }
 
-/// What was told, and what was heard of.
+/// The warnings given so far, and the names seen.
+
 #[derive(Debug, Default)]
 struct Told {
     unconfigured: HashSet<(String, String)>,
@@ -239,9 +245,9 @@ mod tests {
         assert_eq!(notices.len(), 3, "{notices:?}");
         assert!(
             notices[0].contains("public.user are filtered")
-                && notices[0].contains("public.users, of which this process has had no")
+                && notices[0].contains("public.users, which has had no record")
         );
-        assert!(notices[1].contains("public.orders, of which there are records too"), "{}", notices[1]);
+        assert!(notices[1].contains("public.orders, which has had records too"), "{}", notices[1]);
         assert!(notices[2].ends_with("SOURCE_TABLES does not name the table"), "{}", notices[2]);
         assert_eq!(told.of_sources(&batch, &tables), []);
     }

@@ -1,7 +1,7 @@
 //! From the bytes of a batch to what has to be written: decode, route, project, record by record, then coalesce.
 //!
-//! Invariants: pure, what it depends on besides the records is an argument; one bad record never touches its neighbours; every record is
-//! settled here, is a candidate of exactly one row, or is one part of a split change.
+//! Invariants: pure, everything else it depends on is an argument; one bad record never touches its neighbours; every
+//! record is settled here, is a candidate of exactly one row, or is one part of a split change.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -37,11 +37,11 @@ pub struct Plan<'a> {
     pub rows: Vec<RowChanges>,
     /// What has to be kept of changes that were split. A record that is one stands as [`Failure::Part`] until it is.
     pub parts: Vec<Part>,
-    /// What the records tell of where they come from.
+    /// Where the records come from.
     pub sources: Sources,
 }
 
-/// What a batch tells of where its records come from: each name once, in the order of their coming.
+/// The tables, clusters and versions that a batch names: each once, in order of first appearance.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Tables that are not configured, as schema and name; at most [`MOST_NAMES`].

@@ -49,13 +49,14 @@ pub struct ViewItem {
     pub moved: Vec<MovedColumn>,
     /// As many as DynamoDB counts for it.
     pub bytes: usize,
-    /// What may stand there when the item is written; anything older, or nothing, where there is none.
+    /// Restricts the write to an existing item; with none, any older item, or nothing, may stand there.
     pub guard: Option<Guard>,
-    /// What is told of it beside what it holds.
+    /// What is counted and logged of it.
     pub notes: Notes,
 }
 
-/// An item that may only replace one: nobody can know any more that its row was not deleted since.
+/// The item may only replace an existing one: its row may have been deleted since, and nothing would show it.
+
 ///
 /// A tombstone that was written late does not count as one. It may itself have come from the quarantine, after the
 /// tombstone of a newer deletion had expired, and then says nothing of the row.
@@ -65,7 +66,8 @@ pub struct Guard {
     pub late_expiry: u64,
 }
 
-/// What is counted of a change, and does not keep it from being applied.
+/// Counted, but no reason not to apply the change.
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// See [`ChangeEvent::clock_behind`].
@@ -77,7 +79,8 @@ pub struct Notes {
     pub left_out: Vec<String>,
 }
 
-/// What a change is projected for.
+/// The inputs of a projection besides the change.
+
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances<'c> {
     /// The time of writing.
@@ -107,11 +110,11 @@ pub enum ProjectionError {
     MalformedRow { image: &'static str },
     #[error("the key column {column} is missing in {image}: expected the columns that SOURCE_TABLES names for {table}")]
     KeyColumnMissing { column: String, image: &'static str, table: String },
-    #[error("the key column {column} is {found} in {image}: expected a string, a number or a boolean")]
-    KeyColumnUnusable { column: String, image: &'static str, found: &'static str },
     #[error(
-        "the key has {bytes} bytes, with each # and % in a value written as three: DynamoDB takes at most {LONGEST_KEY}"
+        "the key column {column} is {found} in {image}: expected a string, a boolean, or a number that fits into a key"
     )]
+    KeyColumnUnusable { column: String, image: &'static str, found: &'static str },
+    #[error("the key has {bytes} bytes (each # and % of a value counts three): DynamoDB takes at most {LONGEST_KEY}")]
     KeyTooLong { bytes: usize },
     #[error("the column {column} has the name of an attribute that the view keeps for itself: rename the column")]
     ReservedColumn { column: String },
@@ -328,7 +331,7 @@ fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
         Some(b'n' | b'[' | b'{') | None => Err(envelope::kind(value)),
         Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
         Some(_) => {
-            attributes::plain(json, LONGEST_KEY).ok_or("a number that is longer in plain notation than a key may be")
+            attributes::plain(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
         }
     }
 }
@@ -452,7 +455,7 @@ mod tests {
                 "the key column id is missing in after: expected the columns that SOURCE_TABLES",
             ),
             (r#"{"name":"secret"}"#, true, "the key column id is missing in before"),
-            (r#"{"id":null}"#, false, "the key column id is null in after: expected a string, a number or a boolean"),
+            (r#"{"id":null}"#, false, "the key column id is null in after: expected a string, a boolean, or a number"),
             (r#"{"id":null}"#, true, "the key column id is null in before"),
             (r#"{"id":["secret"]}"#, false, "the key column id is an array in after"),
             (
@@ -462,7 +465,7 @@ mod tests {
             ),
             (r#"{"id":1,"_expires_at":null}"#, false, "the column _expires_at has the name of an attribute"),
             (r#"{"id":1,"pk":"secret"}"#, false, "the column pk has the name of the view table's partition key"),
-            (r#"{"id":1e9999}"#, false, "the key column id is a number that is longer in plain notation than a key"),
+            (r#"{"id":1e9999}"#, false, "the key column id is a number of more than 2,048 characters"),
             (r#"{"id":1,"\ud800":"secret"}"#, false, "after is no row: it holds text that is no JSON string"),
             (r#"{"id":"\ud800"}"#, true, "the key column id is text that is no JSON string in before"),
         ] {

@@ -64,7 +64,8 @@ pub enum Put {
     Duplicate,
     /// As the view has confirmed before, it shows a newer commit of the row, or the same; it was not asked again.
     Known,
-    /// The item may only replace an older one (see [`crate::projection::Guard`]), and none stands there that counts.
+    /// The item may only replace an older one (see [`crate::projection::Guard`]), and there is none, or only a tombstone
+    /// that was written late.
     NothingToReplace,
     /// The item itself is not taken; no repetition will change that. With the reason, free of values.
     Refused(String),

@@ -617,9 +617,9 @@ async fn what_the_records_tell_of_their_sources_is_told_once() {
     function.log_line("batch", 2).await.expect("a line a batch");
     let told: Vec<String> = function.lines().into_iter().filter(|line| line.contains("\"WARN\"")).collect();
     for (number, expected) in [
-        "records of public.user are filtered: SOURCE_TABLES does not name the table, but public.users, of which this process has had no",
+        "records of public.user are filtered: SOURCE_TABLES does not name the table. It names public.users, which has had no",
         "records of public.logs are filtered: SOURCE_TABLES does not name the table",
-        "records of two clusters come, c1 and c2",
+        "records of two clusters arrive, c1 and c2",
     ]
     .into_iter()
     .enumerate()

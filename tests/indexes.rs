@@ -76,6 +76,25 @@ async fn an_index_that_is_added_under_a_running_function_costs_no_row() {
 }
 
 #[tokio::test]
+async fn an_index_that_is_removed_under_a_running_function_is_noticed_within_minutes() {
+    let db = harness::dynamodb().await;
+    db.add_index(VIEW, "by_price", &[PRICE]).await;
+    let function = Function::new(&db.endpoint(), "users(id)").await;
+    let change = |commit| Change { committed: COMMIT + commit, ..user(1, Value::text("free")) };
+    assert!(function.deliver([change(1).record()]).await.is_empty());
+    db.remove_index(VIEW, "by_price").await;
+    // The batch that finds the time over looks, and the next one knows.
+    for (commit, minutes, expected) in [(2, 0, None), (3, 6, None), (4, 0, Some(AttributeValue::S("free".to_owned())))]
+    {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60 * minutes)).await;
+        tokio::time::resume();
+        assert!(function.deliver([change(commit).record()]).await.is_empty());
+        assert_eq!(item(&db, 1).await.get("price"), expected.as_ref(), "after change {commit}");
+    }
+}
+
+#[tokio::test]
 async fn a_split_change_that_a_new_index_refuses_is_applied_without_the_value() {
     let world = World::new().await;
     let endpoint = world.endpoint(|_| Fault::None);
@@ -153,12 +172,12 @@ async fn what_is_left_out_is_counted_and_told_once() {
     let lines: Vec<Json> = function.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let told: Vec<&Json> = lines
         .iter()
-        .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("is left out of rows")))
+        .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("is left out of these rows")))
         .collect();
     assert_eq!(told.len(), 1, "{told:?}");
     let message = told[0]["message"].as_str().unwrap();
     assert!(
-        message.contains("the attribute price") && message.contains("public.users") && message.contains("type N"),
+        message.contains("values of price") && message.contains("public.users") && message.contains("type N"),
         "{message}"
     );
     assert!(!message.contains("free"));

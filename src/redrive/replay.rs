@@ -7,7 +7,7 @@
 //! A record may have waited for longer than tombstones are kept. Nothing in the view tells then that its row was deleted
 //! since, so that an old upsert is written only over an older item ([`Guard`]); else it stays, and is counted as held
 //! back. What may happen between any two steps: the older item expires or is replaced, and the condition is evaluated
-//! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for who knows that
+//! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for a person who knows that
 //! the row is still in the database.
 //!
 //! [`Guard`]: crate::projection::Guard

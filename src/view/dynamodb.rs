@@ -109,8 +109,8 @@ pub enum OpenError {
     )]
     KeyDoesNotFit { table: String, found: String },
     #[error(
-        "VIEW_TABLE: an index of the table {table} has the key attribute {attribute} of type {wanted}, which the view keeps for itself \
-         and never writes in that type, so that DynamoDB would refuse each item that has it; remove that index"
+        "VIEW_TABLE: an index of the table {table} has the key attribute {attribute} of type {wanted}. The view writes that attribute in \
+         another type, so DynamoDB would refuse each item that has it: remove the index"
     )]
     IndexDoesNotFit { table: String, attribute: &'static str, wanted: String },
 }
@@ -240,10 +240,7 @@ impl View for DynamoDbView {
             }
             Err(error) => {
                 let code = error.code().unwrap_or("no answer that can be read");
-                tracing::warn!(
-                    code,
-                    "an item was refused, and DynamoDB does not say whether the table has a new index"
-                );
+                tracing::warn!(code, "the indexes of the view's table could not be read");
                 false
             }
         }
@@ -442,9 +439,9 @@ fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
     let replicated = !table.replicas().is_empty();
     let is_strong = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
     (replicated && !is_strong).then_some(
-        "the view's table is a global table without strong consistency: a write's condition holds in this Region alone, and a replica's \
-         later write of an older commit wins; write the view in one Region only, or make a global table with multi-Region strong \
-         consistency",
+                "the view's table is a global table without strong consistency: DynamoDB checks a write's condition in one Region only, and a \
+         later write of an older commit in another Region can win; write the view in one Region only, or make a global table with \
+         multi-Region strong consistency",
     )
 }
 

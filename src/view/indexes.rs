@@ -52,7 +52,8 @@ impl Indexes {
         Self { types, keys }
     }
 
-    /// Takes what an index does not take out of an item's `attributes`: the names of what is left out.
+    /// Removes from `attributes` each value that an index would refuse; returns the names.
+
     pub fn leave_out(&self, attributes: &mut HashMap<String, AttributeValue>) -> Vec<String> {
         if self.types.is_empty() {
             return Vec::new();

@@ -8,8 +8,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndexUpdate,
-    KeySchemaElement, KeyType, Projection, ProjectionType, ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, CreateGlobalSecondaryIndexAction,
+    DeleteGlobalSecondaryIndexAction, GlobalSecondaryIndexUpdate, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType,
 };
 
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -94,6 +95,14 @@ impl LocalDynamoDb {
         }
         let update = GlobalSecondaryIndexUpdate::builder().create(index.build().expect("complete")).build();
         request.global_secondary_index_updates(update).send().await.expect("an index that is not there yet");
+    }
+
+    /// Removes an index of a table.
+    pub async fn remove_index(&self, table: &str, name: &str) {
+        let delete = DeleteGlobalSecondaryIndexAction::builder().index_name(name).build().expect("complete");
+        let update = GlobalSecondaryIndexUpdate::builder().delete(delete).build();
+        let request = self.client.update_table().table_name(table).global_secondary_index_updates(update);
+        request.send().await.expect("an index that is there");
     }
 
     /// Everything in a view.
