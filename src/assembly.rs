@@ -8,6 +8,8 @@
 //! - The set is whole, and the function dies before the change is applied: the record that made it whole is not
 //!   settled, and comes again.
 //! - The change is applied, and a part comes again: the set is whole still, and the change is superseded by itself.
+//! - A set that is whole by a replay is held back, since its row may have been deleted: all of it is put into the
+//!   quarantine, then taken away here. If the function dies between, the set is replayed again.
 //! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing
 //!   shows that it waits.
 //!
@@ -188,6 +190,10 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                     }
                     match end {
                         refused @ Disposition::Reported(Failure::Refused(_)) => (refused, objects),
+                        Disposition::Reported(failure @ Failure::MayBeDeleted) => {
+                            self.hold_back(&objects, table, &failure).await?;
+                            (Disposition::Quarantined(failure), Vec::new())
+                        }
                         other => (other, Vec::new()),
                     }
                 }
@@ -211,12 +217,27 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 write.shown(SystemTime::now());
             }
             take_over(first, table, &disposition, refused_set);
-            if first.disposition == Disposition::Applied && disposition == Disposition::Applied {
+            if first.disposition == disposition {
                 first.write = write;
             }
             for other in concerned {
                 take_over(other, table, &others, Vec::new());
             }
+        }
+        Ok(())
+    }
+
+    /// Takes a set back into the quarantine, which its parts were replayed from. Were it left where sets wait, a late
+    /// duplicate of any piece would apply it like a change of the stream.
+    async fn hold_back(
+        &self,
+        set: &[String],
+        table: Option<&SourceTable>,
+        failure: &Failure,
+    ) -> Result<(), ObjectsError> {
+        quarantine_set(self.objects, set, table, failure).await?;
+        for object in set {
+            self.objects.delete(object).await?;
         }
         Ok(())
     }
@@ -270,8 +291,9 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             }
         }
         let record = record(self.objects, &main_record.key).await?;
-        let now = Circumstances { written_at: SystemTime::now(), origin: self.origin, indexes };
-        let (table, item) = self.planner.assemble(&record.data.0, &variants, now);
+        let origin = if set.is_replayed(main_record, total) { Origin::Quarantine } else { self.origin };
+        let now = Circumstances { written_at: SystemTime::now(), origin, indexes };
+        let (table, item) = self.planner.assemble(&record.data.0, variants, now);
         Ok(Assembled { table, item, objects })
     }
 

@@ -14,8 +14,11 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::envelope;
 
 /// A batch, if the event is one.
 #[derive(Debug)]
@@ -82,9 +85,9 @@ impl<'de> Deserialize<'de> for Delivery {
 struct WireRecord<'a> {
     /// Such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
     #[serde(borrow, default, rename = "eventID")]
-    event_id: AsItComes<'a>,
+    event_id: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "eventSourceARN")]
-    event_source_arn: AsItComes<'a>,
+    event_source_arn: Option<&'a RawValue>,
     #[serde(borrow)]
     kinesis: WireKinesis<'a>,
 }
@@ -96,86 +99,20 @@ struct WireKinesis<'a> {
     #[serde(borrow)]
     sequence_number: Cow<'a, str>,
     #[serde(borrow, default)]
-    partition_key: AsItComes<'a>,
+    partition_key: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "timestamp")]
     approximate_arrival_timestamp: Option<f64>,
 }
 
 fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    match AsItComes::deserialize(deserializer)? {
-        AsItComes::Number(seconds) => Ok(Some(to_the_millisecond(seconds))),
-        AsItComes::Text(_) | AsItComes::Other => Ok(None),
-    }
+    let json = Option::<&RawValue>::deserialize(deserializer)?;
+    let seconds = json.and_then(|json| json.get().parse().ok()).filter(|seconds: &f64| seconds.is_finite());
+    Ok(seconds.map(to_the_millisecond))
 }
 
-/// A value that the job can do without, whatever it is.
-#[derive(Default)]
-enum AsItComes<'a> {
-    Text(Cow<'a, str>),
-    Number(f64),
-    #[default]
-    Other,
-}
-
-impl<'a> AsItComes<'a> {
-    fn text(self) -> Option<Cow<'a, str>> {
-        if let Self::Text(text) = self { Some(text) } else { None }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for AsItComes<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        #[expect(clippy::cast_precision_loss, reason = "a time, to the millisecond")]
-        impl<'de> Visitor<'de> for Any {
-            type Value = AsItComes<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(AsItComes::Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(AsItComes::Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(AsItComes::Number(number))
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(AsItComes::Number(number as f64))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(AsItComes::Number(number as f64))
-            }
-
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(AsItComes::Other)
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(AsItComes::Other)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-                while elements.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(AsItComes::Other)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(AsItComes::Other)
-            }
-        }
-
-        deserializer.deserialize_any(Any)
-    }
+/// A text, where there is one.
+fn text(json: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    json.filter(|json| json.get().starts_with('"')).and_then(|json| envelope::unquoted(json).ok())
 }
 
 /// The stream that an ARN names: a mapping of a fan-out consumer gives the consumer's, which has the stream's before it
@@ -206,7 +143,7 @@ fn records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D:
             let mut records: Vec<Record> = Vec::new();
             while let Some(WireRecord { event_id, event_source_arn, kinesis }) = wire.next_element()? {
                 let last = records.last();
-                let (event_id, stream_arn) = (event_id.text(), event_source_arn.text());
+                let (event_id, stream_arn) = (text(event_id), text(event_source_arn));
                 let shard = event_id.as_ref().and_then(|id| Some(id.split_once(':')?.0));
                 let record = Record {
                     stream_arn: shared(
@@ -215,7 +152,7 @@ fn records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D:
                     ),
                     shard_id: shared(shard, last.and_then(|last| last.shard_id.as_ref())),
                     sequence_number: kinesis.sequence_number.into_owned(),
-                    partition_key: kinesis.partition_key.text().map_or_else(String::new, Cow::into_owned),
+                    partition_key: text(kinesis.partition_key).map_or_else(String::new, Cow::into_owned),
                     approximate_arrival_timestamp: kinesis.approximate_arrival_timestamp,
                     data: kinesis.data,
                 };
@@ -336,6 +273,8 @@ mod tests {
             (r#","approximateArrivalTimestamp":{"seconds":1}"#, None),
             (r#","approximateArrivalTimestamp":1780000000500,"partitionKey":null"#, Some(1_780_000_000_500.0)),
             (r#","approximateArrivalTimestamp":1780000000.5,"partitionKey":true"#, Some(1_780_000_000.5)),
+            (r#","approximateArrivalTimestamp":1e999,"partitionKey":"\ud800""#, None),
+            (r#","approximateArrivalTimestamp":[{"\udc00":1}],"partitionKey":{"a":1,"a":2}"#, None),
         ] {
             for around in ["", r#""eventID":7,"eventSourceARN":{},"#, r#""eventID":"no colon","eventVersion":1.0,"#] {
                 let event = format!(r#"{{"Records":[{{{around}"kinesis":{{{needed}{unneeded}}}}}]}}"#);

@@ -4,10 +4,12 @@
 //! writes them; what a set holds stands in the names, so that a listing tells whether it is whole. Two pieces of one
 //! place that differ both stay: the checksum tells which is right.
 //!
+//! A part that a replay of the quarantine puts there is named `…-replayed.json`.
+//!
 //! Invariants: pure; a piece delivered twice has one object; a set that is whole stays whole, so that a late duplicate
 //! is no new set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use crc_fast::CrcAlgorithm;
@@ -22,11 +24,14 @@ pub const FRAGMENTS: &str = "fragments/";
 /// So many digits of a hash tell the objects of a set apart.
 const HASH_DIGITS: usize = 16;
 
-/// The most bytes of a set's objects that are put together. A row has at most 2 MiB in storage, and its JSON is many
-/// times longer where its text is compressed there. Its objects hold it in Base64, a third longer, with quotation marks
-/// and backslashes escaped: this holds any image of 60 MB, and one of 120 MB with few such characters. Joining
-/// needs three times the image in memory.
+/// The most bytes of a set's objects that are put together. They hold an image in Base64, a third longer, with quotation
+/// marks and backslashes escaped: this is room for any image of 60 MB, which is what a row of 2 MiB of compressed text
+/// can become.
 pub const LARGEST_SET: u64 = 160 * 1024 * 1024;
+
+/// The most bytes of an image that is put together. Twice as many are in memory then, and as many again for what its
+/// escapes stand for: in all some 350 MB, of the 512 MB that a function has.
+pub const LARGEST_IMAGE: usize = 64 * 1024 * 1024;
 
 /// How many ways of joining a set are tried, where pieces of one place differ.
 const MOST_WAYS: usize = 64;
@@ -55,6 +60,15 @@ pub fn not_needed(image: &ChunkedImage<'_>) -> String {
 
 const NOT_NEEDED: &str = "not-needed.json";
 
+/// How the object of a part ends that was put there by a replay of the quarantine.
+const REPLAYED: &str = "-replayed.json";
+
+/// The object of a part where a replay puts it. Its row may have been deleted since, and that must be known also when a
+/// part from the stream makes the set whole later.
+pub fn replayed(object: &str) -> String {
+    format!("{}{REPLAYED}", object.strip_suffix(".json").unwrap_or(object))
+}
+
 /// What a set holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FragmentSet {
@@ -69,7 +83,17 @@ impl FragmentSet {
     /// The set with these objects in its `folder`; what is none of a set's is ignored.
     pub fn of(folder: &str, objects: impl IntoIterator<Item = StoredObject>) -> Self {
         let mut set = Self::default();
+        let objects: Vec<StoredObject> = objects.into_iter().collect();
+        let not_replayed: HashSet<String> = objects
+            .iter()
+            .filter(|object| !object.key.ends_with(REPLAYED))
+            .map(|object| replayed(&object.key))
+            .collect();
         for object in objects {
+            // What came from the stream too, or by force, is as good as from there.
+            if not_replayed.contains(&object.key) {
+                continue;
+            }
             let Some(name) = object.key.strip_prefix(folder) else { continue };
             let number = |part: Option<&str>| part.and_then(|digits| digits.parse().ok());
             let mut parts = name.split('-');
@@ -100,6 +124,11 @@ impl FragmentSet {
     /// The pieces that a main record names `total` of.
     pub fn pieces_of(&self, total: u32) -> impl Iterator<Item = &StoredObject> {
         self.pieces.range(..total).flat_map(|(_, variants)| variants)
+    }
+
+    /// Whether the change of this main record, which names so many pieces, takes a part that a replay has put there.
+    pub fn is_replayed(&self, main_record: &StoredObject, total: u32) -> bool {
+        self.pieces_of(total).chain([main_record]).any(|object| object.key.ends_with(REPLAYED))
     }
 
     /// The pieces that no main record of the set has a place for, where there is one; with the most pieces that one
@@ -154,6 +183,8 @@ pub enum AssemblyError {
     Checksum,
     #[error("the pieces have {bytes} bytes as they are kept: at most {LARGEST_SET} are put together")]
     TooLarge { bytes: u64 },
+    #[error("the joined pieces have {bytes} bytes: at most {LARGEST_IMAGE} are put together")]
+    ImageTooLarge { bytes: usize },
     #[error("the joined pieces are no JSON: it goes wrong at line {line}, column {column}")]
     NotJson { line: usize, column: usize },
     #[error("its index is outside the set, whose main record names {total} pieces")]
@@ -168,8 +199,11 @@ pub enum AssemblyError {
 /// None of the ways to join them has the image's checksum.
 pub fn join(image: &ChunkedImage<'_>, pieces: &[Vec<String>]) -> Result<String, AssemblyError> {
     let ways = pieces.iter().try_fold(1_usize, |ways, variants| ways.checked_mul(variants.len())).unwrap_or(usize::MAX);
-    let mut joined =
-        String::with_capacity(pieces.iter().filter_map(|variants| variants.first()).map(String::len).sum());
+    let bytes = pieces.iter().filter_map(|variants| variants.first()).map(String::len).sum();
+    if bytes > LARGEST_IMAGE {
+        return Err(AssemblyError::ImageTooLarge { bytes });
+    }
+    let mut joined = String::with_capacity(bytes);
     for way in 0..ways.min(MOST_WAYS) {
         joined.clear();
         let mut rest = way;

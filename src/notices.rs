@@ -5,7 +5,7 @@
 //! Invariants: deciding is pure (`Told`); names of tables, columns, clusters and versions are told, never a value of a
 //! row; what is remembered is bounded.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,8 +13,10 @@ use crate::config::{SourceTable, SourceTables, in_sql};
 use crate::plan::{MOST_NAMES, PlannedRecord, Sources};
 use crate::view::indexes::Indexes;
 
-/// The warnings of this process.
+/// After so many batches that have records of a near name alone, a configured table counts as silent.
+const SILENT_BATCHES: usize = 10;
 
+/// The warnings of this process.
 #[derive(Debug, Default)]
 pub struct Notices(Mutex<Told>);
 
@@ -30,7 +32,10 @@ impl Notices {
     ) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.hear(records);
-        for notice in told.of_sources(sources, tables).into_iter().chain(told.of_indexes(records, indexes)) {
+        let mut notices = told.of_sources(sources, tables);
+        notices.extend(told.of_silence(sources, records, tables));
+        notices.extend(told.of_indexes(records, indexes));
+        for notice in notices {
             tracing::warn!(request_id, "{notice}");
         }
     }
@@ -43,6 +48,8 @@ enum Notice {
     Unconfigured { table: String, near: Option<(String, bool)> },
     /// Too many tables are not configured to name them all.
     MoreUnconfigured,
+    /// Records of a table that is not configured come, and none any more of the configured one whose name is near.
+    Silent { table: String, near: String },
     /// There are records of more than one cluster.
     SecondCluster { first: String, second: String },
     /// The envelope has a newer second version number than this function knows.
@@ -68,6 +75,11 @@ impl fmt::Display for Notice {
                     "no record in this process: is the name wrong, or was the table renamed?"
                 })
             }
+            Self::Silent { table, near } => write!(
+                f,
+                "records of {table} are filtered, and for {SILENT_BATCHES} batches with such records there was none of {near}: was the \
+                 table renamed, or another one put in its place?"
+            ),
             Self::MoreUnconfigured => {
                 write!(f, "more than {MOST_NAMES} tables are filtered; no further names are logged")
             }
@@ -92,11 +104,13 @@ impl fmt::Display for Notice {
 }
 
 /// The warnings given so far, and the names seen.
-
 #[derive(Debug, Default)]
 struct Told {
     unconfigured: HashSet<(String, String)>,
     more: bool,
+    /// Of tables that are not configured, with a near name that is: how many batches had records of the former and none
+    /// of the latter since there was one.
+    silent: HashMap<(String, String), usize>,
     /// Configured tables that have had a record, by what their keys begin with.
     heard: HashSet<String>,
     first_cluster: Option<String>,
@@ -106,6 +120,23 @@ struct Told {
 }
 
 impl Told {
+    /// Looks whether configured tables have fallen silent while tables of near names are filtered.
+    fn of_silence(&mut self, sources: &Sources, records: &[PlannedRecord<'_>], tables: &SourceTables) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for name in &sources.unconfigured {
+            let Some(batches) = self.silent.get_mut(name) else { continue };
+            let Some(near) = near(name, tables) else { continue };
+            let is_heard =
+                |record: &PlannedRecord<'_>| record.table.is_some_and(|table| table.key_prefix() == near.key_prefix());
+            *batches = if records.iter().any(is_heard) { 0 } else { *batches + 1 };
+            if *batches == SILENT_BATCHES {
+                self.silent.remove(name);
+                notices.push(Notice::Silent { table: in_sql_of(name), near: near.in_sql() });
+            }
+        }
+        notices
+    }
+
     fn hear(&mut self, records: &[PlannedRecord<'_>]) {
         for table in records.iter().filter_map(|record| record.table) {
             if !self.heard.contains(table.key_prefix()) {
@@ -127,8 +158,10 @@ impl Told {
             }
             self.unconfigured.insert(name.clone());
             let near = near(name, tables).map(|table| (table.in_sql(), self.heard.contains(table.key_prefix())));
-            let (schema, table) = name;
-            notices.push(Notice::Unconfigured { table: shown(&format!("{}.{}", in_sql(schema), in_sql(table))), near });
+            if near.as_ref().is_some_and(|(_, has_records)| *has_records) {
+                self.silent.insert(name.clone(), 0);
+            }
+            notices.push(Notice::Unconfigured { table: in_sql_of(name), near });
         }
         for cluster in &sources.clusters {
             let first = self.first_cluster.get_or_insert_with(|| cluster.clone());
@@ -160,6 +193,11 @@ impl Told {
         }
         notices
     }
+}
+
+/// A table's name as one writes it in SQL, and as a log can show it.
+fn in_sql_of((schema, table): &(String, String)) -> String {
+    shown(&format!("{}.{}", in_sql(schema), in_sql(table)))
 }
 
 /// A name as a log can show it.
@@ -250,6 +288,28 @@ mod tests {
         assert!(notices[1].contains("public.orders, which has had records too"), "{}", notices[1]);
         assert!(notices[2].ends_with("SOURCE_TABLES does not name the table"), "{}", notices[2]);
         assert_eq!(told.of_sources(&batch, &tables), []);
+    }
+
+    #[test]
+    fn a_table_that_falls_silent_while_a_near_name_is_filtered_is_told() {
+        let tables: SourceTables = "users(id)".parse().unwrap();
+        let of_users =
+            || PlannedRecord { table: tables.get("public", "users"), disposition: Disposition::Applied, write: None };
+        let renamed = sources(&[("public", "users_old")], &[], &[]);
+        let mut told = Told::default();
+        let mut batch = |records: &[PlannedRecord<'_>], sources: &Sources| {
+            told.hear(records);
+            let mut notices = told.of_sources(sources, &tables);
+            notices.extend(told.of_silence(sources, records, &tables));
+            notices.len()
+        };
+        // Both come for a while; then the configured one does not, with an interruption.
+        assert_eq!(batch(&[of_users()], &renamed), 1);
+        assert_eq!((0..50).map(|_| batch(&[of_users()], &renamed)).sum::<usize>(), 0);
+        assert_eq!((0..9).map(|_| batch(&[], &renamed)).sum::<usize>(), 0);
+        assert_eq!(batch(&[of_users()], &renamed), 0);
+        assert_eq!((0..50).map(|_| batch(&[], &Sources::default())).sum::<usize>(), 0, "neither comes");
+        assert_eq!((0..50).map(|_| batch(&[], &renamed)).sum::<usize>(), 1, "told, once");
     }
 
     #[test]

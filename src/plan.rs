@@ -3,7 +3,6 @@
 //! Invariants: pure, everything else it depends on is an argument; one bad record never touches its neighbours; every
 //! record is settled here, is a candidate of exactly one row, or is one part of a split change.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::coalesce::{Candidate, RowChanges, coalesce};
@@ -11,7 +10,7 @@ use crate::config::{SourceTable, SourceTables, TimestampPlace};
 use crate::disposition::{Disposition, Failure};
 use crate::envelope::{self, ChunkedImage, ChunkedRecord, Envelope, FullRecord};
 use crate::fragments::{self, AssemblyError};
-use crate::projection::{Circumstances, Projector, ViewItem};
+use crate::projection::{Circumstances, Origin, Projector, ViewItem};
 use crate::tally::Write;
 
 /// Reads records for a view.
@@ -55,9 +54,15 @@ pub struct Sources {
 /// Of each kind. Whoever writes into the stream shall not fill the memory with names.
 pub const MOST_NAMES: usize = 100;
 
+/// The beginning of a name. PostgreSQL's have 63 bytes at most.
+fn short(name: &str) -> &str {
+    const LONGEST: usize = 200;
+    &name[..name.floor_char_boundary(LONGEST)]
+}
+
 impl Sources {
     fn is_filtered(&mut self, record: &FullRecord<'_>) {
-        let (schema, table) = (record.schema(), record.table());
+        let (schema, table) = (short(record.schema()), short(record.table()));
         let is_known = |known: &(String, String)| known.0 == schema && known.1 == table;
         if self.unconfigured.len() < MOST_NAMES && !self.unconfigured.iter().any(is_known) {
             self.unconfigured.push((schema.to_owned(), table.to_owned()));
@@ -65,14 +70,14 @@ impl Sources {
     }
 
     fn is_taken(&mut self, record: &FullRecord<'_>) {
-        fn add(names: &mut Vec<String>, name: Option<Cow<'_, str>>) {
-            let Some(name) = name else { return };
-            if names.len() < MOST_NAMES && !names.iter().any(|known| *known == name) {
-                names.push(name.into_owned());
+        fn add(names: &mut Vec<String>, name: Option<&str>) {
+            let Some(name) = name.map(short) else { return };
+            if names.len() < MOST_NAMES && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
             }
         }
-        add(&mut self.clusters, record.cluster());
-        add(&mut self.versions, record.version());
+        add(&mut self.clusters, record.cluster().as_deref());
+        add(&mut self.versions, record.version().as_deref());
     }
 }
 
@@ -137,7 +142,11 @@ impl Planner {
         let mut parts = Vec::new();
         let mut sources = Sources::default();
         for (record, data) in records.enumerate() {
-            let mut keep = |folder, object, role| parts.push(Part { record, folder, object, role });
+            let mut keep = |folder, object: String, role| {
+                let is_replayed = now.origin == Origin::Quarantine && role == Role::Member;
+                let object = if is_replayed { fragments::replayed(&object) } else { object };
+                parts.push(Part { record, folder, object, role });
+            };
             let (table, way) = self.way(data, now, &mut sources, &mut keep);
             let mut write = None;
             let disposition = match way {
@@ -172,10 +181,10 @@ impl Planner {
         // Routed before the rest is looked at: what is wrong with other tables' records is nothing to hold a shard for.
         let mut route = |record: &FullRecord<'_>| {
             let table = self.source_tables.get(record.schema(), record.table());
-            if table.is_some() {
-                sources.is_taken(record);
-            } else {
+            if table.is_none() {
                 sources.is_filtered(record);
+            } else if record.check_source(self.source_cluster.as_deref()).is_ok() {
+                sources.is_taken(record);
             }
             table
         };
@@ -234,10 +243,6 @@ impl Planner {
             (Some(table), Ok(chunks)) => {
                 not_needed(chunks.unneeded);
                 let Some(image) = chunks.needed else { return self.change(chunked.record, table, now) };
-                if let Err(error) = chunked.record.check_source(self.source_cluster.as_deref()) {
-                    not_needed(Some(image));
-                    return Way::Fail(Failure::Decode(error));
-                }
                 keep(fragments::folder(&image.chunk_id), fragments::main_record(&image, record), Role::Member);
                 Way::Keep
             }
@@ -252,7 +257,7 @@ impl Planner {
     pub fn assemble(
         &self,
         main_record: &[u8],
-        pieces: &[Vec<String>],
+        pieces: Vec<Vec<String>>,
         now: Circumstances<'_>,
     ) -> (Option<&SourceTable>, Result<Option<ViewItem>, Failure>) {
         let chunked = match envelope::read(main_record) {
@@ -266,12 +271,16 @@ impl Planner {
         let Some(table) = self.source_tables.get(chunked.record.schema(), chunked.record.table()) else {
             return (None, Ok(None));
         };
-        let image = match chunked.chunks() {
+        // Only here, so that a set of another cluster or version is quarantined whole.
+        let source = chunked.record.check_source(self.source_cluster.as_deref());
+        let image = match source.and_then(|()| chunked.chunks()) {
             Ok(chunks) => chunks.needed,
             Err(error) => return (Some(table), Err(Failure::Decode(error))),
         };
         let item = match image {
-            Some(image) => fragments::join(&image, pieces).map_err(Failure::Assemble).and_then(|joined| {
+            Some(image) => fragments::join(&image, &pieces).map_err(Failure::Assemble).and_then(|joined| {
+                // They have megabytes, and so has what is made of the joined text.
+                drop(pieces);
                 let image = fragments::image(&joined).map_err(Failure::Assemble)?;
                 let full = chunked.record.with_image(image).map_err(Failure::Decode)?;
                 self.item(full, table, now)
@@ -287,7 +296,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::projection::Origin;
     use crate::view::indexes::Indexes;
 
     const COMMIT: u64 = 1_705_318_200_000_000_000;
@@ -396,18 +404,28 @@ mod tests {
             for split in [false, true] {
                 let record = record_of(table, split, cluster, version);
                 let plan = plan(&planner, std::slice::from_ref(&record));
+                let indexes = Indexes::default();
+                let now =
+                    Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
                 let failure = match &plan.records[0].disposition {
-                    Disposition::Reported(failure @ Failure::Decode(_)) => Some(failure.to_string()),
+                    // A set is looked at when it is whole, so that all of it can be quarantined.
+                    Disposition::Reported(Failure::Part) => {
+                        planner.assemble(record.as_bytes(), Vec::new(), now).1.err()
+                    }
+                    Disposition::Reported(failure) => Some(failure.clone()),
                     _ => None,
                 };
+                let failure =
+                    failure.filter(|failure| matches!(failure, Failure::Decode(_))).map(|failure| failure.to_string());
                 let is_as_expected = match (&failure, expected) {
                     (Some(failure), Some(expected)) => failure.contains(expected),
                     (failure, expected) => failure.is_none() && expected.is_none(),
                 };
                 assert!(is_as_expected, "{record}: {failure:?}");
-                // Nobody waits for the pieces of what is not applied.
                 let kept = plan.parts.iter().filter(|part| part.role == Role::Member).count();
-                assert_eq!(kept, usize::from(split && expected.is_none() && table == "users"), "{record}");
+                assert_eq!(kept, usize::from(split && table == "users"), "{record}");
+                // Who has said which cluster is meant needs no warning of another one.
+                assert!(expected.is_none() || plan.sources == Sources::default(), "{:?}", plan.sources);
             }
         }
     }
@@ -429,6 +447,8 @@ mod tests {
             versions: vec!["1.0".to_owned(), "1.1".to_owned()],
         };
         assert_eq!(plan(&planner(), &records).sources, expected);
+        let long = plan(&planner(), &[record(&"é".repeat(100_000), 1, COMMIT)]).sources;
+        assert_eq!(long.unconfigured[0].1.len(), 200);
         let many: Vec<String> = (0..500).map(|table| record(&format!("t{table}"), 1, COMMIT)).collect();
         assert_eq!(plan(&planner(), &many).sources.unconfigured.len(), MOST_NAMES);
     }

@@ -56,7 +56,6 @@ pub struct ViewItem {
 }
 
 /// The item may only replace an existing one: its row may have been deleted since, and nothing would show it.
-
 ///
 /// A tombstone that was written late does not count as one. It may itself have come from the quarantine, after the
 /// tombstone of a newer deletion had expired, and then says nothing of the row.
@@ -67,7 +66,6 @@ pub struct Guard {
 }
 
 /// Counted, but no reason not to apply the change.
-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// See [`ChangeEvent::clock_behind`].
@@ -80,7 +78,6 @@ pub struct Notes {
 }
 
 /// The inputs of a projection besides the change.
-
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances<'c> {
     /// The time of writing.
@@ -163,7 +160,7 @@ impl Projector {
             attributes.insert(DELETED.to_owned(), AttributeValue::Bool(true));
             attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(now.written_at).to_string()));
         }
-        notes.left_out = now.indexes.leave_out(&mut attributes);
+        notes.left_out = now.indexes.leave_out((&self.key_attribute, &key), &mut attributes);
         let bytes_of_key = self.key_attribute.len() + key.len();
         let mut bytes = bytes_of_key + attributes::item_size(&attributes);
         let moved = match (&self.overflow_bucket, change.image) {

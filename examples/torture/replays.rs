@@ -92,10 +92,9 @@ impl Replays {
         let differences = model.differences(&view);
         figures.divergent += differences.len() as u64;
         figures.problems.extend(differences.into_iter().map(|difference| format!("after a replay: {difference}")));
-        // A person has looked at the database, and removes what is held back; what it had moved to objects goes with it.
+        // A person has looked at the database, and removes what is held back.
         for (key, _) in world.services.s3.objects(BUCKET) {
-            let of_row = |row: &&&String| key.starts_with(&dsql_view::overflow::folder(row));
-            if key.starts_with(FOLDER) || rows.iter().any(|row| of_row(&row)) {
+            if key.starts_with(FOLDER) {
                 world.services.s3.remove(BUCKET, &key);
             }
         }

@@ -38,6 +38,9 @@ const NEWER_THAN_WHAT_STANDS_THERE: &str = "#ts < :ts AND (attribute_not_exists(
 /// In addition: the item there has no moved columns, whose objects would be left behind.
 const NOTHING_MOVED: &str = "attribute_not_exists(#overflow)";
 
+/// No item meets it: DynamoDB answers with what stands there, which a role that only writes may see in no other way.
+const NEVER: &str = "attribute_exists(#ts) AND attribute_not_exists(#ts)";
+
 /// The item there shows this commit.
 const THIS_COMMIT: &str = "#ts = :ts";
 
@@ -60,6 +63,8 @@ pub enum Condition {
     NewerAndNothingMoved,
     /// The item's own commit stands there.
     ThisCommit,
+    /// Never: only to learn what stands there, at the price of a write unit.
+    Never,
 }
 
 /// What came of a write that tells about the item that it found.
@@ -79,6 +84,16 @@ pub struct Standing {
     pub committed: Option<CommitTimestamp>,
     /// The addresses of its moved columns, where it has that attribute, also if it is empty.
     pub moved: Option<Vec<String>>,
+    /// Of a tombstone: when it expires, in seconds since the epoch.
+    pub expires: Option<u64>,
+}
+
+impl Standing {
+    /// As [`NEWER_THAN_WHAT_STANDS_THERE`] says to DynamoDB: whether an item with this guard may take its place, as far
+    /// as the commits allow.
+    pub fn lets(&self, guard: Guard) -> bool {
+        self.committed.is_some() && self.expires.is_none_or(|expires| expires < guard.late_expiry)
+    }
 }
 
 /// Why a table cannot hold the view.
@@ -155,7 +170,7 @@ impl DynamoDbView {
     fn request_if(&self, condition: Condition, item: ViewItem) -> PutItemFluentBuilder {
         let mut attributes = item.attributes;
         attributes.insert(self.key_attribute.clone(), AttributeValue::S(item.key));
-        let guard = item.guard.filter(|_| condition != Condition::ThisCommit);
+        let guard = item.guard.filter(|_| !matches!(condition, Condition::ThisCommit | Condition::Never));
         let request = self
             .client
             .put_item()
@@ -179,6 +194,7 @@ impl DynamoDbView {
                 .condition_expression(format!("({newer}) AND {NOTHING_MOVED}"))
                 .expression_attribute_names("#overflow", OVERFLOW),
             Condition::ThisCommit => request.condition_expression(THIS_COMMIT),
+            Condition::Never => request.condition_expression(NEVER).set_expression_attribute_values(None),
         }
     }
 
@@ -304,6 +320,7 @@ fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
     Standing {
         committed: committed.and_then(CommitTimestamp::from_nanoseconds),
         moved: item.get(OVERFLOW).map(addresses),
+        expires: item.get(DELETED).and_then(|_| item.get(EXPIRES_AT)?.as_n().ok()?.parse().ok()),
     }
 }
 

@@ -30,11 +30,11 @@ pub struct Indexes {
     keys: HashSet<IndexKey>,
 }
 
-/// The partition key or the sort key of an index.
+/// The key of an index: its attributes, of which some make the partition key together and some the sort key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct IndexKey {
-    attributes: Vec<String>,
-    most_bytes: usize,
+    partition: Vec<String>,
+    sort: Vec<String>,
 }
 
 impl Indexes {
@@ -43,8 +43,8 @@ impl Indexes {
         let schemas = table.global_secondary_indexes().iter().map(GlobalSecondaryIndexDescription::key_schema);
         let schemas =
             schemas.chain(table.local_secondary_indexes().iter().map(LocalSecondaryIndexDescription::key_schema));
-        let keys: HashSet<IndexKey> = schemas.flat_map(index_keys).collect();
-        let named = |name: &str| keys.iter().any(|key| key.attributes.iter().any(|attribute| attribute == name));
+        let keys: HashSet<IndexKey> = schemas.map(IndexKey::of).collect();
+        let named = |name: &str| keys.iter().flat_map(IndexKey::attributes).any(|attribute| attribute == name);
         let types = table.attribute_definitions().iter().filter(|definition| named(definition.attribute_name()));
         let types = types
             .map(|definition| (definition.attribute_name().to_owned(), definition.attribute_type().clone()))
@@ -52,35 +52,37 @@ impl Indexes {
         Self { types, keys }
     }
 
-    /// Removes from `attributes` each value that an index would refuse; returns the names.
-
-    pub fn leave_out(&self, attributes: &mut HashMap<String, AttributeValue>) -> Vec<String> {
+    /// Removes from an item's `attributes` each value that an index would refuse; returns the names. The item has the
+    /// table's `key` too, given with its attribute's name, which stays.
+    pub fn leave_out(&self, key: (&str, &str), attributes: &mut HashMap<String, AttributeValue>) -> Vec<String> {
         if self.types.is_empty() {
             return Vec::new();
         }
-        let mut left_out: Vec<String> = self
-            .types
-            .iter()
-            .filter(|(name, wanted)| {
-                let value = attributes.get(*name).filter(|_| !NEEDED.contains(&name.as_str()));
-                value.is_some_and(|value| !has_type(value, wanted))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &left_out {
-            attributes.remove(name);
-        }
-        for key in &self.keys {
-            let size = |name: &&String| attributes.get(*name).map_or(0, attributes::size);
-            let mut names: Vec<&String> = key.attributes.iter().collect();
-            names.sort_by_key(size);
-            while names.iter().map(size).sum::<usize>() > key.most_bytes
-                && let Some(longest) = names.pop()
-            {
-                left_out.push(longest.clone());
-            }
-            for name in &left_out {
+        let may_go = |name: &str| name != key.0 && !NEEDED.contains(&name);
+        let mut left_out = Vec::new();
+        for (name, wanted) in self.types.iter().filter(|(name, _)| may_go(name)) {
+            if attributes.get(name).is_some_and(|value| !has_type(value, wanted)) {
                 attributes.remove(name);
+                left_out.push(name.clone());
+            }
+        }
+        for index in &self.keys {
+            for (names, most_bytes) in [(&index.partition, LONGEST_PARTITION_KEY), (&index.sort, LONGEST_SORT_KEY)] {
+                let size = |name: &str, attributes: &HashMap<String, AttributeValue>| {
+                    if name == key.0 { key.1.len() } else { attributes.get(name).map_or(0, attributes::size) }
+                };
+                while names.iter().map(|name| size(name, attributes)).sum::<usize>() > most_bytes {
+                    let removable = |name: &&String| may_go(name) && attributes.contains_key(*name);
+                    let longest = names.iter().filter(removable).max_by_key(|name| size(name, attributes));
+                    // Where the table's key is too long by itself, any other attribute takes the item out of the index.
+                    let Some(name) = longest.or_else(|| index.attributes().find(removable)).cloned() else { break };
+                    let is_enough = longest.is_none();
+                    attributes.remove(&name);
+                    left_out.push(name);
+                    if is_enough {
+                        break;
+                    }
+                }
             }
         }
         left_out
@@ -103,13 +105,18 @@ impl Indexes {
     }
 }
 
-fn index_keys(schema: &[KeySchemaElement]) -> [IndexKey; 2] {
-    let of_kind = |kind: KeyType, most_bytes| {
-        let attributes = schema.iter().filter(|element| *element.key_type() == kind);
-        let attributes = attributes.map(|element| element.attribute_name().to_owned()).collect();
-        IndexKey { attributes, most_bytes }
-    };
-    [of_kind(KeyType::Hash, LONGEST_PARTITION_KEY), of_kind(KeyType::Range, LONGEST_SORT_KEY)]
+impl IndexKey {
+    fn of(schema: &[KeySchemaElement]) -> Self {
+        let of_kind = |kind: KeyType| {
+            let attributes = schema.iter().filter(|element| *element.key_type() == kind);
+            attributes.map(|element| element.attribute_name().to_owned()).collect()
+        };
+        Self { partition: of_kind(KeyType::Hash), sort: of_kind(KeyType::Range) }
+    }
+
+    fn attributes(&self) -> impl Iterator<Item = &String> {
+        self.partition.iter().chain(&self.sort)
+    }
 }
 
 /// Whether an index that wants the type takes the value, as far as its length allows.
@@ -178,7 +185,7 @@ mod tests {
         ] {
             let mut item = HashMap::from([(name.to_owned(), value.clone())]);
             let expected = if left_out { vec![name.to_owned()] } else { Vec::new() };
-            assert_eq!(indexes.leave_out(&mut item), expected, "{name}: {value:?}");
+            assert_eq!(indexes.leave_out(("_key", "k"), &mut item), expected, "{name}: {value:?}");
             assert_eq!(item.contains_key(name), !left_out, "{name}: {value:?}");
         }
     }
@@ -191,7 +198,23 @@ mod tests {
         for (a, b, expected) in [(1000, 1048, &[][..]), (1000, 1049, &["b"]), (2049, 2050, &["b", "a"])] {
             let text = |length: usize| s(&"x".repeat(length));
             let mut item = HashMap::from([("a".to_owned(), text(a)), ("b".to_owned(), text(b))]);
-            assert_eq!(indexes.leave_out(&mut item), expected, "{a} and {b}");
+            assert_eq!(indexes.leave_out(("_key", "k"), &mut item), expected, "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn where_the_table_s_own_key_is_too_long_for_an_index_another_attribute_is_left_out() {
+        use KeyType::{Hash, Range};
+        use ScalarAttributeType::S;
+        let by_status = [("status", Hash), ("_key", Range)];
+        let indexes = indexes(&[("_key", S), ("status", S), ("other", S)], &[&by_status]);
+        for (length, expected) in [(1024, &[][..]), (1025, &["status"])] {
+            let key = "k".repeat(length);
+            let mut item = HashMap::from(["status", "other"].map(|name| (name.to_owned(), s("new"))));
+            assert_eq!(indexes.leave_out(("_key", &key), &mut item), expected, "{length}");
+            assert!(item.contains_key("other"));
+            // What is in the index for nothing else has nothing to leave out.
+            assert_eq!(indexes.leave_out(("_key", &key), &mut HashMap::new()), [""; 0]);
         }
     }
 
@@ -205,6 +228,6 @@ mod tests {
         assert_eq!(wrong.impossible(), [("_ts_ns", "S"), ("_deleted", "S")]);
         let tombstone =
             HashMap::from([("_ts_ns".to_owned(), n("1")), ("_deleted".to_owned(), AttributeValue::Bool(true))]);
-        assert_eq!(wrong.leave_out(&mut tombstone.clone()), [""; 0]);
+        assert_eq!(wrong.leave_out(("_key", "k"), &mut tombstone.clone()), [""; 0]);
     }
 }

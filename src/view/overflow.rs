@@ -17,6 +17,7 @@
 //! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had
 //! moved columns costs one write and no call to the bucket.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -24,7 +25,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::change::CommitTimestamp;
 use crate::objects::{Objects, ObjectsError, list_all};
 use crate::overflow::{self, MovedColumn};
-use crate::projection::ViewItem;
+use crate::projection::{Notes, ViewItem};
 use crate::view::dynamodb::{Condition, DynamoDbView, Standing, Written};
 use crate::view::indexes::Indexes;
 use crate::view::{Put, View};
@@ -149,6 +150,16 @@ impl<O: Objects> Row<'_, O> {
     /// Puts an item with moved columns.
     async fn put_moved(&self, mut item: ViewItem) -> Result<Put, Put> {
         let (key, committed, is_guarded) = (item.key.clone(), item.committed, item.guard.is_some());
+        if let Some(guard) = item.guard {
+            // Asked first: objects of a row that is held back, and may be deleted, would stay for good.
+            let standing = match self.table.write(look(&item), Condition::Never).await? {
+                Written::NotMet(standing) => standing,
+                Written::Done(_) => return Err(Put::Retryable("a condition that is never met was met".to_owned())),
+            };
+            if standing.is_none_or(|standing| !standing.lets(guard)) {
+                return Ok(Put::NothingToReplace);
+            }
+        }
         let moved = std::mem::take(&mut item.moved);
         let puts = stream::iter(moved)
             .map(|MovedColumn { object, json }| async move { self.objects.put(&object, json.into_bytes()).await });
@@ -170,8 +181,8 @@ impl<O: Objects> Row<'_, O> {
                     (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
                         self.retire_older(&key, newer).await?;
                     }
-                    // The record stays in the quarantine, and our objects with it: another replay, which needs no guard,
-                    // may have made them the live ones meanwhile.
+                    // What stood there has expired since. Our objects stay: another replay, without a guard, may have made
+                    // them the live ones meanwhile.
                     (Order::Ahead, _) | (Order::Behind, None) if is_guarded => return Ok(Put::NothingToReplace),
                     // Nobody said that ours are not the live ones.
                     (Order::Ahead | Order::Behind, _) => {}
@@ -217,6 +228,12 @@ impl<O: Objects> Row<'_, O> {
     }
 }
 
+/// As little of an item as asks what stands at its key.
+fn look(item: &ViewItem) -> ViewItem {
+    let attributes = HashMap::new();
+    ViewItem { attributes, moved: Vec::new(), key: item.key.clone(), notes: Notes::default(), ..*item }
+}
+
 /// Retires those of these objects that are there and not retired yet, so that none is kept for longer by another look.
 async fn retire_left<O: Objects>(objects: &O, keys: impl IntoIterator<Item = String>) -> Result<(), ObjectsError> {
     let mut left = Vec::new();
@@ -246,7 +263,7 @@ mod tests {
     #[test]
     fn a_commit_is_ahead_of_older_ones_and_of_what_is_no_item_of_the_view() {
         let commit = |nanoseconds| CommitTimestamp::from_nanoseconds(nanoseconds).unwrap();
-        let standing = |committed| Some(Standing { committed, moved: None });
+        let standing = |committed| Some(Standing { committed, moved: None, expires: None });
         for (standing, expected) in [
             (standing(Some(commit(4))), "ahead"),
             (standing(Some(commit(5))), "same"),

@@ -302,7 +302,11 @@ impl Model for Design {
             });
             let undelivered = (1..shown).any(|commit| !state.settled[usize::from(commit) - 1]);
             let is_awaited = |request| self.rules != Rules::CreateOutlivesTombstone || request == Request::Put;
-            let is_on_its_way = state.late.iter().any(|(commit, request)| is_older(commit) && is_awaited(*request));
+            let is_guarded = |commit, request| request == Request::Replay && self.is_old(state, commit);
+            let is_on_its_way = state
+                .late
+                .iter()
+                .any(|(commit, request)| is_older(commit) && is_awaited(*request) && !is_guarded(*commit, *request));
             let nothing_older_is_left = !held && !undelivered && !is_on_its_way;
             if nothing_older_is_left || self.rules == Rules::TombstoneTooShort {
                 actions.push(Action::Expire);
