@@ -48,7 +48,7 @@ impl Replays {
         }
     }
 
-    /// Replays all changes of some rows whose tombstones have `expired`. No row may come back; the deletions among them
+    /// Replays older changes of some rows whose tombstones have `expired`. No row may come back; the deletions among them
     /// may leave tombstones, which the `model` gets too.
     pub async fn replay(
         &mut self,
@@ -58,7 +58,10 @@ impl Replays {
         figures: &mut Figures,
     ) -> Result<(), Box<dyn Error>> {
         let rows: BTreeSet<&String> = expired.iter().take(MOST_ROWS).collect();
-        let mut changes: Vec<&Change> = rows.iter().filter_map(|row| self.history.get(*row)).flatten().collect();
+        // All but the newest, which is the deletion that was applied.
+        let older = |changes: &'_ Vec<Change>| changes.len().saturating_sub(1);
+        let of_rows = rows.iter().filter_map(|row| self.history.get(*row));
+        let mut changes: Vec<&Change> = of_rows.flat_map(|changes| &changes[..older(changes)]).collect();
         self.random.shuffle(&mut changes);
         if changes.is_empty() {
             return Ok(());
