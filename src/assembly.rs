@@ -8,8 +8,8 @@
 //! - The set is whole, and the function dies before the change is applied: the record that made it whole is not
 //!   settled, and comes again.
 //! - The change is applied, and a part comes again: the set is whole still, and the change is superseded by itself.
-//! - A set that is whole by a replay is held back, since its row may have been deleted: all of it is put into the
-//!   quarantine, then taken away here. If the function dies between, the set is replayed again.
+//! - A set is replayed from the quarantine, held back since its row may have been deleted, and a part of it comes again
+//!   by the stream: the names of the objects tell that they were replayed, so that the set is held back again.
 //! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing
 //!   shows that it waits.
 //!
@@ -165,7 +165,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         // A chunk_id names the pieces of one image. Should two changes share an image, both are there.
         for (total, main_record) in set.whole() {
             // A main record has its own change's fate; a piece that of every change it belongs to.
-            let is_concerned = |part: &Part| part.object == main_record.key || !set.has_main_record(&part.object);
+            let is_concerned =
+                |part: &Part| fragments::is_same(&part.object, &main_record.key) || !set.has_main_record(&part.object);
             let mut concerned = members
                 .iter()
                 .zip(settled.iter_mut())
@@ -190,8 +191,12 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                     }
                     match end {
                         refused @ Disposition::Reported(Failure::Refused(_)) => (refused, objects),
-                        Disposition::Reported(failure @ Failure::MayBeDeleted) => {
-                            self.hold_back(&objects, table, &failure).await?;
+                        // A part from the stream has made a set whole that was replayed before. What was replayed is in
+                        // the quarantine as it is.
+                        Disposition::Reported(failure @ Failure::MayBeDeleted) if self.origin == Origin::Stream => {
+                            let of_stream: Vec<_> =
+                                objects.into_iter().filter(|object| !fragments::is_replayed(object)).collect();
+                            quarantine_set(self.objects, &of_stream, table, &failure).await?;
                             (Disposition::Quarantined(failure), Vec::new())
                         }
                         other => (other, Vec::new()),
@@ -227,21 +232,6 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         Ok(())
     }
 
-    /// Takes a set back into the quarantine, which its parts were replayed from. Were it left where sets wait, a late
-    /// duplicate of any piece would apply it like a change of the stream.
-    async fn hold_back(
-        &self,
-        set: &[String],
-        table: Option<&SourceTable>,
-        failure: &Failure,
-    ) -> Result<(), ObjectsError> {
-        quarantine_set(self.objects, set, table, failure).await?;
-        for object in set {
-            self.objects.delete(object).await?;
-        }
-        Ok(())
-    }
-
     /// Puts pieces that their set has no place for into the quarantine.
     async fn quarantine_outside(
         &self,
@@ -253,7 +243,9 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         let failure = Failure::Assemble(AssemblyError::Outside { total });
         for piece in pieces {
             quarantine_set(self.objects, std::slice::from_ref(&piece.key), None, &failure).await?;
-            for (part, settled) in members.iter().zip(settled.iter_mut()).filter(|(part, _)| part.object == piece.key) {
+            for (part, settled) in
+                members.iter().zip(settled.iter_mut()).filter(|(part, _)| fragments::is_same(&part.object, &piece.key))
+            {
                 *settled = plain(part.record, Disposition::Quarantined(failure.clone()));
             }
         }
@@ -291,7 +283,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             }
         }
         let record = record(self.objects, &main_record.key).await?;
-        let origin = if set.is_replayed(main_record, total) { Origin::Quarantine } else { self.origin };
+        let was_replayed = self.origin == Origin::Stream && set.is_replayed(main_record, total);
+        let origin = if was_replayed { Origin::Quarantine } else { self.origin };
         let now = Circumstances { written_at: SystemTime::now(), origin, indexes };
         let (table, item) = self.planner.assemble(&record.data.0, variants, now);
         Ok(Assembled { table, item, objects })

@@ -79,16 +79,24 @@ pub struct FragmentSet {
     not_needed: bool,
 }
 
+/// Whether a replay has put the object there.
+pub fn is_replayed(object: &str) -> bool {
+    object.ends_with(REPLAYED)
+}
+
+/// Whether two objects are of one part, whichever way it came.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let stem = |object| str::strip_suffix(object, REPLAYED).or_else(|| object.strip_suffix(".json"));
+    stem(one) == stem(other)
+}
+
 impl FragmentSet {
     /// The set with these objects in its `folder`; what is none of a set's is ignored.
     pub fn of(folder: &str, objects: impl IntoIterator<Item = StoredObject>) -> Self {
         let mut set = Self::default();
         let objects: Vec<StoredObject> = objects.into_iter().collect();
-        let not_replayed: HashSet<String> = objects
-            .iter()
-            .filter(|object| !object.key.ends_with(REPLAYED))
-            .map(|object| replayed(&object.key))
-            .collect();
+        let not_replayed: HashSet<String> =
+            objects.iter().filter(|object| !is_replayed(&object.key)).map(|object| replayed(&object.key)).collect();
         for object in objects {
             // What came from the stream too, or by force, is as good as from there.
             if not_replayed.contains(&object.key) {
@@ -114,7 +122,7 @@ impl FragmentSet {
 
     /// Whether an object is one of its main records.
     pub fn has_main_record(&self, key: &str) -> bool {
-        self.main_records.iter().any(|(_, object)| object.key == key)
+        self.main_records.iter().any(|(_, object)| is_same(&object.key, key))
     }
 
     fn missing(&self, total: u32) -> usize {
@@ -128,7 +136,7 @@ impl FragmentSet {
 
     /// Whether the change of this main record, which names so many pieces, takes a part that a replay has put there.
     pub fn is_replayed(&self, main_record: &StoredObject, total: u32) -> bool {
-        self.pieces_of(total).chain([main_record]).any(|object| object.key.ends_with(REPLAYED))
+        self.pieces_of(total).chain([main_record]).any(|object| is_replayed(&object.key))
     }
 
     /// The pieces that no main record of the set has a place for, where there is one; with the most pieces that one

@@ -270,7 +270,8 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         rows.retain(|row| !row.is_empty());
         for (record, planned) in records.iter_mut().zip(planned).filter(|(record, _)| is_refused(&record.disposition)) {
-            record.write = planned.write;
+            // A part has none here: its set was written again where it was put together.
+            record.write = planned.write.or(record.write.take());
         }
         apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].settle(disposition, SystemTime::now());

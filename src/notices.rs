@@ -1,6 +1,5 @@
 //! Warnings that are logged once a process, not once a batch: tables that are not configured, a second cluster, a newer
 //! envelope, values that an index does not take.
-
 //!
 //! Invariants: deciding is pure (`Told`); names of tables, columns, clusters and versions are told, never a value of a
 //! row; what is remembered is bounded.

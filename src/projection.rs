@@ -91,10 +91,12 @@ pub struct Circumstances<'c> {
 /// Where a change comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// From the stream, or from somebody who knows that the row is still there.
+    /// From the stream.
     Stream,
     /// From the quarantine, where it may have waited for longer than a tombstone is kept.
     Quarantine,
+    /// From there, by somebody who knows that the row is still in the database.
+    Forced,
 }
 
 /// Why a change cannot become an item.

@@ -163,7 +163,7 @@ impl Fate {
 
 /// Invokes a function.
 async fn invoke(function: &DynamoDbHandler, delivery: &Delivery, fate: Fate) -> Outcome {
-    let event = serde_json::from_value(delivery.event()).unwrap();
+    let event = serde_json::from_str(&delivery.event().to_string()).unwrap();
     let answer = function.handle(&event, "request", Deadline::after(fate.time));
     match tokio::time::timeout(fate.dies_after.unwrap_or(LONG), answer).await {
         Ok(answer) => Outcome::Response(fate.answer(serde_json::to_value(answer).unwrap())),

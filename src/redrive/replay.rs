@@ -108,7 +108,7 @@ impl Replay {
             return Err(ReplayError::NotInQuarantine);
         }
         let ends = disposition::Counts::default();
-        let origin = if self.force { Origin::Stream } else { Origin::Quarantine };
+        let origin = if self.force { Origin::Forced } else { Origin::Quarantine };
         let moved = HashSet::new();
         let mut pass = Pass { handler, objects, origin, request_id, deadline, ends, held_back: 0, unread: 0, moved };
         let mut after = self.after;

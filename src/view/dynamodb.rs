@@ -84,15 +84,17 @@ pub struct Standing {
     pub committed: Option<CommitTimestamp>,
     /// The addresses of its moved columns, where it has that attribute, also if it is empty.
     pub moved: Option<Vec<String>>,
-    /// Of a tombstone: when it expires, in seconds since the epoch.
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+    /// When it expires, where that is told: in seconds since the epoch.
     pub expires: Option<u64>,
 }
 
 impl Standing {
-    /// As [`NEWER_THAN_WHAT_STANDS_THERE`] says to DynamoDB: whether an item with this guard may take its place, as far
+    /// As `NEWER_THAN_WHAT_STANDS_THERE` says to DynamoDB: whether an item with this guard may take its place, as far
     /// as the commits allow.
     pub fn lets(&self, guard: Guard) -> bool {
-        self.committed.is_some() && self.expires.is_none_or(|expires| expires < guard.late_expiry)
+        self.committed.is_some() && (!self.deleted || self.expires.is_some_and(|expires| expires < guard.late_expiry))
     }
 }
 
@@ -320,7 +322,8 @@ fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
     Standing {
         committed: committed.and_then(CommitTimestamp::from_nanoseconds),
         moved: item.get(OVERFLOW).map(addresses),
-        expires: item.get(DELETED).and_then(|_| item.get(EXPIRES_AT)?.as_n().ok()?.parse().ok()),
+        deleted: item.contains_key(DELETED),
+        expires: item.get(EXPIRES_AT).and_then(|expires| expires.as_n().ok()?.parse().ok()),
     }
 }
 

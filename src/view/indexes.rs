@@ -74,14 +74,13 @@ impl Indexes {
                 while names.iter().map(|name| size(name, attributes)).sum::<usize>() > most_bytes {
                     let removable = |name: &&String| may_go(name) && attributes.contains_key(*name);
                     let longest = names.iter().filter(removable).max_by_key(|name| size(name, attributes));
-                    // Where the table's key is too long by itself, any other attribute takes the item out of the index.
-                    let Some(name) = longest.or_else(|| index.attributes().find(removable)).cloned() else { break };
-                    let is_enough = longest.is_none();
+                    // Where the table's key is too long by itself, any other attribute takes the item out of the index, as
+                    // long as it is in there.
+                    let is_there = |name: &String| name == key.0 || attributes.contains_key(name);
+                    let other = || index.attributes().find(removable).filter(|_| index.attributes().all(is_there));
+                    let Some(name) = longest.or_else(other).cloned() else { break };
                     attributes.remove(&name);
                     left_out.push(name);
-                    if is_enough {
-                        break;
-                    }
                 }
             }
         }

@@ -156,7 +156,8 @@ impl<O: Objects> Row<'_, O> {
                 Written::NotMet(standing) => standing,
                 Written::Done(_) => return Err(Put::Retryable("a condition that is never met was met".to_owned())),
             };
-            if standing.is_none_or(|standing| !standing.lets(guard)) {
+            let is_ahead = matches!(order(committed, standing.as_ref()), Order::Ahead);
+            if standing.is_none_or(|standing| is_ahead && !standing.lets(guard)) {
                 return Ok(Put::NothingToReplace);
             }
         }
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn a_commit_is_ahead_of_older_ones_and_of_what_is_no_item_of_the_view() {
         let commit = |nanoseconds| CommitTimestamp::from_nanoseconds(nanoseconds).unwrap();
-        let standing = |committed| Some(Standing { committed, moved: None, expires: None });
+        let standing = |committed| Some(Standing { committed, moved: None, deleted: false, expires: None });
         for (standing, expected) in [
             (standing(Some(commit(4))), "ahead"),
             (standing(Some(commit(5))), "same"),
