@@ -43,6 +43,15 @@ impl World {
     }
 
     fn function_with(&self, tombstone_ttl: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Redrive {
+        self.start(env!("CARGO_BIN_EXE_redrive"), tombstone_ttl, plan)
+    }
+
+    fn start(
+        &self,
+        binary: &str,
+        tombstone_ttl: &str,
+        plan: impl Fn(&Call) -> Fault + Send + Sync + 'static,
+    ) -> Redrive {
         let endpoint = self.services.proxy(plan);
         let mut variables = environment(&endpoint.endpoint());
         for (name, value) in [
@@ -55,7 +64,7 @@ impl World {
         ] {
             variables.push((name, value.to_owned()));
         }
-        let function = Function::start(Path::new(env!("CARGO_BIN_EXE_redrive")), variables).unwrap();
+        let function = Function::start(Path::new(binary), variables).unwrap();
         Redrive { function, _endpoint: endpoint }
     }
 
@@ -67,19 +76,9 @@ impl World {
     /// Writes what a change leaves into the view, as a function did at `written_at`, in seconds since the epoch, with
     /// tombstones that are kept for 14 days.
     async fn stand(&self, change: &Change, written_at: u64) {
-        let endpoint = self.services.proxy(no_fault);
-        let mut variables = environment(&endpoint.endpoint());
-        for (name, value) in [
-            ("AWS_ENDPOINT_URL", endpoint.endpoint().as_str()),
-            ("VIEW_TABLE", VIEW),
-            ("SOURCE_TABLES", "users(id)"),
-            ("OBJECTS_BUCKET", BUCKET),
-        ] {
-            variables.push((name, value.to_owned()));
-        }
-        let mut function = Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap();
-        let event = kinesis::event_of([change.record()]).to_string();
-        assert!(kinesis::reported(&function.invoke(event, LONG).await.response()).is_empty());
+        let mut view = self.start(env!("CARGO_BIN_EXE_dsql-view"), "14d", no_fault);
+        let answer = view.invoke(&kinesis::event_of([change.record()])).await;
+        assert!(kinesis::reported(&answer).is_empty());
         if change.row.is_none() {
             let expiry = AttributeValue::N((written_at + 14 * 86_400).to_string());
             let update = self.services.db.client().update_item().table_name(VIEW);
