@@ -161,31 +161,25 @@ async fn write<V: View>(
             None => view.put(change.item).await,
         };
         let (end, end_of_older) = match put {
-            Put::Applied => (Disposition::Applied, Disposition::Superseded),
-            Put::Superseded => (Disposition::Superseded, Disposition::Superseded),
-            Put::Duplicate => (Disposition::Duplicate, Disposition::Superseded),
-            Put::Known => (Disposition::Known, Disposition::Known),
-            refused @ (Put::Refused(_) | Put::RefusedByIndex(_) | Put::NothingToReplace) => {
-                let failure = match refused {
-                    Put::Refused(reason) => Failure::Refused(reason),
-                    Put::RefusedByIndex(reason) => Failure::RefusedByIndex(reason),
-                    _ => Failure::MayBeDeleted,
-                };
-                settled.push((change.record, Disposition::Reported(failure)));
-                if Instant::now() >= stop_starting {
-                    break;
-                }
-                continue;
-            }
-            Put::Retryable(reason) => {
-                (Disposition::Reported(Failure::Retryable(reason)), Disposition::Reported(Failure::NewerReported))
-            }
-            Put::Unavailable(reason) => {
-                (Disposition::Reported(Failure::Unavailable(reason)), Disposition::Reported(Failure::NewerReported))
-            }
+            Put::Applied => (Disposition::Applied, Some(Disposition::Superseded)),
+            Put::Superseded => (Disposition::Superseded, Some(Disposition::Superseded)),
+            Put::Duplicate => (Disposition::Duplicate, Some(Disposition::Superseded)),
+            Put::Known => (Disposition::Known, Some(Disposition::Known)),
+            // The next older change is written in its place.
+            Put::Refused(reason) => (Failure::Refused(reason).into(), None),
+            Put::RefusedByIndex(reason) => (Failure::RefusedByIndex(reason).into(), None),
+            Put::NothingToReplace => (Failure::MayBeDeleted.into(), None),
+            Put::Retryable(reason) => (Failure::Retryable(reason).into(), Some(Failure::NewerReported.into())),
+            Put::Unavailable(reason) => (Failure::Unavailable(reason).into(), Some(Failure::NewerReported.into())),
         };
         let is_shown = matches!(end, Disposition::Applied | Disposition::Duplicate);
         settled.push((change.record, end));
+        let Some(end_of_older) = end_of_older else {
+            if Instant::now() >= stop_starting {
+                break;
+            }
+            continue;
+        };
         for older in changes.by_ref() {
             let is_older = committed.supersedes(older.item.committed);
             // The same change has the same objects, and they are the view's now.

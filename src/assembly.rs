@@ -180,9 +180,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 Ok(None) => (Disposition::Filtered, Vec::new()),
                 Ok(Some(item)) => {
                     let mut end = self.put(item, deadline).await;
-                    let is_refused =
-                        matches!(end, Disposition::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)));
-                    if is_refused && self.view.learn_indexes(&indexes).await {
+                    if end.is_refused() && self.view.learn_indexes(&indexes).await {
                         let again = self.assemble(set, total, main_record, &self.view.indexes()).await?;
                         if let Ok(Some(item)) = again.item {
                             write = Some(Write::of(&item));

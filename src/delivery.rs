@@ -5,8 +5,8 @@
 //! with an error of its own.
 //!
 //! Of an event only that is kept which the function uses: a full payload has megabytes of names that are the same in
-//! each record. Only the data and the sequence number are required: where any other field is missing or of another type, the
-//! record has none.
+//! each record. Only the data and the sequence number are required: where any other field is missing or of another type,
+//! the record has none.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -94,6 +94,11 @@ impl fmt::Display for Stage {
 }
 
 impl Disposition {
+    /// Whether DynamoDB refused the item for what it holds, be it for an index alone.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)))
+    }
+
     /// Turns a reported record into a quarantined one; any other stays as it is.
     pub fn quarantine(&mut self) {
         if let Self::Reported(failure) = self {

@@ -202,7 +202,7 @@ impl<V: View, O: Objects> Handler<V, O> {
             refused_sets.insert(part.record, part.refused_set);
         }
 
-        if records.iter().any(|record| is_refused(&record.disposition)) && Instant::now() < deadline.stop_starting {
+        if records.iter().any(|record| record.disposition.is_refused()) && Instant::now() < deadline.stop_starting {
             // On the heap, as it is rare.
             Box::pin(self.write_again(batch, &mut records, origin, &indexes, deadline)).await;
         }
@@ -266,10 +266,10 @@ impl<V: View, O: Objects> Handler<V, O> {
         let indexes = self.view.indexes();
         let Plan { records: planned, mut rows, .. } = self.plan(batch, origin, &indexes);
         for row in &mut rows {
-            row.retain(|change| is_refused(&records[change.record].disposition));
+            row.retain(|change| records[change.record].disposition.is_refused());
         }
         rows.retain(|row| !row.is_empty());
-        for (record, planned) in records.iter_mut().zip(planned).filter(|(record, _)| is_refused(&record.disposition)) {
+        for (record, planned) in records.iter_mut().zip(planned).filter(|(record, _)| record.disposition.is_refused()) {
             // A part has none here: its set was written again where it was put together.
             record.write = planned.write.or(record.write.take());
         }
@@ -383,11 +383,6 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         quarantined
     }
-}
-
-/// Whether DynamoDB refused the item for what it holds.
-fn is_refused(disposition: &Disposition) -> bool {
-    matches!(disposition, Disposition::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)))
 }
 
 /// The records at these places, with why they failed.

@@ -32,7 +32,7 @@ impl Notices {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.hear(records);
         let mut notices = told.of_sources(sources, tables);
-        notices.extend(told.of_silence(sources, records, tables));
+        notices.extend(told.of_silence(sources, records));
         notices.extend(told.of_indexes(records, indexes));
         for notice in notices {
             tracing::warn!(request_id, "{notice}");
@@ -109,7 +109,7 @@ struct Told {
     more: bool,
     /// Of tables that are not configured, with a near name that is: how many batches had records of the former and none
     /// of the latter since there was one.
-    silent: HashMap<(String, String), usize>,
+    silent: HashMap<(String, String), Silence>,
     /// Configured tables that have had a record, by what their keys begin with.
     heard: HashSet<String>,
     first_cluster: Option<String>,
@@ -118,19 +118,27 @@ struct Told {
     left_out: HashSet<(String, String)>,
 }
 
+/// What is known of a configured table while one of a near name is filtered.
+#[derive(Debug)]
+struct Silence {
+    key_prefix: String,
+    name: String,
+    batches: usize,
+}
+
 impl Told {
     /// Looks whether configured tables have fallen silent while tables of near names are filtered.
-    fn of_silence(&mut self, sources: &Sources, records: &[PlannedRecord<'_>], tables: &SourceTables) -> Vec<Notice> {
+    fn of_silence(&mut self, sources: &Sources, records: &[PlannedRecord<'_>]) -> Vec<Notice> {
         let mut notices = Vec::new();
         for name in &sources.unconfigured {
-            let Some(batches) = self.silent.get_mut(name) else { continue };
-            let Some(near) = near(name, tables) else { continue };
+            let Some(near) = self.silent.get_mut(name) else { continue };
             let is_heard =
-                |record: &PlannedRecord<'_>| record.table.is_some_and(|table| table.key_prefix() == near.key_prefix());
-            *batches = if records.iter().any(is_heard) { 0 } else { *batches + 1 };
-            if *batches == SILENT_BATCHES {
-                self.silent.remove(name);
-                notices.push(Notice::Silent { table: in_sql_of(name), near: near.in_sql() });
+                |record: &PlannedRecord<'_>| record.table.is_some_and(|table| table.key_prefix() == near.key_prefix);
+            near.batches = if records.iter().any(is_heard) { 0 } else { near.batches + 1 };
+            if near.batches == SILENT_BATCHES
+                && let Some(near) = self.silent.remove(name)
+            {
+                notices.push(Notice::Silent { table: in_sql_of(name), near: near.name });
             }
         }
         notices
@@ -156,10 +164,14 @@ impl Told {
                 continue;
             }
             self.unconfigured.insert(name.clone());
-            let near = near(name, tables).map(|table| (table.in_sql(), self.heard.contains(table.key_prefix())));
-            if near.as_ref().is_some_and(|(_, has_records)| *has_records) {
-                self.silent.insert(name.clone(), 0);
-            }
+            let near = near(name, tables).map(|table| {
+                let has_records = self.heard.contains(table.key_prefix());
+                if has_records {
+                    let (key_prefix, near) = (table.key_prefix().to_owned(), table.in_sql());
+                    self.silent.insert(name.clone(), Silence { key_prefix, name: near, batches: 0 });
+                }
+                (table.in_sql(), has_records)
+            });
             notices.push(Notice::Unconfigured { table: in_sql_of(name), near });
         }
         for cluster in &sources.clusters {
@@ -299,7 +311,7 @@ mod tests {
         let mut batch = |records: &[PlannedRecord<'_>], sources: &Sources| {
             told.hear(records);
             let mut notices = told.of_sources(sources, &tables);
-            notices.extend(told.of_silence(sources, records, &tables));
+            notices.extend(told.of_silence(sources, records));
             notices.len()
         };
         // Both come for a while; then the configured one does not, with an interruption.

@@ -57,7 +57,7 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
     figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));
 }
 
-/// Lets DynamoDB remove expired tombstones, whose keys it answers, that nothing older than `horizon` can be delivered behind any more.
+/// Lets DynamoDB remove expired tombstones that nothing older than `horizon` can be delivered behind any more: their keys.
 ///
 /// Those of commits since then were written since the round `began`, and expire accordingly.
 pub async fn expire_tombstones(

@@ -7,8 +7,8 @@
 //! A record may have waited for longer than tombstones are kept. Nothing in the view tells then that its row was deleted
 //! since, so that an old upsert is written only over an older item ([`Guard`]); else it stays, and is counted as held
 //! back. What may happen between any two steps: the older item expires or is replaced, and the condition is evaluated
-//! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for a person who knows that
-//! the row is still in the database.
+//! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for a person who
+//! knows that the row is still in the database.
 //!
 //! [`Guard`]: crate::projection::Guard
 
@@ -155,7 +155,7 @@ struct Pass<'h, V, O> {
     request_id: &'h str,
     deadline: Deadline,
     ends: disposition::Counts,
-    /// Besides: their rows may have been deleted since.
+    /// Of the reported: their rows may have been deleted since.
     held_back: usize,
     /// Objects that hold no record, or that the bucket did not give.
     unread: usize,
@@ -167,7 +167,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
     fn counts(&self, after: Option<String>) -> Counts {
         let disposition::Counts { applied, superseded, filtered, kept, quarantined, reported } = self.ends;
         let held_back = self.held_back;
-        let (replayed, failed) = (self.ends.received() + held_back + self.unread, reported + self.unread);
+        let (replayed, failed) = (self.ends.received() + self.unread, reported - held_back + self.unread);
         metrics::emit(Replayed { replayed_records: replayed, failed_replays: quarantined + failed + held_back });
         let held_back_because = (held_back > 0).then_some(MAY_BE_DELETED);
         Counts {
@@ -241,17 +241,9 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 counted.push(&record.disposition);
             }
         }
-        let mut ends = disposition::Counts::of(counted.iter().copied());
-        for end in counted {
-            // Whole records are reported, and stay; a set of parts is quarantined anew.
-            match end {
-                Disposition::Reported(Failure::MayBeDeleted) => ends.reported -= 1,
-                Disposition::Quarantined(Failure::MayBeDeleted) => ends.quarantined -= 1,
-                _ => continue,
-            }
-            self.held_back += 1;
-        }
-        self.ends += ends;
+        let held_back = |end: &&Disposition| **end == Disposition::Reported(Failure::MayBeDeleted);
+        self.held_back += counted.iter().copied().filter(held_back).count();
+        self.ends += disposition::Counts::of(counted);
         self.unread += if was_time { unread } else { 0 };
         // What there is no time to remove is superseded in the next replay.
         let removed = stream::iter(done).for_each_concurrent(MOST_OBJECTS_IN_FLIGHT, async |key| {
