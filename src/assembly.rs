@@ -22,22 +22,23 @@ use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt};
 
-use crate::apply::{Deadline, apply};
-use crate::coalesce::Candidate;
-use crate::config::SourceTable;
-use crate::delivery::Record;
-use crate::disposition::{Disposition, Failure};
-use crate::envelope::{self, Envelope};
-use crate::fragments::{self, AssemblyError, FragmentSet};
-use crate::objects::{Objects, ObjectsError, StoredObject, list_all};
-use crate::pace::Pace;
-use crate::plan::{Part, Planner, Role};
-use crate::projection::{Circumstances, Origin, ViewItem};
+use crate::batch::coalesce::Candidate;
+use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::plan::{Part, Planner, Role};
+use crate::batch::tally::Write;
+use crate::bucket::{Objects, ObjectsError, StoredObject, list_all};
+use crate::deadline::Deadline;
+use crate::item::indexes::Indexes;
+use crate::item::projection::{Circumstances, Origin, ViewItem};
+use crate::observe::logs;
 use crate::quarantine;
-use crate::tally::Write;
-use crate::telemetry;
-use crate::view::View;
-use crate::view::indexes::Indexes;
+use crate::record::decode::{self, Envelope};
+use crate::record::delivery::Record;
+use crate::record::fragments::{self, AssemblyError, FragmentSet};
+use crate::record::tables::SourceTable;
+use crate::write::apply::apply;
+use crate::write::pace::Pace;
+use crate::write::view::View;
 
 /// A part can have megabytes: so many are on their way to the bucket at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
@@ -114,7 +115,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         }
         if let Some(error) = problem {
             let so = "fragments that nobody needs will look as if they waited for others";
-            telemetry::log_bucket(request_id, &not_noted, &error, so);
+            logs::log_bucket(request_id, &not_noted, &error, so);
         }
         for (folder, mut members) in sets {
             members.sort_unstable_by_key(|part| part.record);
@@ -269,7 +270,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         let mut variants = vec![Vec::new(); total as usize];
         for object in pieces {
             let record = record(self.objects, &object.key).await?;
-            let text = match envelope::read(&record.data.0) {
+            let text = match decode::read(&record.data.0) {
                 Ok(Envelope::Fragment(fragment)) => {
                     fragment.text().map(|text| (fragment.index, text.into_owned())).ok()
                 }
@@ -364,7 +365,7 @@ fn unreadable(key: &str) -> ObjectsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SourceTables;
+    use crate::record::tables::SourceTables;
 
     #[test]
     fn a_record_of_two_sets_has_the_end_that_asks_for_more_and_of_two_alike_the_first() {

@@ -7,12 +7,10 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-mod source_tables;
+use crate::record::change::TimestampPlace;
+use crate::record::tables::{SourceTables, SourceTablesError};
 
-pub(crate) use source_tables::in_sql;
-pub use source_tables::{SourceTable, SourceTables, SourceTablesError};
-
-/// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::telemetry`] read
+/// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::observe::logs`] read
 /// their own.
 pub const VARIABLES: [&str; 10] = [
     VIEW_TABLE,
@@ -71,30 +69,12 @@ pub struct Config {
     pub stream_retention: Duration,
     /// `WRITE_CONCURRENCY`: the most writes in flight at a time.
     pub write_concurrency: NonZeroUsize,
-    /// `BATCHED_CREATES`: whether creates are sent together, many in one request, see [`crate::creates`].
+    /// `BATCHED_CREATES`: whether creates are sent together, many in one request, see [`crate::write::creates`].
     pub batched_creates: bool,
     /// `OBJECTS_BUCKET`: the S3 bucket for what does not go the common way, where there is one.
     pub objects_bucket: Option<String>,
     /// `TABLE_METRICS`: whether there are metrics of each source table beside those of all records.
     pub table_metrics: bool,
-}
-
-/// Which of a record's two timestamps is the commit's.
-///
-/// Two layouts are published. A record of the general availability has a `type`, and its `source.ts_ns` is documented as
-/// the total order of commits. A preview record has no `type`, and its root `ts_ns` is the commit's. In both, the other
-/// timestamp is when the record was made: later, unless the clock of the change stream is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimestampPlace {
-    /// `source.ts_ns` of a record with `type`; the earlier of the two of a record without.
-    #[default]
-    Auto,
-    /// The earlier of the two, whatever the layout.
-    Earliest,
-    /// `source.ts_ns`.
-    Source,
-    /// The root's `ts_ns`.
-    Root,
 }
 
 impl Config {

@@ -12,29 +12,32 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use crate::apply::{Deadline, apply};
 use crate::assembly::{Assembler, Settled, quarantine_set};
-use crate::attempts::Attempts;
-use crate::coalesce::Candidate;
-use crate::config::{Config, SourceTable};
-use crate::delivery::{Batch, Record};
-use crate::disposition::{Disposition, Failure};
-use crate::notices::Notices;
-use crate::objects::Objects;
-use crate::objects::s3::S3Objects;
-use crate::overflow::OVERFLOW;
-use crate::pace::Pace;
-use crate::plan::{Part, Plan, PlannedRecord, Planner, Role};
-use crate::projection::{Circumstances, Origin, Projector};
+use crate::batch::coalesce::Candidate;
+use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::plan::{Part, Plan, PlannedRecord, Planner, Role};
+use crate::batch::poison;
+use crate::batch::tally::BatchTally;
+use crate::bucket::Objects;
+use crate::bucket::s3::S3Objects;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::item::indexes::Indexes;
+use crate::item::projection::{Circumstances, Origin, Projector};
+use crate::item::reserved::OVERFLOW;
+use crate::observe::notices::Notices;
+use crate::observe::{logs, metrics};
 use crate::quarantine;
-use crate::report::report;
-use crate::tally::BatchTally;
-use crate::view::dynamodb::{self, DynamoDbView, OpenError};
-use crate::view::indexes::Indexes;
-use crate::view::known::Remembering;
-use crate::view::overflow::OverflowView;
-use crate::view::{Put, View};
-use crate::{metrics, telemetry};
+use crate::record::delivery::{Batch, Record};
+use crate::record::sequence::SequenceNumber;
+use crate::record::tables::SourceTable;
+use crate::write::apply::apply;
+use crate::write::attempts::Attempts;
+use crate::write::dynamodb::{self, DynamoDbView, OpenError};
+use crate::write::known::Remembering;
+use crate::write::large_rows::OverflowView;
+use crate::write::pace::Pace;
+use crate::write::view::{Put, View};
 
 /// A poison record can have megabytes: so many are on their way to the quarantine at a time, at most.
 const MOST_OBJECTS_IN_FLIGHT: usize = 8;
@@ -143,7 +146,7 @@ impl<V: View, O: Objects> Handler<V, O> {
     pub async fn handle(&self, batch: &Batch, request_id: &str, deadline: Deadline) -> KinesisEventResponse {
         let records = self.account(batch, Origin::Stream, request_id, deadline).await;
         let reported = batch.records.iter().zip(&records).filter_map(|(delivered, record)| match record.disposition {
-            Disposition::Reported(_) => Some(delivered.sequence_number.as_str()),
+            Disposition::Reported(_) => Some(&delivered.sequence_number),
             Disposition::Applied
             | Disposition::Superseded
             | Disposition::Duplicate
@@ -152,7 +155,11 @@ impl<V: View, O: Objects> Handler<V, O> {
             | Disposition::Kept
             | Disposition::Quarantined(_) => None,
         });
-        report(reported)
+        let mut numbers: Vec<_> = reported.collect();
+        numbers.sort();
+        let mut answer = KinesisEventResponse::default();
+        answer.set_failures(numbers.into_iter().map(SequenceNumber::as_str));
+        answer
     }
 
     /// Applies a batch, and tells of it in the log and in metrics: what became of each of its records, in their order.
@@ -169,7 +176,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         let processed = Box::pin(self.process(batch, origin, request_id, deadline)).await;
         let Processed { records, unconfigured_tables } = processed;
         let tally = BatchTally::of(&records);
-        telemetry::log_batch(request_id, &batch.records, &records, &tally.all.ends);
+        logs::log_batch(request_id, &batch.records, &records, &tally.all.ends);
         metrics::emit_batch(&tally.all, unconfigured_tables, &self.attempts.take());
         if self.table_metrics {
             metrics::emit_tables(&tally.tables);
@@ -184,7 +191,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
         // What cannot be read needs no write to be known, and must not wait for a slow DynamoDB: else it would hold the
         // shard. Nor must the rows wait for the bucket.
-        let unreadable = poison(&batch.records, &records, quarantine::unreadable(&records));
+        let unreadable = failed(&batch.records, &records, poison::unreadable(&records));
         let written = apply(&self.view, rows, &self.pace, deadline, |record, disposition| {
             records[record].settle(disposition, SystemTime::now());
         });
@@ -206,13 +213,13 @@ impl<V: View, O: Objects> Handler<V, O> {
             // On the heap, as it is rare.
             Box::pin(self.write_again(batch, &mut records, origin, &indexes, deadline)).await;
         }
-        if self.objects.is_some() && quarantine::is_undecided(&records) && Instant::now() < deadline.stop_starting {
+        if self.objects.is_some() && poison::is_undecided(&records) && Instant::now() < deadline.stop_starting {
             // On the heap, as it is rare.
             Box::pin(self.decide(batch, &mut records, origin, deadline)).await;
         }
-        let refused = quarantine::refused(&records);
+        let refused = poison::refused(&records);
         let (sets, refused) = refused.into_iter().partition(|place| refused_sets.contains_key(place));
-        let refused = poison(&batch.records, &records, refused);
+        let refused = failed(&batch.records, &records, refused);
         let mut quarantined = self.quarantine(refused, request_id, deadline).await;
         let sets = self.quarantine_sets(sets, &refused_sets, &batch.records, &records, request_id, deadline);
         quarantined.extend(sets.await);
@@ -283,7 +290,7 @@ impl<V: View, O: Objects> Handler<V, O> {
     /// refuses everything.
     async fn decide(&self, batch: &Batch, records: &mut [PlannedRecord<'_>], origin: Origin, deadline: Deadline) {
         let rows = self.plan(batch, origin, &self.view.indexes()).rows;
-        let Some(Candidate { record, item }) = quarantine::to_decide(rows, records) else { return };
+        let Some(Candidate { record, item }) = poison::to_decide(rows, records) else { return };
         let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_anew(item)).await;
         let end = match put {
             Ok(Put::Applied) => Disposition::Applied,
@@ -346,7 +353,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         if let Some(error) = problem {
             let so = "poison records are reported, since the quarantine does not take them";
-            telemetry::log_bucket(request_id, &left, &error, so);
+            logs::log_bucket(request_id, &left, &error, so);
         }
         quarantined
     }
@@ -379,14 +386,14 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         if let Some(error) = problem {
             let so = "split changes are reported, since the quarantine does not take them";
-            telemetry::log_bucket(request_id, &left, &error, so);
+            logs::log_bucket(request_id, &left, &error, so);
         }
         quarantined
     }
 }
 
 /// The records at these places, with why they failed.
-fn poison<'e>(delivered: &'e [Record], records: &[PlannedRecord<'e>], places: Vec<usize>) -> Vec<Poison<'e>> {
+fn failed<'e>(delivered: &'e [Record], records: &[PlannedRecord<'e>], places: Vec<usize>) -> Vec<Poison<'e>> {
     let poison = |place: usize| match &records[place].disposition {
         Disposition::Reported(failure) => {
             Some(Poison { place, record: &delivered[place], table: records[place].table, failure: failure.clone() })

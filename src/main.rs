@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use dsql_view::apply::Deadline;
-use dsql_view::delivery::Delivery;
+use dsql_view::deadline::Deadline;
 use dsql_view::handler::Handler;
-use dsql_view::lambda::{self, BoxError};
-use dsql_view::panics;
+use dsql_view::lambda::panics;
+use dsql_view::lambda::start::{self, BoxError};
+use dsql_view::record::delivery::Delivery;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
 
@@ -16,11 +16,11 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    lambda::ended(run().await)
+    start::ended(run().await)
 }
 
 async fn run() -> Result<(), BoxError> {
-    let handler = lambda::start(async |config, sdk_config| Ok(Handler::start(config, &sdk_config).await?)).await?;
+    let handler = start::start(async |config, sdk_config| Ok(Handler::start(config, &sdk_config).await?)).await?;
     let handler = &handler;
     let function = service_fn(|event: LambdaEvent<Delivery>| {
         panics::failing(async move {

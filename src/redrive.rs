@@ -26,12 +26,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::apply::Deadline;
+use crate::batch::disposition::{Counts, Disposition, Failure};
 use crate::config::Config;
-use crate::disposition::{Counts, Disposition, Failure};
+use crate::deadline::Deadline;
 use crate::handler::{DynamoDbHandler, StartError};
-use crate::metrics::{self, Lost, Redriven};
-use crate::projection::Origin;
+use crate::item::projection::Origin;
+use crate::observe::metrics::{self, Lost, Redriven};
 
 pub mod queue;
 pub mod range;
@@ -108,7 +108,7 @@ pub enum RedriveError {
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
     #[error(transparent)]
-    Objects(#[from] crate::objects::ObjectsError),
+    Objects(#[from] crate::bucket::ObjectsError),
 }
 
 impl<'de> Deserialize<'de> for Invocation {
@@ -195,7 +195,7 @@ impl Redrive {
                 return false;
             }
         };
-        let (shard, first, last) = (&range.shard_id, &range.first, &range.last);
+        let (shard, first, last) = (&range.shard_id, range.first.as_str(), range.last.as_str());
         let redriven = self.redrive(message, &range, request_id, deadline);
         let redriven = tokio::time::timeout_at(deadline.answer_by, redriven).await;
         match redriven.unwrap_or_else(|_| Err(OUT_OF_TIME.to_owned())) {
@@ -243,13 +243,13 @@ impl Redrive {
         for lost in reader.lost().await.map_err(told)? {
             let body = lost.lost_message().map_err(|_| "the lost range could not be written as JSON".to_owned())?;
             self.queues.tell_dead_letter_queue(message, body).await.map_err(|error| error.to_string())?;
-            let (shard, first, last) = (&lost.shard_id, &lost.first, &lost.last);
+            let (shard, first, last) = (&lost.shard_id, lost.first.as_str(), lost.last.as_str());
             tracing::error!(request_id, shard, first, last, "records are lost: the stream no longer holds them");
             metrics::emit(Lost {
                 lost_ranges: 1,
                 shard: shard.clone(),
-                first_sequence_number: first.clone(),
-                last_sequence_number: last.clone(),
+                first_sequence_number: first.to_string(),
+                last_sequence_number: last.to_string(),
             });
         }
         Ok(total)

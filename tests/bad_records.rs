@@ -4,7 +4,7 @@
 mod harness;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;

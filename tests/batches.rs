@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use dsql_view::disposition::Disposition;
+use dsql_view::batch::disposition::Disposition;
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::model::Model;
 use dsql_view_support::proxy::{Fault, FaultProxy};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value, fragment};
 use dsql_view_support::kinesis::{self, KinesisRecord};
 use dsql_view_support::proxy::{Call, Fault, Service};

@@ -5,7 +5,7 @@ mod harness;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dsql_view::disposition::Disposition;
+use dsql_view::batch::disposition::Disposition;
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb};
 use dsql_view_support::model::Model;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;

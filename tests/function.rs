@@ -270,7 +270,7 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     assert_eq!(reported(&function.invoke(event.clone(), LONG).await.response()), [4]);
     let found = metrics(&function, "Received", 3).await;
     let counts = |line: &serde_json::Value| {
-        let names = dsql_view::metrics::METRICS.into_iter().filter(|(_, unit, _)| *unit == "Count");
+        let names = dsql_view::observe::metrics::METRICS.into_iter().filter(|(_, unit, _)| *unit == "Count");
         let count = |(name, _, _): (&'static str, _, _)| {
             Some((name, line.get(name)?.as_u64()?)).filter(|(_, count)| *count > 0)
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
-use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{Item, LocalDynamoDb, environment};
 use dsql_view_support::kinesis::event_of;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::disposition::Disposition;
+use dsql_view::batch::disposition::Disposition;
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::KEY;
 use dsql_view_support::model::Model;

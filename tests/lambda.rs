@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use dsql_view::apply::Deadline;
 use dsql_view::config::Config;
+use dsql_view::deadline::Deadline;
 use dsql_view::handler::DynamoDbHandler;
 use dsql_view::redrive::{Answer, Invocation, Redrive};
 use dsql_view_support::cdc::{Change, Layout, Value};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::KEY;
 use dsql_view_support::proxy::{Call, Fault, Service};

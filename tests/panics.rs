@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use dsql_view::{panics, telemetry};
+use dsql_view::lambda::panics;
+use dsql_view::observe::logs;
 use serde_json::Value;
 
 const AS_A_FUNCTION: &str = "PANIC_AS_A_FUNCTION";
@@ -11,7 +12,8 @@ const MARK: &str = "alice@example.com";
 
 /// Panics with the mark in the message: in an invocation, in a task and in a thread.
 async fn panic_everywhere() {
-    telemetry::init(|name| std::env::var(name).ok());
+    logs::init(|name| std::env::var(name).ok());
+    panics::log_places_alone();
     // What is printed begins a line.
     println!();
     let failed = panics::failing::<()>(async { panic!("no {MARK}") }).await.unwrap_err();

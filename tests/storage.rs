@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::view::attributes::{self, LARGEST_ITEM};
+use dsql_view::item::attributes::{self, LARGEST_ITEM};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{KEY, LocalDynamoDb};
 use dsql_view_support::model::Model;

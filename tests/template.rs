@@ -5,10 +5,10 @@ mod stack;
 
 use std::collections::BTreeSet;
 
+use dsql_view::bucket::s3::RETIRED;
 use dsql_view::config::{SHORTEST_STREAM_RETENTION, VARIABLES};
-use dsql_view::fragments::FRAGMENTS;
-use dsql_view::objects::s3::RETIRED;
 use dsql_view::quarantine::QUARANTINE;
+use dsql_view::record::fragments::FRAGMENTS;
 use dsql_view::redrive::Invocation;
 use dsql_view::redrive::queue::Message;
 use serde_norway::Value;
@@ -319,7 +319,7 @@ fn the_bucket_removes_what_is_not_needed_and_no_part_of_the_view() {
         (OVERFLOW.to_owned(), vec![unneeded], 1),
     ];
     assert_eq!(expiring, BTreeSet::from(expected));
-    assert!(dsql_view::overflow::folder("public.users#1").starts_with(OVERFLOW));
+    assert!(dsql_view::item::overflow::folder("public.users#1").starts_with(OVERFLOW));
     assert!(rules.iter().any(|rule| rule.get("AbortIncompleteMultipartUpload").is_some()));
 }
 

@@ -5,7 +5,7 @@ mod stack;
 
 use std::collections::BTreeSet;
 
-use dsql_view::metrics::{FUNCTION, METRICS, NAMESPACE, TABLE};
+use dsql_view::observe::metrics::{FUNCTION, METRICS, NAMESPACE, TABLE};
 use serde_norway::Value;
 use stack::evaluated::Stack;
 use stack::{at, named, number, properties, template};

@@ -15,8 +15,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::envelope::ChunkedImage;
-use dsql_view::fragments::{self, AssemblyError, FragmentSet};
+use dsql_view::record::chunks::ChunkedImage;
+use dsql_view::record::fragments::{self, AssemblyError, FragmentSet};
 
 use super::contract::Expected;
 use super::world::{CONTRACT, World};

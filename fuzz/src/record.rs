@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::config::TimestampPlace;
-use dsql_view::disposition::{Disposition, Failure};
-use dsql_view::plan::{Plan, Planner, Role};
-use dsql_view::projection::{Circumstances, Origin, Projector, ViewItem};
-use dsql_view::view::indexes::Indexes;
+use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::plan::{Plan, Planner, Role};
+use dsql_view::item::indexes::Indexes;
+use dsql_view::item::projection::{Circumstances, Origin, Projector, ViewItem};
+use dsql_view::record::change::TimestampPlace;
 
 use super::contract::{CLUSTER, Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TABLES, name_in_key};
 use super::json::{Document, Is, Value};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dsql_view::config::{Config, SourceTables, SourceTablesError, VARIABLES};
+use dsql_view::config::{Config, VARIABLES};
+use dsql_view::record::tables::{SourceTables, SourceTablesError};
 
 /// A schema and a table.
 type Name = (String, String);

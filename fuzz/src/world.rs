@@ -4,16 +4,17 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use dsql_view::apply::Deadline;
 use dsql_view::assembly::Assembler;
-use dsql_view::config::TimestampPlace;
-use dsql_view::delivery::{Data, Record};
-use dsql_view::disposition::{Disposition, Failure};
-use dsql_view::objects::{Objects, ObjectsError, Page, StoredObject};
-use dsql_view::plan::Planner;
-use dsql_view::projection::{Circumstances, Origin, ViewItem};
-use dsql_view::view::indexes::Indexes;
-use dsql_view::view::{Put, View};
+use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::plan::Planner;
+use dsql_view::bucket::{Objects, ObjectsError, Page, StoredObject};
+use dsql_view::deadline::Deadline;
+use dsql_view::item::indexes::Indexes;
+use dsql_view::item::projection::{Circumstances, Origin, ViewItem};
+use dsql_view::record::change::TimestampPlace;
+use dsql_view::record::delivery::{Data, Record};
+use dsql_view::record::sequence::SequenceNumber;
+use dsql_view::write::view::{Put, View};
 
 use super::contract::{Contract, Expected};
 use super::fragments::crc32c;
@@ -117,7 +118,7 @@ fn delivered((place, data): (usize, &String)) -> Record {
     Record {
         stream_arn: None,
         shard_id: Some("shardId-000000000001".into()),
-        sequence_number: crc32c(data.as_bytes()).to_string(),
+        sequence_number: SequenceNumber::new(crc32c(data.as_bytes()).to_string()),
         partition_key: place.to_string(),
         approximate_arrival_timestamp: None,
         data: Data(data.clone().into_bytes()),

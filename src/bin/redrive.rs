@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use dsql_view::apply::Deadline;
-use dsql_view::lambda::{self, BoxError};
-use dsql_view::panics;
+use dsql_view::deadline::Deadline;
+use dsql_view::lambda::panics;
+use dsql_view::lambda::start::{self, BoxError};
 use dsql_view::redrive::{Invocation, Redrive};
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
@@ -15,11 +15,11 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    lambda::ended(run().await)
+    start::ended(run().await)
 }
 
 async fn run() -> Result<(), BoxError> {
-    let redrive = lambda::start(async |config, sdk_config| Ok(Redrive::start(config, &sdk_config).await?)).await?;
+    let redrive = start::start(async |config, sdk_config| Ok(Redrive::start(config, &sdk_config).await?)).await?;
     let redrive = &redrive;
     let function = service_fn(|event: LambdaEvent<Invocation>| {
         panics::failing(async move {

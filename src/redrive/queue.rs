@@ -12,7 +12,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::sdk_error;
+use crate::aws::sdk_error;
 
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -8,8 +8,8 @@ use chrono::DateTime;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::delivery::stream_of;
-use crate::report::compare_sequence_numbers;
+use crate::record::delivery::stream_of;
+use crate::record::sequence::SequenceNumber;
 
 /// Records of one shard, both ends included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub struct ShardRange {
     /// The shard.
     pub shard_id: String,
     /// The lowest sequence number, of a record that Lambda has seen.
-    pub first: String,
+    pub first: SequenceNumber,
     /// The highest sequence number, of a record that Lambda has seen.
-    pub last: String,
+    pub last: SequenceNumber,
     /// When the first record arrived, where the message tells.
     pub arrived: Option<SystemTime>,
 }
@@ -75,11 +75,10 @@ impl ShardRange {
         else {
             return Err(NoRange { found: "one without all of these" });
         };
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|next| next.is_ascii_digit());
-        if !is_number(&first) || !is_number(&last) {
+        let (Some(first), Some(last)) = (SequenceNumber::parse(&first), SequenceNumber::parse(&last)) else {
             return Err(NoRange { found: "a sequence number that is no number" });
-        }
-        if compare_sequence_numbers(&first, &last).is_gt() {
+        };
+        if first > last {
             return Err(NoRange { found: "an end before the start" });
         }
         let stream_arn = stream_of(&stream_arn).to_owned();
@@ -97,21 +96,21 @@ impl ShardRange {
             batch: BatchInfo {
                 stream_arn: &self.stream_arn,
                 shard_id: &self.shard_id,
-                start_sequence_number: &self.first,
-                end_sequence_number: &self.last,
+                start_sequence_number: self.first.as_str(),
+                end_sequence_number: self.last.as_str(),
             },
         })
     }
 
     /// Whether a record with this number belongs to it.
-    pub fn contains(&self, number: &str) -> bool {
-        compare_sequence_numbers(&self.first, number).is_le() && compare_sequence_numbers(number, &self.last).is_le()
+    pub fn contains(&self, number: &SequenceNumber) -> bool {
+        (&self.first..=&self.last).contains(&number)
     }
 
     /// The part from `first` to `last`, as far as that is any.
-    fn part(&self, first: String, last: String) -> Option<Self> {
+    fn part(&self, first: SequenceNumber, last: SequenceNumber) -> Option<Self> {
         let part = Self { first, last, arrived: None, ..self.clone() };
-        compare_sequence_numbers(&part.first, &part.last).is_le().then_some(part)
+        (part.first <= part.last).then_some(part)
     }
 }
 
@@ -123,28 +122,28 @@ fn time(text: &str) -> Option<SystemTime> {
 /// How far a range has been read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    lowest: Option<String>,
-    highest: Option<String>,
+    lowest: Option<SequenceNumber>,
+    highest: Option<SequenceNumber>,
 }
 
 impl Progress {
     /// Takes note of a record of the range, read in the order of the shard.
-    pub fn read(&mut self, number: &str) {
-        self.lowest.get_or_insert_with(|| number.to_owned());
-        self.highest = Some(number.to_owned());
+    pub fn read(&mut self, number: &SequenceNumber) {
+        self.lowest.get_or_insert_with(|| number.clone());
+        self.highest = Some(number.clone());
     }
 
     /// The number of the record that was read last.
-    pub fn highest(&self) -> Option<&str> {
-        self.highest.as_deref()
+    pub fn highest(&self) -> Option<&SequenceNumber> {
+        self.highest.as_ref()
     }
 
     /// What of the range is lost, when the shard has been read as far as it goes: Lambda has seen the first and the
     /// last record, so where they are missing, so may be what lies between them and what was found.
     pub fn lost(&self, range: &ShardRange) -> Vec<ShardRange> {
         let (Some(lowest), Some(highest)) = (&self.lowest, &self.highest) else { return vec![range.clone()] };
-        let before = (*lowest != range.first).then(|| range.part(range.first.clone(), predecessor(lowest)));
-        let behind = (*highest != range.last).then(|| range.part(successor(highest), range.last.clone()));
+        let before = (*lowest != range.first).then(|| range.part(range.first.clone(), lowest.previous()));
+        let behind = (*highest != range.last).then(|| range.part(highest.next(), range.last.clone()));
         before.into_iter().chain(behind).flatten().collect()
     }
 
@@ -153,34 +152,15 @@ impl Progress {
     pub fn lost_meanwhile(
         &self,
         range: &ShardRange,
-        end_of_first_page: &str,
-        held: Option<&str>,
+        end_of_first_page: &SequenceNumber,
+        held: Option<&SequenceNumber>,
     ) -> Option<ShardRange> {
         match held {
             // Where nothing has expired this lies before the end of the first page, and is no part.
-            Some(held) => range.part(successor(end_of_first_page), predecessor(held)),
-            None => range.part(successor(end_of_first_page), range.last.clone()),
+            Some(held) => range.part(end_of_first_page.next(), held.previous()),
+            None => range.part(end_of_first_page.next(), range.last.clone()),
         }
     }
-}
-
-/// The number after a decimal number of any length.
-fn successor(number: &str) -> String {
-    step(number, b'9', b'0', |digit| digit + 1).unwrap_or_else(|| format!("1{}", "0".repeat(number.len())))
-}
-
-/// The number before a decimal number of any length; zero stays.
-fn predecessor(number: &str) -> String {
-    step(number, b'0', b'9', |digit| digit - 1).unwrap_or_else(|| "0".to_owned())
-}
-
-/// Steps the last digit that is not `full`, and sets those behind it to `wrapped`; none, where all of them are.
-fn step(number: &str, full: u8, wrapped: u8, by_one: impl Fn(u8) -> u8) -> Option<String> {
-    let mut digits = number.as_bytes().to_vec();
-    let place = digits.iter().rposition(|digit| *digit != full)?;
-    digits[place] = by_one(digits[place]);
-    digits[place + 1..].fill(wrapped);
-    String::from_utf8(digits).ok()
 }
 
 #[cfg(test)]
@@ -189,12 +169,16 @@ mod tests {
 
     const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
 
+    fn number(digits: &str) -> SequenceNumber {
+        SequenceNumber::new(digits)
+    }
+
     fn range(first: &str, last: &str) -> ShardRange {
         ShardRange {
             stream_arn: STREAM.to_owned(),
             shard_id: "shardId-000000000001".to_owned(),
-            first: first.to_owned(),
-            last: last.to_owned(),
+            first: number(first),
+            last: number(last),
             arrived: None,
         }
     }
@@ -259,7 +243,7 @@ mod tests {
     #[test]
     fn a_part_of_a_range_is_of_its_shard_and_not_empty() {
         let whole = ShardRange { arrived: Some(SystemTime::UNIX_EPOCH), ..range("10", "30") };
-        let part = |first: &str, last: &str| whole.part(first.to_owned(), last.to_owned());
+        let part = |first: &str, last: &str| whole.part(number(first), number(last));
         assert_eq!(part("9", "12"), Some(range("9", "12")));
         assert_eq!(part("12", "12"), Some(range("12", "12")));
         assert_eq!(part("13", "12"), None);
@@ -269,24 +253,24 @@ mod tests {
     fn reading_goes_on_behind_the_last_record_that_was_read() {
         let mut progress = Progress::default();
         assert_eq!(progress.highest(), None);
-        for number in ["10", "12", "17"] {
-            progress.read(number);
-            assert_eq!(progress.highest(), Some(number));
+        for number in ["10", "12", "17"].map(number) {
+            progress.read(&number);
+            assert_eq!(progress.highest(), Some(&number));
         }
     }
 
     /// What is lost of 10 to 30 when these were read.
-    fn lost(read: &[&str]) -> Vec<(String, String)> {
+    fn lost(read: &[&str]) -> Vec<(SequenceNumber, SequenceNumber)> {
         let mut progress = Progress::default();
-        for number in read {
-            progress.read(number);
+        for digits in read {
+            progress.read(&number(digits));
         }
         progress.lost(&range("10", "30")).into_iter().map(|part| (part.first, part.last)).collect()
     }
 
     #[test]
     fn what_the_stream_no_longer_holds_is_known_by_its_ends() {
-        let part = |first: &str, last: &str| (first.to_owned(), last.to_owned());
+        let part = |first: &str, last: &str| (number(first), number(last));
         assert_eq!(lost(&["10", "12", "30"]), []);
         assert_eq!(lost(&[]), [part("10", "30")]);
         assert_eq!(lost(&["20", "30"]), [part("10", "19")]);
@@ -298,33 +282,21 @@ mod tests {
     fn when_a_range_arrived_says_nothing_of_its_parts() {
         let range = ShardRange { arrived: Some(SystemTime::UNIX_EPOCH), ..range("10", "30") };
         let mut progress = Progress::default();
-        progress.read("20");
+        progress.read(&number("20"));
         let arrived: Vec<_> = progress.lost(&range).into_iter().map(|part| part.arrived).collect();
         assert_eq!(arrived, [None, None]);
     }
 
     #[test]
     fn a_start_that_expires_while_its_range_is_read_is_noticed() {
-        let lost = |held| {
-            let lost = Progress::default().lost_meanwhile(&range("10", "30"), "14", held);
+        let lost = |held: Option<&str>| {
+            let held = held.map(number);
+            let lost = Progress::default().lost_meanwhile(&range("10", "30"), &number("14"), held.as_ref());
             lost.map(|part| (part.first, part.last))
         };
         assert_eq!(lost(Some("10")), None);
         assert_eq!(lost(Some("12")), None);
-        assert_eq!(lost(Some("20")), Some(("15".to_owned(), "19".to_owned())));
-        assert_eq!(lost(None), Some(("15".to_owned(), "30".to_owned())));
-    }
-
-    #[test]
-    fn numbers_of_any_length_have_neighbours() {
-        let nines = "9".repeat(56);
-        for (number, next) in
-            [("0", "1"), ("9", "10"), ("1299", "1300"), (nines.as_str(), &format!("1{}", "0".repeat(56)))]
-        {
-            assert_eq!(successor(number), next);
-        }
-        for (number, previous) in [("1", "0"), ("0", "0"), ("1300", "1299"), ("100", "099")] {
-            assert_eq!(predecessor(number), previous);
-        }
+        assert_eq!(lost(Some("20")), Some((number("15"), number("19"))));
+        assert_eq!(lost(None), Some((number("15"), number("30"))));
     }
 }

@@ -10,7 +10,7 @@
 //! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for a person who
 //! knows that the row is still in the database.
 //!
-//! [`Guard`]: crate::projection::Guard
+//! [`Guard`]: crate::item::projection::Guard
 
 use std::collections::HashSet;
 
@@ -18,16 +18,16 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::apply::Deadline;
 use crate::assembly::record;
-use crate::delivery::Batch;
-use crate::disposition::{self, Disposition, Failure, MAY_BE_DELETED};
+use crate::batch::disposition::{self, Disposition, Failure, MAY_BE_DELETED};
+use crate::bucket::{Objects, ObjectsError, StoredObject};
+use crate::deadline::Deadline;
 use crate::handler::Handler;
-use crate::metrics::{self, Replayed};
-use crate::objects::{Objects, ObjectsError, StoredObject};
-use crate::projection::Origin;
+use crate::item::projection::Origin;
+use crate::observe::metrics::{self, Replayed};
 use crate::quarantine::{self, QUARANTINE};
-use crate::view::View;
+use crate::record::delivery::Batch;
+use crate::write::view::View;
 
 /// Records of so many bytes in objects, or so many records, are one batch.
 const LARGEST_BATCH: u64 = 8 * 1024 * 1024;

@@ -16,9 +16,9 @@ use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
 use aws_sdk_kinesis::types::{Record as KinesisRecord, ShardIteratorType};
 
 use super::range::{Progress, ShardRange};
-use crate::delivery::{Batch, Data, Record, to_the_millisecond};
-use crate::report::compare_sequence_numbers;
-use crate::sdk_error;
+use crate::aws::sdk_error;
+use crate::record::delivery::{Batch, Data, Record, to_the_millisecond};
+use crate::record::sequence::SequenceNumber;
 
 /// A page has up to 10 MiB.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub struct Reader<'s> {
     iterator: Option<String>,
     progress: Progress,
     pages: usize,
-    end_of_first_page: Option<String>,
+    end_of_first_page: Option<SequenceNumber>,
 }
 
 impl Shards {
@@ -105,11 +105,9 @@ impl Reader<'_> {
                 Err(error) => return Err(failed("give records", &error)),
             };
             let at_the_tip = page.records.is_empty() && page.millis_behind_latest.unwrap_or_default() == 0;
-            let past =
-                |record: &KinesisRecord| compare_sequence_numbers(&record.sequence_number, &self.range.last).is_ge();
-            let at_the_end = page.records.last().is_some_and(past);
-            let records: Vec<KinesisRecord> =
-                page.records.into_iter().filter(|record| self.range.contains(&record.sequence_number)).collect();
+            let mut records = self.records(page.records);
+            let at_the_end = records.last().is_some_and(|record| record.sequence_number >= self.range.last);
+            records.retain(|record| self.range.contains(&record.sequence_number));
             for record in &records {
                 self.progress.read(&record.sequence_number);
             }
@@ -119,7 +117,7 @@ impl Reader<'_> {
             if !records.is_empty() {
                 self.pages += 1;
                 self.end_of_first_page.get_or_insert_with(|| records[records.len() - 1].sequence_number.clone());
-                return Ok(Some(self.batch(records)));
+                return Ok(Some(Batch { records }));
             }
         }
         Ok(None)
@@ -135,7 +133,7 @@ impl Reader<'_> {
         // before.
         if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| self.pages > 1) {
             let held = first_held(self.client, self.range).await?;
-            lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_deref()));
+            lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_ref()));
         }
         Ok(lost)
     }
@@ -146,20 +144,20 @@ impl Reader<'_> {
     }
 
     /// The records as Lambda would deliver them.
-    fn batch(&self, records: Vec<KinesisRecord>) -> Batch {
+    fn records(&self, records: Vec<KinesisRecord>) -> Vec<Record> {
         let stream_arn: Arc<str> = self.range.stream_arn.as_str().into();
         let shard_id: Arc<str> = self.range.shard_id.as_str().into();
         let record = |record: KinesisRecord| Record {
             stream_arn: Some(Arc::clone(&stream_arn)),
             shard_id: Some(Arc::clone(&shard_id)),
-            sequence_number: record.sequence_number,
+            sequence_number: SequenceNumber::new(record.sequence_number),
             partition_key: record.partition_key.unwrap_or_default(),
             approximate_arrival_timestamp: record
                 .approximate_arrival_timestamp
                 .map(|arrival| to_the_millisecond(arrival.as_secs_f64())),
             data: Data(record.data.into_inner()),
         };
-        Batch { records: records.into_iter().map(record).collect() }
+        records.into_iter().map(record).collect()
     }
 }
 
@@ -191,8 +189,8 @@ const BEGIN: &str = "say where a range begins";
 
 /// A place in a shard.
 enum Place<'a> {
-    At(&'a str),
-    After(&'a str),
+    At(&'a SequenceNumber),
+    After(&'a SequenceNumber),
     Since(SystemTime),
     Oldest,
 }
@@ -205,11 +203,11 @@ async fn iterator(
     let request = client.get_shard_iterator().stream_arn(&range.stream_arn).shard_id(&range.shard_id);
     let request = match place {
         Place::At(number) => {
-            request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(number)
+            request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(number.as_str())
         }
-        Place::After(number) => {
-            request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number)
-        }
+        Place::After(number) => request
+            .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+            .starting_sequence_number(number.as_str()),
         Place::Since(time) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(time.into()),
         Place::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
     };
@@ -217,16 +215,16 @@ async fn iterator(
 }
 
 /// The number of the first record of the range that the shard holds now.
-async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<String>, ShardError> {
+async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<SequenceNumber>, ShardError> {
     let mut next = iterator_at(client, range).await?;
     while let Some(iterator) = next {
         let page = client.get_records().shard_iterator(iterator).stream_arn(&range.stream_arn).limit(1).send().await;
         let page = page.map_err(|error| failed("give records", &error))?;
-        let number = page.records.into_iter().next().map(|record| record.sequence_number);
+        let number = page.records.into_iter().next().map(|record| SequenceNumber::new(record.sequence_number));
         match number {
             Some(number) if range.contains(&number) => return Ok(Some(number)),
             // An iterator by time can begin before the range; what comes behind it is of no use.
-            Some(number) if compare_sequence_numbers(&number, &range.last).is_gt() => return Ok(None),
+            Some(number) if number > range.last => return Ok(None),
             None if page.millis_behind_latest.unwrap_or_default() == 0 => return Ok(None),
             Some(_) | None => next = page.next_shard_iterator,
         }

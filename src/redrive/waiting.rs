@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::fragments::{FRAGMENTS, FragmentSet};
-use crate::metrics::{self, Waiting};
-use crate::objects::{Objects, ObjectsError, StoredObject};
+use crate::bucket::{Objects, ObjectsError, StoredObject};
+use crate::observe::metrics::{self, Waiting};
 use crate::quarantine::QUARANTINE;
+use crate::record::fragments::{FRAGMENTS, FragmentSet};
 
 /// So many sets are named in the log.
 const MOST_NAMED: usize = 20;

@@ -5,13 +5,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dsql_view::apply::Deadline;
+use dsql_view::aws::https;
+use dsql_view::batch::disposition::Disposition;
 use dsql_view::config::Config;
-use dsql_view::delivery::Batch;
-use dsql_view::disposition::Disposition;
+use dsql_view::deadline::Deadline;
 use dsql_view::handler::DynamoDbHandler;
-use dsql_view::https;
-use dsql_view::projection::Origin;
+use dsql_view::item::projection::Origin;
+use dsql_view::record::delivery::Batch;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{Items, LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;

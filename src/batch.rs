@@ -1,0 +1,9 @@
+//! Stage 3: the records of a batch, from the plan to the end of each.
+//!
+//! [`plan`] says what each record asks for, [`ledger`] keeps how each has ended, and [`tally`] counts the ends.
+
+pub mod coalesce;
+pub mod disposition;
+pub mod plan;
+pub mod poison;
+pub mod tally;

@@ -1,0 +1,90 @@
+//! One write per row of a batch: the changes of one key, the newest first.
+//!
+//! The older changes stay at hand: should DynamoDB refuse the newest for what it holds, the next one is what the view
+//! must show, and none of them counts as superseded before a newer one stands in the view.
+//!
+//! Invariants: pure; every change that comes in goes out, once; of two changes with the same commit the one delivered
+//! first leads.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use crate::item::projection::ViewItem;
+
+/// An item to write, and the place of its record in the batch.
+#[derive(Debug, PartialEq)]
+pub struct Candidate {
+    /// The place of the record in the batch, from 0.
+    pub record: usize,
+    /// What the record makes of its row.
+    pub item: ViewItem,
+}
+
+/// The changes of one row in a batch, the newest first; at least one.
+pub type RowChanges = Vec<Candidate>;
+
+/// Gathers the changes of each row, rows in the order in which they first appear.
+pub fn coalesce(candidates: impl IntoIterator<Item = Candidate>) -> Vec<RowChanges> {
+    let mut rows: Vec<RowChanges> = Vec::new();
+    let mut place_of_key: HashMap<String, usize> = HashMap::new();
+    for candidate in candidates {
+        if let Some(&place) = place_of_key.get(&candidate.item.key) {
+            rows[place].push(candidate);
+        } else {
+            place_of_key.insert(candidate.item.key.clone(), rows.len());
+            rows.push(vec![candidate]);
+        }
+    }
+    for row in &mut rows {
+        // The sort is stable: changes of the same commit keep the order of their delivery.
+        row.sort_by_key(|candidate| Reverse(candidate.item.committed));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::projection::Notes;
+    use crate::record::change::CommitTimestamp;
+
+    fn candidate(record: usize, key: &str, committed: u64) -> Candidate {
+        let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();
+        Candidate {
+            record,
+            item: ViewItem {
+                key: key.to_owned(),
+                committed,
+                creates: false,
+                attributes: HashMap::new(),
+                moved: Vec::new(),
+                bytes: 0,
+                guard: None,
+                notes: Notes::default(),
+            },
+        }
+    }
+
+    fn check(changes: &[(&str, u64)], expected: &[&[usize]]) {
+        let candidates =
+            changes.iter().enumerate().map(|(record, (key, committed))| candidate(record, key, *committed));
+        let rows: Vec<Vec<usize>> =
+            coalesce(candidates).iter().map(|row| row.iter().map(|candidate| candidate.record).collect()).collect();
+        assert_eq!(rows, expected, "{changes:?}");
+    }
+
+    #[test]
+    fn the_newest_change_of_a_row_leads_and_the_others_follow_from_new_to_old() {
+        check(&[], &[]);
+        check(&[("a", 1)], &[&[0]]);
+        check(&[("a", 1), ("b", 1), ("a", 2)], &[&[2, 0], &[1]]);
+        check(&[("a", 3), ("a", 1), ("a", 2)], &[&[0, 2, 1]]);
+        check(&[("a", 2), ("a", 1), ("a", 4), ("a", 3)], &[&[2, 3, 0, 1]]);
+    }
+
+    #[test]
+    fn of_the_same_commit_the_first_delivered_leads() {
+        check(&[("a", 1), ("a", 1)], &[&[0, 1]]);
+        check(&[("a", 1), ("a", 2), ("a", 2), ("a", 1)], &[&[1, 2, 0, 3]]);
+    }
+}

@@ -1,0 +1,309 @@
+//! What becomes of a record: every record that the function is given ends in exactly one [`Disposition`].
+//!
+//! Invariants: pure; [`Failure::is_poison`] is the one place that decides whether a record can ever be applied, and it
+//! names every variant, so that a new one asks the question.
+
+use std::fmt;
+
+use crate::bucket::ObjectsError;
+use crate::item::projection::ProjectionError;
+use crate::record::envelope::DecodeError;
+use crate::record::fragments::AssemblyError;
+
+/// The end of a record's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// The view shows it.
+    Applied,
+    /// The view shows a newer change of the row, or this same one already.
+    Superseded,
+    /// Superseded by itself, as far as that was told: the batch has the change twice, or the view shows it already.
+    Duplicate,
+    /// Superseded, as the function knew without asking the view.
+    Known,
+    /// Its table is not in `SOURCE_TABLES`.
+    Filtered,
+    /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them
+    /// applies it.
+    Kept,
+    /// No repetition can apply it, and it stands whole in the quarantine.
+    Quarantined(Failure),
+    /// It is reported as a batch item failure, so that it is delivered again.
+    Reported(Failure),
+}
+
+/// Why a record is quarantined or reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It is no change record that can be read.
+    Decode(DecodeError),
+    /// It cannot become an item of the view.
+    Project(ProjectionError),
+    /// DynamoDB does not take the item: no repetition will change that.
+    Refused(String),
+    /// An index of the view's table does not take the item; it does once the index is another one.
+    RefusedByIndex(String),
+    /// It comes from the quarantine, is older than the tombstones that there can be, and no older item of its row stands
+    /// in the view: the row may have been deleted since.
+    MayBeDeleted,
+    /// A part of a change that was split, and no bucket to keep it in.
+    Part,
+    /// The change that its pieces make cannot be read.
+    Assemble(AssemblyError),
+    /// The bucket did not take or give what this record needs.
+    Objects(ObjectsError),
+    /// DynamoDB did not answer, or not now; the write may have happened.
+    Retryable(String),
+    /// Nothing can be written: the table, the permission or the credentials are missing.
+    Unavailable(String),
+    /// Another write of the batch found that nothing can be written, so this one was not tried.
+    NotTried,
+    /// A newer change of the same row, whose fate it shares, is reported.
+    NewerReported,
+    /// The time of the invocation was running out before it was tried, or while it was.
+    OutOfTime,
+}
+
+/// Why an old record stays in the quarantine, and what to do.
+pub const MAY_BE_DELETED: &str = "held back: the row may have been deleted since. The change is older than TOMBSTONE_TTL less an hour, so a \
+     later deletion's tombstone may be gone, and the view has no older item of the row. Ask the database. If it has the row, change it \
+     there and replay again, or replay with force. If not, remove the object";
+
+/// Where on a record's way it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// From bytes to a change event.
+    Decode,
+    /// From the parts of a split change to the whole.
+    Assemble,
+    /// From a change event to an item.
+    Project,
+    /// Writing the item.
+    Apply,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Decode => "decode",
+            Self::Assemble => "assemble",
+            Self::Project => "project",
+            Self::Apply => "apply",
+        })
+    }
+}
+
+impl Disposition {
+    /// Whether DynamoDB refused the item for what it holds, be it for an index alone.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)))
+    }
+
+    /// Turns a reported record into a quarantined one; any other stays as it is.
+    pub fn quarantine(&mut self) {
+        if let Self::Reported(failure) = self {
+            *self = Self::Quarantined(failure.clone());
+        }
+    }
+}
+
+impl From<Failure> for Disposition {
+    fn from(failure: Failure) -> Self {
+        Self::Reported(failure)
+    }
+}
+
+impl Failure {
+    /// Whether no repetition can apply the record; else it may be applied when it is delivered again.
+    pub fn is_poison(&self) -> bool {
+        match self {
+            Self::Decode(_) | Self::Assemble(_) | Self::Project(_) | Self::Refused(_) => true,
+            Self::RefusedByIndex(_)
+            | Self::MayBeDeleted
+            | Self::Part
+            | Self::Objects(_)
+            | Self::Retryable(_)
+            | Self::Unavailable(_)
+            | Self::NotTried
+            | Self::NewerReported
+            | Self::OutOfTime => false,
+        }
+    }
+
+    /// Where on its way the record failed.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Decode(_) => Stage::Decode,
+            Self::Part | Self::Assemble(_) | Self::Objects(_) => Stage::Assemble,
+            Self::Project(_) => Stage::Project,
+            Self::Refused(_)
+            | Self::RefusedByIndex(_)
+            | Self::MayBeDeleted
+            | Self::Retryable(_)
+            | Self::Unavailable(_)
+            | Self::NotTried
+            | Self::NewerReported
+            | Self::OutOfTime => Stage::Apply,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decode(error) => error.fmt(f),
+            Self::Project(error) => error.fmt(f),
+            Self::Refused(reason) => write!(f, "DynamoDB does not take the item: {reason}"),
+            Self::RefusedByIndex(reason) => {
+                write!(
+                    f,
+                    "an index of the view's table does not take the item: {reason}; the record applies once the function knows the index, \
+                     or the index is gone"
+                )
+            }
+            Self::MayBeDeleted => f.write_str(MAY_BE_DELETED),
+            Self::Part => f.write_str(
+                "the record is a part of a change over 9 MiB: set OBJECTS_BUCKET, where the parts wait for each other",
+            ),
+            Self::Assemble(error) => error.fmt(f),
+            Self::Objects(error) => error.fmt(f),
+            Self::Retryable(reason) => write!(f, "the view did not confirm the write: {reason}"),
+            Self::Unavailable(reason) => write!(f, "the view cannot be written: {reason}"),
+            Self::NotTried => {
+                f.write_str("not tried, since another write of the batch found that the view cannot be written")
+            }
+            Self::NewerReported => f.write_str("a newer change of the same row is reported, and this one with it"),
+            Self::OutOfTime => f.write_str(
+                "the invocation's time was running out; a longer time-out or a smaller batch helps, or more \
+                 capacity where the table throttles",
+            ),
+        }
+    }
+}
+
+/// How many records ended in which way; they add up to the records received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the names of the dispositions")]
+pub struct Counts {
+    pub applied: usize,
+    pub superseded: usize,
+    pub filtered: usize,
+    pub kept: usize,
+    pub quarantined: usize,
+    pub reported: usize,
+}
+
+impl Counts {
+    /// Counts the dispositions of a batch.
+    pub fn of<'a>(dispositions: impl IntoIterator<Item = &'a Disposition>) -> Self {
+        let mut counts = Self::default();
+        dispositions.into_iter().for_each(|disposition| counts.add(disposition));
+        counts
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, disposition: &Disposition) {
+        match disposition {
+            Disposition::Applied => self.applied += 1,
+            Disposition::Superseded | Disposition::Duplicate | Disposition::Known => self.superseded += 1,
+            Disposition::Filtered => self.filtered += 1,
+            Disposition::Kept => self.kept += 1,
+            Disposition::Quarantined(_) => self.quarantined += 1,
+            Disposition::Reported(_) => self.reported += 1,
+        }
+    }
+
+    /// How many records were received.
+    pub fn received(&self) -> usize {
+        self.applied + self.superseded + self.filtered + self.kept + self.quarantined + self.reported
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.applied += other.applied;
+        self.superseded += other.superseded;
+        self.filtered += other.filtered;
+        self.kept += other.kept;
+        self.quarantined += other.quarantined;
+        self.reported += other.reported;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_another_time_is_never_poison() {
+        for (failure, poison, stage) in [
+            (Failure::Decode(DecodeError::UnknownType), true, Stage::Decode),
+            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), true, Stage::Project),
+            (Failure::Refused(String::new()), true, Stage::Apply),
+            (Failure::Part, false, Stage::Assemble),
+            (Failure::Assemble(AssemblyError::Checksum), true, Stage::Assemble),
+            (Failure::Objects(ObjectsError { action: "", reason: String::new() }), false, Stage::Assemble),
+            (Failure::Retryable(String::new()), false, Stage::Apply),
+            (Failure::Unavailable(String::new()), false, Stage::Apply),
+            (Failure::NotTried, false, Stage::Apply),
+            (Failure::NewerReported, false, Stage::Apply),
+            (Failure::OutOfTime, false, Stage::Apply),
+        ] {
+            assert_eq!((failure.is_poison(), failure.stage()), (poison, stage), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_is_wrong_and_what_helps() {
+        let objects = ObjectsError { action: "take an object", reason: "SlowDown".to_owned() };
+        for (failure, expected) in [
+            (Failure::Decode(DecodeError::UnknownType), "the record's type is not known"),
+            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), "the key has 2049 bytes"),
+            (Failure::Refused("too large".to_owned()), "DynamoDB does not take the item: too large"),
+            (Failure::Part, "set OBJECTS_BUCKET"),
+            (Failure::Assemble(AssemblyError::Checksum), "do not have the CRC32C"),
+            (Failure::Objects(objects), "OBJECTS_BUCKET did not take an object: SlowDown"),
+            (Failure::Retryable("503".to_owned()), "the view did not confirm the write: 503"),
+            (Failure::Unavailable("denied".to_owned()), "the view cannot be written: denied"),
+            (Failure::NotTried, "not tried"),
+            (Failure::NewerReported, "a newer change of the same row is reported"),
+            (Failure::OutOfTime, "time was running out"),
+        ] {
+            assert!(failure.to_string().contains(expected), "{failure}");
+        }
+        let stages = [Stage::Decode, Stage::Assemble, Stage::Project, Stage::Apply].map(|stage| stage.to_string());
+        assert_eq!(stages, ["decode", "assemble", "project", "apply"]);
+    }
+
+    #[test]
+    fn only_a_reported_record_becomes_a_quarantined_one() {
+        let mut dispositions = [Disposition::Reported(Failure::Part), Disposition::Applied, Disposition::Filtered];
+        dispositions.iter_mut().for_each(Disposition::quarantine);
+        let quarantined = Disposition::Quarantined(Failure::Part);
+        assert_eq!(dispositions, [quarantined, Disposition::Applied, Disposition::Filtered]);
+    }
+
+    #[test]
+    fn every_disposition_is_counted_once() {
+        let dispositions = [
+            Disposition::Applied,
+            Disposition::Superseded,
+            Disposition::Duplicate,
+            Disposition::Known,
+            Disposition::Filtered,
+            Disposition::Kept,
+            Disposition::Quarantined(Failure::Decode(DecodeError::UnknownType)),
+            Disposition::Reported(Failure::Part),
+            Disposition::Reported(Failure::OutOfTime),
+        ];
+        let counts = Counts::of(&dispositions);
+        assert_eq!(counts, Counts { applied: 1, superseded: 3, filtered: 1, kept: 1, quarantined: 1, reported: 2 });
+        assert_eq!(counts.received(), dispositions.len());
+
+        let mut sum = Counts { applied: 10, superseded: 20, filtered: 30, kept: 40, quarantined: 50, reported: 60 };
+        assert_eq!(sum.received(), 210);
+        sum += counts;
+        let expected = Counts { applied: 11, superseded: 23, filtered: 31, kept: 41, quarantined: 51, reported: 62 };
+        assert_eq!(sum, expected);
+    }
+}

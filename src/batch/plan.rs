@@ -1,0 +1,471 @@
+//! From the bytes of a batch to what has to be written: decode, route, project, record by record, then coalesce.
+//!
+//! Invariants: pure, everything else it depends on is an argument; one bad record never touches its neighbours; every
+//! record is settled here, is a candidate of exactly one row, or is one part of a split change.
+
+use std::time::SystemTime;
+
+use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
+use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::tally::Write;
+use crate::item::projection::{Circumstances, Origin, Projector, ViewItem};
+use crate::record::change::TimestampPlace;
+use crate::record::chunks::{ChunkedImage, ChunkedRecord};
+use crate::record::decode::{self, Envelope};
+use crate::record::envelope::FullRecord;
+use crate::record::fragments::{self, AssemblyError};
+use crate::record::tables::{SourceTable, SourceTables};
+
+/// Reads records for a view.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    /// The tables that are kept in the view.
+    pub source_tables: SourceTables,
+    /// Where a record carries the time of its commit.
+    pub commit_timestamp: TimestampPlace,
+    /// The cluster whose records are taken; those of all, where there is none.
+    pub source_cluster: Option<String>,
+    /// Makes the items.
+    pub projector: Projector,
+}
+
+/// What a batch asks for.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// For each record the end of its way as far as it is known without writing; candidates stand as
+    /// [`Failure::OutOfTime`], which is true of those that no write will settle.
+    pub records: Vec<PlannedRecord<'a>>,
+    /// The rows to write.
+    pub rows: Vec<RowChanges>,
+    /// What has to be kept of changes that were split. A record that is one stands as [`Failure::Part`] until it is.
+    pub parts: Vec<Part>,
+    /// Where the records come from.
+    pub sources: Sources,
+}
+
+/// The tables, clusters and versions that a batch names: each once, in order of first appearance.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Tables that are not configured, as schema and name; at most [`MOST_NAMES`].
+    pub unconfigured: Vec<(String, String)>,
+    /// Clusters that records of configured tables are of; at most [`MOST_NAMES`].
+    pub clusters: Vec<String>,
+    /// Versions of their envelopes; at most [`MOST_NAMES`].
+    pub versions: Vec<String>,
+}
+
+/// Of each kind. Whoever writes into the stream shall not fill the memory with names.
+pub const MOST_NAMES: usize = 100;
+
+/// The beginning of a name. PostgreSQL's have 63 bytes at most.
+fn short(name: &str) -> &str {
+    const LONGEST: usize = 200;
+    &name[..name.floor_char_boundary(LONGEST)]
+}
+
+impl Sources {
+    fn is_filtered(&mut self, record: &FullRecord<'_>) {
+        let (schema, table) = (short(record.schema()), short(record.table()));
+        let is_known = |known: &(String, String)| known.0 == schema && known.1 == table;
+        if self.unconfigured.len() < MOST_NAMES && !self.unconfigured.iter().any(is_known) {
+            self.unconfigured.push((schema.to_owned(), table.to_owned()));
+        }
+    }
+
+    fn is_taken(&mut self, record: &FullRecord<'_>) {
+        fn add(names: &mut Vec<String>, name: Option<&str>) {
+            let Some(name) = name.map(short) else { return };
+            if names.len() < MOST_NAMES && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        add(&mut self.clusters, record.cluster().as_deref());
+        add(&mut self.versions, record.version().as_deref());
+    }
+}
+
+/// What a record leaves in a set of fragments.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The place of the record in the batch, from 0.
+    pub record: usize,
+    /// The set's folder.
+    pub folder: String,
+    /// The object to write.
+    pub object: String,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What a part is to its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A main record or a piece: the record has done its work when it is kept, and the set may be whole by it.
+    Member,
+    /// A note that the set is of no use here, so that it does not look as if it waited. It settles no record.
+    NotNeeded,
+}
+
+/// One record of a batch.
+#[derive(Debug)]
+pub struct PlannedRecord<'a> {
+    /// Its table, as far as it is known and configured.
+    pub table: Option<&'a SourceTable>,
+    /// The end of its way.
+    pub disposition: Disposition,
+    /// What it writes, if it came so far.
+    pub write: Option<Write>,
+}
+
+impl PlannedRecord<'_> {
+    /// A write has ended so, at `now`.
+    pub fn settle(&mut self, disposition: Disposition, now: SystemTime) {
+        if let (Disposition::Applied, Some(write)) = (&disposition, &mut self.write) {
+            write.shown(now);
+        }
+        self.disposition = disposition;
+    }
+}
+
+/// What a record asks for.
+enum Way {
+    Write(ViewItem),
+    Keep,
+    Filter,
+    Fail(Failure),
+}
+
+impl Planner {
+    /// Plans a batch, given as the bytes of its records.
+    pub fn plan<'r>(&self, records: impl IntoIterator<Item = &'r [u8]>, now: Circumstances<'_>) -> Plan<'_> {
+        let records = records.into_iter();
+        let most = records.size_hint().0;
+        let mut planned = Vec::with_capacity(most);
+        let mut candidates = Vec::with_capacity(most);
+        let mut parts = Vec::new();
+        let mut sources = Sources::default();
+        for (record, data) in records.enumerate() {
+            let mut keep = |folder, object: String, role| {
+                let is_replayed = now.origin == Origin::Quarantine && role == Role::Member;
+                let object = if is_replayed { fragments::replayed(&object) } else { object };
+                parts.push(Part { record, folder, object, role });
+            };
+            let (table, way) = self.way(data, now, &mut sources, &mut keep);
+            let mut write = None;
+            let disposition = match way {
+                Way::Write(item) => {
+                    write = Some(Write::of(&item));
+                    candidates.push(Candidate { record, item });
+                    Disposition::Reported(Failure::OutOfTime)
+                }
+                Way::Keep => Disposition::Reported(Failure::Part),
+                Way::Filter => Disposition::Filtered,
+                Way::Fail(failure) => Disposition::Reported(failure),
+            };
+            planned.push(PlannedRecord { table, disposition, write });
+        }
+        let rows = coalesce(candidates);
+        for older in rows.iter().flat_map(|row| &row[1..]) {
+            if let Some(write) = &mut planned[older.record].write {
+                write.coalesced = true;
+            }
+        }
+        Plan { records: planned, rows, parts, sources }
+    }
+
+    /// What a record asks for, with its table if that is configured.
+    fn way(
+        &self,
+        record: &[u8],
+        now: Circumstances<'_>,
+        sources: &mut Sources,
+        keep: &mut impl FnMut(String, String, Role),
+    ) -> (Option<&SourceTable>, Way) {
+        // Routed before the rest is looked at: what is wrong with other tables' records is nothing to hold a shard for.
+        let mut route = |record: &FullRecord<'_>| {
+            let table = self.source_tables.get(record.schema(), record.table());
+            if table.is_none() {
+                sources.is_filtered(record);
+            } else if record.check_source(self.source_cluster.as_deref()).is_ok() {
+                sources.is_taken(record);
+            }
+            table
+        };
+        match decode::read(record) {
+            Ok(Envelope::Full(full)) => match route(&full) {
+                Some(table) => (Some(table), self.change(full, table, now)),
+                None => (None, Way::Filter),
+            },
+            Ok(Envelope::Chunked(chunked)) => {
+                let table = route(&chunked.record);
+                (table, self.main_record(chunked, record, table, now, keep))
+            }
+            Ok(Envelope::Fragment(fragment)) => {
+                keep(fragments::folder(&fragment.chunk_id), fragments::piece(&fragment), Role::Member);
+                (None, Way::Keep)
+            }
+            Err(error) => (None, Way::Fail(Failure::Decode(error))),
+        }
+    }
+
+    fn change(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Way {
+        match self.item(full, table, now) {
+            Ok(item) => Way::Write(item),
+            Err(failure) => Way::Fail(failure),
+        }
+    }
+
+    fn item(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Result<ViewItem, Failure> {
+        full.check_source(self.source_cluster.as_deref()).map_err(Failure::Decode)?;
+        let change = full.into_change(table, self.commit_timestamp).map_err(Failure::Decode)?;
+        self.projector.project(&change, now).map_err(Failure::Project)
+    }
+
+    fn main_record(
+        &self,
+        chunked: ChunkedRecord<'_>,
+        record: &[u8],
+        table: Option<&SourceTable>,
+        now: Circumstances<'_>,
+        keep: &mut impl FnMut(String, String, Role),
+    ) -> Way {
+        let chunks = chunked.chunks();
+        let mut not_needed = |image: Option<ChunkedImage<'_>>| {
+            if let Some(image) = image {
+                keep(fragments::folder(&image.chunk_id), fragments::not_needed(&image), Role::NotNeeded);
+            }
+        };
+        match (table, chunks) {
+            (None, Ok(chunks)) => {
+                not_needed(chunks.needed);
+                not_needed(chunks.unneeded);
+                Way::Filter
+            }
+            (None, Err(_)) => Way::Filter,
+            (Some(_), Err(error)) => Way::Fail(Failure::Decode(error)),
+            (Some(table), Ok(chunks)) => {
+                not_needed(chunks.unneeded);
+                let Some(image) = chunks.needed else { return self.change(chunked.record, table, now) };
+                keep(fragments::folder(&image.chunk_id), fragments::main_record(&image, record), Role::Member);
+                Way::Keep
+            }
+        }
+    }
+
+    /// The item of a split change, from its main record and its pieces: the variants of each place, in their order.
+    /// With its table if that is configured.
+    ///
+    /// # Errors
+    /// Why the set is no change that can be applied; no other delivery changes that.
+    pub fn assemble(
+        &self,
+        main_record: &[u8],
+        pieces: Vec<Vec<String>>,
+        now: Circumstances<'_>,
+    ) -> (Option<&SourceTable>, Result<Option<ViewItem>, Failure>) {
+        let chunked = match decode::read(main_record) {
+            Ok(Envelope::Chunked(chunked)) => chunked,
+            Ok(Envelope::Full(_) | Envelope::Fragment(_)) => {
+                let error = AssemblyError::NotAPart { object: "the main record".to_owned() };
+                return (None, Err(Failure::Assemble(error)));
+            }
+            Err(error) => return (None, Err(Failure::Decode(error))),
+        };
+        let Some(table) = self.source_tables.get(chunked.record.schema(), chunked.record.table()) else {
+            return (None, Ok(None));
+        };
+        // Only here, so that a set of another cluster or version is quarantined whole.
+        let source = chunked.record.check_source(self.source_cluster.as_deref());
+        let image = match source.and_then(|()| chunked.chunks()) {
+            Ok(chunks) => chunks.needed,
+            Err(error) => return (Some(table), Err(Failure::Decode(error))),
+        };
+        let item = match image {
+            Some(image) => fragments::join(&image, &pieces).map_err(Failure::Assemble).and_then(|joined| {
+                // They have megabytes, and so has what is made of the joined text.
+                drop(pieces);
+                let image = fragments::image(&joined).map_err(Failure::Assemble)?;
+                let full = chunked.record.with_image(image).map_err(Failure::Decode)?;
+                self.item(full, table, now)
+            }),
+            None => self.item(chunked.record, table, now),
+        };
+        (Some(table), item.map(Some))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::item::indexes::Indexes;
+
+    const COMMIT: u64 = 1_705_318_200_000_000_000;
+
+    fn planner() -> Planner {
+        Planner {
+            source_tables: "users(id)".parse().unwrap(),
+            commit_timestamp: TimestampPlace::default(),
+            source_cluster: None,
+            projector: Projector {
+                key_attribute: "pk".to_owned(),
+                tombstone_ttl: Duration::from_secs(60),
+                overflow_bucket: None,
+            },
+        }
+    }
+
+    fn plan<'p>(planner: &'p Planner, records: &[String]) -> Plan<'p> {
+        let indexes = Indexes::default();
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+        planner.plan(records.iter().map(String::as_bytes), now)
+    }
+
+    fn record(table: &str, id: u64, commit: u64) -> String {
+        format!(
+            r#"{{"op":"c","after":{{"id":{id}}},"source":{{"schema":"public","table":"{table}","ts_ns":{commit}}},"ts_ns":{commit}}}"#
+        )
+    }
+
+    #[test]
+    fn each_record_is_settled_or_a_candidate_of_one_row() {
+        let records = [
+            record("users", 1, COMMIT),
+            "broken".to_owned(),
+            record("orders", 1, COMMIT),
+            record("users", 2, COMMIT),
+            r#"{"type":"fragment","chunk_id":"x","index":0,"data":"{"}"#.to_owned(),
+            record("users", 1, COMMIT + 1),
+        ];
+        let planner = planner();
+        let plan = plan(&planner, &records);
+
+        let rows: Vec<Vec<usize>> =
+            plan.rows.iter().map(|row| row.iter().map(|candidate| candidate.record).collect()).collect();
+        assert_eq!(rows, [vec![5, 0], vec![3]]);
+        let settled: Vec<_> = plan.records.iter().map(|record| &record.disposition).collect();
+        let waiting = &Disposition::Reported(Failure::OutOfTime);
+        assert!(matches!(settled[1], Disposition::Reported(Failure::Decode(_))));
+        assert_eq!(settled[2], &Disposition::Filtered);
+        assert_eq!(settled[4], &Disposition::Reported(Failure::Part));
+        assert_eq!([settled[0], settled[3], settled[5]], [waiting; 3]);
+        let parts: Vec<_> = plan.parts.iter().map(|part| (part.record, part.folder.as_str(), part.role)).collect();
+        assert_eq!(parts, [(4, "fragments/x/", Role::Member)]);
+    }
+
+    #[test]
+    fn a_split_change_of_a_table_that_is_not_configured_is_filtered_and_its_sets_are_noted() {
+        let main = |table: &str| {
+            format!(
+                r#"{{"type":"chunked","op":"u","source":{{"schema":"public","table":"{table}"}},"chunked":{{
+                "before":{{"chunk_id":"b","total_fragments":1,"crc32c":"1"}},"after":{{"chunk_id":"a","total_fragments":1,"crc32c":"1"}}}}}}"#
+            )
+        };
+        let planner = planner();
+        for (table, filtered, roles) in [
+            ("orders", true, [("fragments/a/", Role::NotNeeded), ("fragments/b/", Role::NotNeeded)]),
+            ("users", false, [("fragments/b/", Role::NotNeeded), ("fragments/a/", Role::Member)]),
+        ] {
+            let plan = plan(&planner, &[main(table)]);
+            assert_eq!(plan.records[0].disposition == Disposition::Filtered, filtered, "{table}");
+            let found: Vec<_> = plan.parts.iter().map(|part| (part.folder.as_str(), part.role)).collect();
+            assert_eq!(found, roles, "{table}");
+        }
+    }
+
+    /// A record of a cluster and a version, of a change that is whole or split.
+    fn record_of(table: &str, split: bool, cluster: &str, version: &str) -> String {
+        let source = format!(
+            r#"{{"schema":"public","table":"{table}","ts_ns":{COMMIT},"cluster":{cluster},"version":{version}}}"#
+        );
+        if split {
+            let chunked = r#"{"after":{"chunk_id":"a","total_fragments":1,"crc32c":"1"}}"#;
+            format!(r#"{{"type":"chunked","op":"u","source":{source},"chunked":{chunked},"ts_ns":{COMMIT}}}"#)
+        } else {
+            format!(r#"{{"type":"full","op":"u","after":{{"id":1}},"source":{source},"ts_ns":{COMMIT}}}"#)
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_cluster_or_another_version_is_poison() {
+        let (ours, other) = (r#""kmabugltfmjdaj2siqr2qbxgju""#, r#""2ntttwpyh6nbmi5h54h2e4p4ja""#);
+        let mut planner = planner();
+        for (setting, table, cluster, version, expected) in [
+            (true, "users", ours, r#""1.0""#, None),
+            (true, "users", ours, r#""1.7""#, None),
+            (true, "users", "null", "null", None),
+            (true, "users", other, r#""1.0""#, Some("found 2ntttwpyh6nbmi5h54h2e4p4ja")),
+            (true, "orders", other, r#""2.0""#, None),
+            (false, "users", other, "1.0", None),
+            (false, "users", ours, r#""2.0""#, Some("expected source.version to be 1.x, found 2.0")),
+            (false, "users", ours, r#""10.0""#, Some("found 10.0")),
+            (false, "users", ours, r#""v1""#, Some("found v1")),
+            (false, "users", ours, "2", Some("found 2")),
+        ] {
+            planner.source_cluster = setting.then(|| ours.trim_matches('"').to_owned());
+            for split in [false, true] {
+                let record = record_of(table, split, cluster, version);
+                let plan = plan(&planner, std::slice::from_ref(&record));
+                let indexes = Indexes::default();
+                let now =
+                    Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+                let failure = match &plan.records[0].disposition {
+                    // A set is looked at when it is whole, so that all of it can be quarantined.
+                    Disposition::Reported(Failure::Part) => {
+                        planner.assemble(record.as_bytes(), Vec::new(), now).1.err()
+                    }
+                    Disposition::Reported(failure) => Some(failure.clone()),
+                    _ => None,
+                };
+                let failure =
+                    failure.filter(|failure| matches!(failure, Failure::Decode(_))).map(|failure| failure.to_string());
+                let is_as_expected = match (&failure, expected) {
+                    (Some(failure), Some(expected)) => failure.contains(expected),
+                    (failure, expected) => failure.is_none() && expected.is_none(),
+                };
+                assert!(is_as_expected, "{record}: {failure:?}");
+                let kept = plan.parts.iter().filter(|part| part.role == Role::Member).count();
+                assert_eq!(kept, usize::from(split && table == "users"), "{record}");
+                // Who has said which cluster is meant needs no warning of another one.
+                assert!(expected.is_none() || plan.sources == Sources::default(), "{:?}", plan.sources);
+            }
+        }
+    }
+
+    #[test]
+    fn where_records_come_from_is_told_once_each() {
+        let records = [
+            record_of("users", false, r#""c1""#, r#""1.0""#),
+            record_of("orders", false, r#""c9""#, r#""9.0""#),
+            record_of("users", true, r#""c2""#, r#""1.1""#),
+            record_of("orders", true, r#""c1""#, r#""1.0""#),
+            record_of("users", false, "null", "null"),
+            record_of("Users", false, "null", "null"),
+        ];
+        let of = |name: &str| ("public".to_owned(), name.to_owned());
+        let expected = Sources {
+            unconfigured: vec![of("orders"), of("Users")],
+            clusters: vec!["c1".to_owned(), "c2".to_owned()],
+            versions: vec!["1.0".to_owned(), "1.1".to_owned()],
+        };
+        assert_eq!(plan(&planner(), &records).sources, expected);
+        let long = plan(&planner(), &[record(&"é".repeat(100_000), 1, COMMIT)]).sources;
+        assert_eq!(long.unconfigured[0].1.len(), 200);
+        let many: Vec<String> = (0..500).map(|table| record(&format!("t{table}"), 1, COMMIT)).collect();
+        assert_eq!(plan(&planner(), &many).sources.unconfigured.len(), MOST_NAMES);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_table_that_is_not_configured_does_not_matter() {
+        let planner = planner();
+        for broken in [
+            r#"{"op":"d","source":{"schema":"public","table":"orders"}}"#,
+            r#"{"source":{"schema":"public","table":"orders","txId":7}}"#,
+            r#"{"op":null,"after":[],"source":{"schema":"public","table":"orders"}}"#,
+        ] {
+            let plan = plan(&planner, &[broken.to_owned()]);
+            assert_eq!(plan.records[0].disposition, Disposition::Filtered, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The place for what does not go the common way: a bucket, as the rest of the function sees it.
+//!
+//! | prefix | what | module |
+//! |---|---|---|
+//! | `quarantine/` | poison records | [`crate::quarantine`] |
+//! | `overflow/` | columns of rows over DynamoDB's 400 KB | [`crate::item::overflow`] |
+//! | `fragments/` | parts of changes over 9 MiB | [`crate::record::fragments`] |
+//!
+//! Invariants: an object counts as written only where the bucket confirmed it; what comes from outside enters a key as
+//! [`segment`] writes it, so that nothing leaves its prefix.
+
+use std::future::Future;
+use std::time::SystemTime;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::hash::hash;
+
+pub mod s3;
+
+/// Where objects are kept. One trait, so that the rest knows nothing of S3.
+pub trait Objects {
+    /// The bucket's name.
+    fn bucket(&self) -> &str;
+
+    /// Puts an object in place of what stands at its key.
+    ///
+    /// # Errors
+    /// Why the object is not there for certain; free of its contents.
+    fn put(&self, key: &str, body: Vec<u8>) -> impl Future<Output = Result<(), ObjectsError>>;
+
+    /// The object at a key, or `None` where there is none.
+    ///
+    /// # Errors
+    /// Why the bucket did not say.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ObjectsError>>;
+
+    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. What
+    /// was put before the call is there.
+    ///
+    /// # Errors
+    /// Why the bucket did not say.
+    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Page, ObjectsError>>;
+
+    /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader
+    /// may be on its way to it. One that is not there is as good as marked.
+    ///
+    /// # Errors
+    /// Why the mark is not there for certain.
+    fn retire(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
+
+    /// Whether an object is marked by [`Objects::retire`], or not there at all.
+    ///
+    /// # Errors
+    /// Why the bucket did not say.
+    fn is_retired(&self, key: &str) -> impl Future<Output = Result<bool, ObjectsError>>;
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// Why it may still be there.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
+}
+
+/// A part of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The objects.
+    pub objects: Vec<StoredObject>,
+    /// Whether there are more behind them.
+    pub more: bool,
+}
+
+/// An object, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its key.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub written_at: SystemTime,
+}
+
+/// All objects whose keys begin with `prefix`; for prefixes that hold few.
+///
+/// # Errors
+/// Why the bucket did not say.
+pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<StoredObject>, ObjectsError> {
+    let mut all: Vec<StoredObject> = Vec::new();
+    loop {
+        let page = objects.list(prefix, all.last().map(|object| object.key.as_str())).await?;
+        all.extend(page.objects);
+        if !page.more {
+            return Ok(all);
+        }
+    }
+}
+
+/// Why the bucket did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("OBJECTS_BUCKET did not {action}: {reason}")]
+pub struct ObjectsError {
+    /// What was asked of it.
+    pub action: &'static str,
+    /// What S3 or the way to it says.
+    pub reason: String,
+}
+
+/// S3 takes keys of 1,024 bytes; a segment of this length leaves room for all others.
+const LONGEST_SEGMENT: usize = 200;
+const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// A text as one part of a key: letters, digits, `-` and `_` as they stand, all else percent-encoded; a long one as its
+/// hash. No two texts share a segment, and none can leave its folder.
+pub fn segment(text: &str) -> String {
+    let encoded = utf8_percent_encode(text, &PLAIN).to_string();
+    // `%h` begins no encoded text.
+    if encoded.len() <= LONGEST_SEGMENT { encoded } else { format!("%hash-{}", hash(text.as_bytes())) }
+}
+
+/// A table's folder, from what the view keys of its rows begin with, in which `%` is escaped already: nothing that
+/// would leave the folder, or that a JSON string would have to escape.
+pub fn table_folder(key_prefix: &str) -> String {
+    let mut folder = String::with_capacity(key_prefix.len());
+    for next in key_prefix.chars() {
+        match next {
+            '/' => folder.push_str("%2F"),
+            '"' => folder.push_str("%22"),
+            '\\' => folder.push_str("%5C"),
+            _ if next.is_control() => {
+                folder.extend(utf8_percent_encode(next.encode_utf8(&mut [0; 4]), NON_ALPHANUMERIC));
+            }
+            _ => folder.push(next),
+        }
+    }
+    folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bucket of these keys, which lists two at a time.
+    struct Keys(&'static [&'static str]);
+
+    impl Objects for Keys {
+        fn bucket(&self) -> &str {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn put(&self, _: &str, _: Vec<u8>) -> Result<(), ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
+            let mut keys = self.0.iter().filter(|key| key.starts_with(prefix) && Some(**key) > after);
+            let stored =
+                |key: &&str| StoredObject { key: (*key).to_owned(), size: 1, written_at: SystemTime::UNIX_EPOCH };
+            let objects = keys.by_ref().take(2).map(stored).collect();
+            Ok(Page { objects, more: keys.next().is_some() })
+        }
+
+        async fn retire(&self, _: &str) -> Result<(), ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn is_retired(&self, _: &str) -> Result<bool, ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+
+        async fn delete(&self, _: &str) -> Result<(), ObjectsError> {
+            unreachable!("a listing is all that is asked for")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_goes_on_until_there_is_no_more() {
+        let bucket = Keys(&["a/1", "a/2", "a/3", "a/4", "a/5", "b/1"]);
+        for (prefix, expected) in [("a/", &["a/1", "a/2", "a/3", "a/4", "a/5"][..]), ("b/", &["b/1"]), ("c/", &[])] {
+            let found: Vec<String> =
+                list_all(&bucket, prefix).await.unwrap().into_iter().map(|object| object.key).collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_leaves_its_folder() {
+        for (text, expected) in [
+            ("shardId-000000000006", "shardId-000000000006"),
+            ("../../x", "%2E%2E%2F%2E%2E%2Fx"),
+            ("a b%2F", "a%20b%252F"),
+            ("grün", "gr%C3%BCn"),
+            ("", ""),
+        ] {
+            assert_eq!(segment(text), expected);
+        }
+        let long = segment(&"/".repeat(1000));
+        assert!(long.len() < LONGEST_SEGMENT && long.starts_with("%hash-") && !long.contains('/'), "{long}");
+        assert_ne!(long, segment(&"/".repeat(1001)));
+    }
+
+    #[test]
+    fn a_table_s_folder_is_its_name_wherever_that_can_stand_in_a_key() {
+        for (prefix, folder) in [
+            ("public.users", "public.users"),
+            ("Sales.Order Lines", "Sales.Order Lines"),
+            ("a/b.%2E%2E", "a%2Fb.%2E%2E"),
+            ("grün.\"q\"\\\n", "grün.%22q%22%5C%0A"),
+        ] {
+            assert_eq!(table_folder(prefix), folder);
+        }
+    }
+
+    #[test]
+    fn the_hash_is_sha_256() {
+        assert_eq!(hash(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,371 @@
+//! JSON values as DynamoDB attribute values: the mapping, the sizes and the limits.
+//!
+//! | JSON | DynamoDB |
+//! |---|---|
+//! | string | S; its JSON where it is no text, such as half a surrogate pair |
+//! | number | N, digit for digit; S with the same text where DynamoDB's N cannot hold it, or its readers cannot read it |
+//! | boolean | BOOL |
+//! | null | left out of a row; NULL within an array or object |
+//! | array, object | L, M; S with the JSON text where DynamoDB cannot hold it |
+//!
+//! Invariants: pure; no number passes through a floating-point type; a value is parsed straight into its attribute
+//! value, without a tree of its own; recursion ends at [`DEEPEST_NESTING`].
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::value::RawValue;
+
+use crate::record::json::{for_each_member, unquoted};
+
+/// DynamoDB's limit for an item with the names of its attributes, in bytes.
+pub const LARGEST_ITEM: usize = 409_600;
+
+/// DynamoDB's limit for the name of an attribute that is no key, in bytes; it takes none without a name.
+pub const LONGEST_NAME: usize = 65_535;
+
+/// How many levels of lists and maps DynamoDB stores in one attribute, the innermost value included.
+pub const DEEPEST_NESTING: usize = 32;
+
+/// DynamoDB takes numbers of 38 significant digits, and stores none whose first digit's power of ten is below -130.
+const MOST_DIGITS: usize = 38;
+const SMALLEST_POWER: i64 = -130;
+
+/// DynamoDB takes powers up to 125, and answers such a number in plain notation. boto3 and the Java client's 38 digits
+/// end here: they refuse a longer number, also where the digits behind the 38th are zeros.
+const LARGEST_POWER: i64 = 37;
+
+/// The smallest power of ten of a number's last digit that boto3 reads: its context has 38 digits from 1E-128 on.
+const SMALLEST_POWER_OF_LAST_DIGIT: i64 = -165;
+
+/// A column as DynamoDB holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its attribute value; none for null.
+    pub value: Option<AttributeValue>,
+    /// Whether it, or a part of it, stands as text since DynamoDB or its readers cannot hold it as it is.
+    pub as_text: bool,
+}
+
+/// A value that DynamoDB cannot hold as it is: too deep, a member without a name, half a surrogate pair.
+struct NotHeld;
+
+/// The attribute value of a column.
+pub fn column(json: &RawValue) -> Column {
+    if json.get() == "null" {
+        return Column { value: None, as_text: false };
+    }
+    let mut as_text = false;
+    let value = attribute(json, 1, &mut as_text);
+    as_text |= value.is_err();
+    Column { value: Some(value.unwrap_or_else(|NotHeld| AttributeValue::S(json.get().to_owned()))), as_text }
+}
+
+fn attribute(value: &RawValue, level: usize, as_text: &mut bool) -> Result<AttributeValue, NotHeld> {
+    let json = value.get();
+    match json.as_bytes().first() {
+        Some(b'"') => {
+            let text = unquoted(value).map_err(|_| NotHeld)?;
+            Ok(AttributeValue::S(text.into_owned()))
+        }
+        Some(b't') => Ok(AttributeValue::Bool(true)),
+        Some(b'f') => Ok(AttributeValue::Bool(false)),
+        Some(b'n') => Ok(AttributeValue::Null(true)),
+        Some(b'[' | b'{') if level >= DEEPEST_NESTING => Err(NotHeld),
+        Some(b'[') => {
+            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(|_| NotHeld)?;
+            let elements = elements.into_iter().map(|element| attribute(element, level + 1, as_text));
+            Ok(AttributeValue::L(elements.collect::<Result<_, _>>()?))
+        }
+        Some(b'{') => {
+            let mut members = HashMap::new();
+            for_each_member(value, |name, member| {
+                if name.is_empty() {
+                    return Err(NotHeld);
+                }
+                members.insert(name.into_owned(), attribute(member, level + 1, as_text)?);
+                Ok(())
+            })
+            .map_err(|_| NotHeld)?;
+            Ok(AttributeValue::M(members))
+        }
+        _ => Ok(number(json, as_text)),
+    }
+}
+
+fn number(json: &str, as_text: &mut bool) -> AttributeValue {
+    let Decimal { digits, power, .. } = Decimal::read(json);
+    if digits == 0 {
+        // DynamoDB checks even a zero's exponent and its digits after the point; a plain one always fits.
+        let plain = json.len() <= MOST_DIGITS && !json.contains(['e', 'E']);
+        return AttributeValue::N(if plain { json.to_owned() } else { "0".to_owned() });
+    }
+    let fits = digits <= MOST_DIGITS
+        && (SMALLEST_POWER..=LARGEST_POWER).contains(&power)
+        && power - count(digits) + 1 >= SMALLEST_POWER_OF_LAST_DIGIT;
+    if fits {
+        AttributeValue::N(json.to_owned())
+    } else {
+        *as_text = true;
+        AttributeValue::S(json.to_owned())
+    }
+}
+
+/// A JSON number in plain notation: no exponent, no zeros that say nothing, and one zero. Texts of one number are one.
+/// `None`, where it would have more than `most_bytes`.
+pub(crate) fn plain(json: &str, most_bytes: usize) -> Option<Cow<'_, str>> {
+    let is_plain_integer = !json.contains(['.', 'e', 'E']) && json != "-0";
+    if is_plain_integer {
+        return (json.len() <= most_bytes).then_some(Cow::Borrowed(json));
+    }
+    let Decimal { negative, digits, power } = Decimal::read(json);
+    if digits == 0 {
+        return Some(Cow::Borrowed("0"));
+    }
+    let coefficient = json.split(['e', 'E']).next().unwrap_or_default().bytes();
+    let significant: String = coefficient
+        .filter(u8::is_ascii_digit)
+        .skip_while(|digit| *digit == b'0')
+        .take(digits)
+        .map(char::from)
+        .collect();
+    let zeros = |count: i64| {
+        let count = usize::try_from(count).ok().filter(|count| *count <= most_bytes)?;
+        Some("0".repeat(count))
+    };
+    let mut text = String::from(if negative { "-" } else { "" });
+    if power < 0 {
+        text.push_str("0.");
+        text.push_str(&zeros((-1_i64).saturating_sub(power))?);
+        text.push_str(&significant);
+    } else {
+        let whole = usize::try_from(power).ok()?.checked_add(1)?;
+        if whole >= digits {
+            text.push_str(&significant);
+            text.push_str(&zeros(count(whole) - count(digits))?);
+        } else {
+            text.push_str(&significant[..whole]);
+            text.push('.');
+            text.push_str(&significant[whole..]);
+        }
+    }
+    (text.len() <= most_bytes).then_some(Cow::Owned(text))
+}
+
+/// A decimal number's significant digits, the zeros at both ends left out, as DynamoDB counts them.
+struct Decimal {
+    negative: bool,
+    /// How many there are; none for zero.
+    digits: usize,
+    /// The power of ten of the first one.
+    power: i64,
+}
+
+impl Decimal {
+    /// Reads a number as JSON writes it.
+    fn read(json: &str) -> Self {
+        let (negative, json) = json.strip_prefix('-').map_or((false, json), |rest| (true, rest));
+        let (coefficient, exponent) = match json.bytes().position(|byte| matches!(byte, b'e' | b'E')) {
+            Some(place) => (&json[..place], &json[place + 1..]),
+            None => (json, "0"),
+        };
+        // Exponents beyond i64 are as far out of DynamoDB's range as its ends are.
+        let exponent: i64 =
+            exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 });
+        let (whole, fraction) = coefficient.split_once('.').unwrap_or((coefficient, ""));
+
+        let all = || whole.bytes().chain(fraction.bytes());
+        let Some(first) = all().position(|digit| digit != b'0') else {
+            return Self { negative, digits: 0, power: 0 };
+        };
+        let trailing = fraction.bytes().rev().chain(whole.bytes().rev()).take_while(|digit| *digit == b'0').count();
+        let digits = whole.len() + fraction.len() - first - trailing;
+        let power = exponent.saturating_add(count(whole.len()) - 1 - count(first));
+        Self { negative, digits, power }
+    }
+
+    /// The bytes that DynamoDB counts: one, one for each two significant digits before the point and after it, one for
+    /// a minus.
+    fn size(&self) -> usize {
+        if self.digits == 0 {
+            return 1;
+        }
+        let before_the_point = usize::try_from(self.power + 1).unwrap_or(0).min(self.digits);
+        let after_the_point = self.digits - before_the_point;
+        1 + before_the_point.div_ceil(2) + after_the_point.div_ceil(2) + usize::from(self.negative)
+    }
+}
+
+/// A count of bytes of a text in memory, of which there are never more than an i64 holds.
+fn count(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The bytes that DynamoDB counts for a value in an item.
+pub fn size(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(number) => Decimal::read(number).size(),
+        AttributeValue::L(elements) => 3 + elements.iter().map(|element| 1 + size(element)).sum::<usize>(),
+        AttributeValue::M(members) => {
+            3 + members.iter().map(|(name, value)| 1 + name.len() + size(value)).sum::<usize>()
+        }
+        // A boolean and a null. No JSON value becomes anything else.
+        _ => 1,
+    }
+}
+
+/// The bytes that DynamoDB counts for an item.
+pub fn item_size(item: &HashMap<String, AttributeValue>) -> usize {
+    item.iter().map(|(name, value)| name.len() + size(value)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(json: &str) -> Column {
+        column(serde_json::from_str(json).unwrap())
+    }
+
+    fn as_it_is(value: AttributeValue) -> Column {
+        Column { value: Some(value), as_text: false }
+    }
+
+    fn as_text(json: &str) -> Column {
+        Column { value: Some(AttributeValue::S(json.to_owned())), as_text: true }
+    }
+
+    #[test]
+    fn each_json_value_has_its_attribute_value() {
+        use AttributeValue::{Bool, L, M, N, Null, S};
+        let n = |text: &str| N(text.to_owned());
+        for (json, expected) in [
+            (r#""""#, S(String::new())),
+            (r#""a\u0001\"\u00e9\ud83d\ude00""#, S("a\u{1}\"é😀".to_owned())),
+            ("true", Bool(true)),
+            ("false", Bool(false)),
+            ("[]", L(vec![])),
+            ("[1,null,[\"x\"]]", L(vec![n("1"), Null(true), L(vec![S("x".to_owned())])])),
+            (r#"{"a":1.50}"#, M(HashMap::from([("a".to_owned(), n("1.50"))]))),
+        ] {
+            assert_eq!(of(json), as_it_is(expected), "{json}");
+        }
+        assert_eq!(of("null"), Column { value: None, as_text: false });
+    }
+
+    /// What the readers' own clients make of these numbers, `.ci/check-reader` asks them.
+    const NUMBERS: &str = include_str!("../../tests/golden/numbers.tsv");
+
+    #[test]
+    fn a_number_keeps_its_digits_and_is_text_only_where_n_or_a_reader_cannot_hold_it() {
+        let mut texts = 0;
+        for row in NUMBERS.lines().skip(1) {
+            let [json, _, kind] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row:?}") };
+            let expected = if kind == "N" { as_it_is(AttributeValue::N(json.to_owned())) } else { as_text(json) };
+            assert_eq!(of(json), expected, "{json}");
+            texts += usize::from(kind == "S");
+        }
+        assert!(texts > 5, "{texts}");
+        for json in ["1e99999999999999999999", "-1e-99999999999999999999", &format!("1{}1", "0".repeat(100))] {
+            assert_eq!(of(json), as_text(json), "{json}");
+        }
+        assert_eq!(
+            of("[1,[1e38]]").value,
+            Some(AttributeValue::L(vec![
+                AttributeValue::N("1".to_owned()),
+                AttributeValue::L(vec![AttributeValue::S("1e38".to_owned())]),
+            ]))
+        );
+        assert!(of("[1,[1e38]]").as_text);
+    }
+
+    #[test]
+    fn one_number_has_one_plain_text() {
+        for (texts, expected) in [
+            (&["100", "1e2", "1E+2", "100.0", "10.0e1", "1000e-1"][..], "100"),
+            (&["0", "-0", "0.0", "-0.00", "0e99", "-0e-99"], "0"),
+            (&["-1.5", "-1.50", "-15e-1", "-0.15E1"], "-1.5"),
+            (&["0.001", "1e-3", "0.0010", "0.1e-2"], "0.001"),
+            (&["0.1", "1e-1", "0.10"], "0.1"),
+            (&["12.034", "12034e-3", "0.0120340e3"], "12.034"),
+            (&["9223372036854775807"], "9223372036854775807"),
+            (&["3.4028235e38", "340282350000000000000000000000000000000"], "340282350000000000000000000000000000000"),
+        ] {
+            for text in texts {
+                assert_eq!(plain(text, 2048).as_deref(), Some(expected), "{text}");
+            }
+        }
+        for row in NUMBERS.lines().skip(1) {
+            let [json, expected, _] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row:?}") };
+            assert_eq!(plain(json, 2048).as_deref(), Some(expected), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_would_be_too_long_in_plain_notation_is_not_written_out() {
+        assert_eq!(plain("1e2047", 2048).map(|text| text.len()), Some(2048));
+        assert_eq!(plain("1e-2046", 2048).map(|text| text.len()), Some(2048));
+        for json in ["1e2048", "1e-2047", "-1e2047", "1e9999999999", "-1e-99999999999999999999", &"1".repeat(2049)] {
+            assert_eq!(plain(json, 2048), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_zero_written_at_length_is_a_plain_zero() {
+        for json in ["0e126", "0.0e-130", "-0e5", &format!("0.{}", "0".repeat(140))] {
+            assert_eq!(of(json), as_it_is(AttributeValue::N("0".to_owned())), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_nests_deeper_than_dynamodb_takes_is_its_json_text() {
+        let nested = |lists: usize| format!("{}1{}", "[".repeat(lists), "]".repeat(lists));
+        assert!(matches!(of(&nested(31)), Column { value: Some(AttributeValue::L(_)), as_text: false }));
+        let objects = format!("{}1{}", r#"{"a":"#.repeat(32), "}".repeat(32));
+        let empty = format!("{}{}", "[".repeat(32), "]".repeat(32));
+        for json in [nested(32), nested(40), nested(100_000), empty, objects] {
+            assert_eq!(of(&json), as_text(&json), "{}", &json[..32]);
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_its_json_text() {
+        for json in [r#""\ud800""#, r#"["\ud800"]"#, r#"{"\ud800":1}"#, r#"{"a":"\udfff"}"#] {
+            assert_eq!(of(json), as_text(json), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_object_with_a_member_without_a_name_is_its_json_text() {
+        for json in [r#"{"":1}"#, r#"{"":1,"a":2}"#, r#"{"a":[{"b":1,"":null}]}"#] {
+            assert_eq!(of(json), as_text(json), "{json}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_counted_as_dynamodb_counts() {
+        for (json, bytes) in [
+            (r#""grün""#, 5),
+            ("0", 1),
+            ("1", 2),
+            ("42", 2),
+            ("-42", 3),
+            ("123", 3),
+            ("100", 2),
+            ("0.01", 2),
+            ("1.5", 3),
+            ("12.345", 4),
+            ("true", 1),
+            ("[]", 3),
+            ("[1,\"ab\"]", 3 + 1 + 2 + 1 + 2),
+            (r#"{"abc":1,"d":"ef"}"#, 3 + 1 + 3 + 2 + 1 + 1 + 2),
+        ] {
+            let value = of(json).value.unwrap();
+            assert_eq!(size(&value), bytes, "{json}");
+        }
+        let item = HashMap::from([("name".to_owned(), AttributeValue::S("Ada".to_owned()))]);
+        assert_eq!(item_size(&item), 7);
+    }
+}

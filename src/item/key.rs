@@ -1,0 +1,76 @@
+//! The view's partition key: one string that names a row of a table, and no other row.
+//!
+//! `<schema>.<table>#<key 1>#<key 2>…`, where the two characters that would be read as structure are written as in
+//! URLs: `%` as `%25` and `#` as `%23`, and in the schema's and the table's name `.` as `%2E` too.
+//!
+//! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so a key's
+//! text tells its columns apart by `#` alone.
+
+use crate::record::tables::push_escaped;
+
+/// DynamoDB's limit for a partition key, in bytes of UTF-8.
+pub const LONGEST_KEY: usize = 2048;
+
+/// Appends the value of the next key column, given as the text that it has in the key.
+pub(crate) fn push_value(key: &mut String, value: &str) {
+    key.push('#');
+    push_escaped(key, value, &['%', '#']);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::tables::prefix;
+
+    fn compose(schema: &str, table: &str, values: &[&str]) -> String {
+        let mut key = prefix(schema, table);
+        for value in values {
+            push_value(&mut key, value);
+        }
+        key
+    }
+
+    #[test]
+    fn keys_are_written_as_documented() {
+        for (schema, table, values, key) in [
+            ("public", "users", &["42"][..], "public.users#42"),
+            ("public", "order_items", &["1001", "42"][..], "public.order_items#1001#42"),
+            ("Sales", "Order Lines", &["a#b", "50%"][..], "Sales.Order Lines#a%23b#50%25"),
+            ("a.b", "c#d%", &["x.y"][..], "a%2Eb.c%23d%25#x.y"),
+            ("public", "t", &["", ""][..], "public.t##"),
+            ("public", "t", &["grün#", "%2E"][..], "public.t#grün%23#%252E"),
+        ] {
+            assert_eq!(compose(schema, table, values), key);
+        }
+    }
+
+    /// A row: schema, table, values of its key, made of so few characters that two of them often look alike.
+    fn row() -> impl Strategy<Value = (String, String, Vec<String>)> {
+        ("[%#.2a]{1,3}", "[%#.5a]{1,3}", proptest::collection::vec("[%#.235Ea]{0,4}", 1..3))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn two_rows_share_a_key_only_if_they_are_the_same(a in row(), b in row()) {
+            let key = |(schema, table, values): &(String, String, Vec<String>)| {
+                compose(schema, table, &values.iter().map(String::as_str).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(key(&a) == key(&b), a == b);
+        }
+
+        #[test]
+        fn a_key_tells_its_row(row in row()) {
+            let (schema, table, values) = &row;
+            let key = compose(schema, table, &values.iter().map(String::as_str).collect::<Vec<_>>());
+            let plain = |text: &str| text.replace("%2E", ".").replace("%23", "#").replace("%25", "%");
+            let mut parts = key.split('#');
+            let (found_schema, found_table) = parts.next().and_then(|name| name.split_once('.')).unwrap();
+            let found = (plain(found_schema), plain(found_table), parts.map(plain).collect::<Vec<_>>());
+            prop_assert_eq!(found, row);
+        }
+    }
+}

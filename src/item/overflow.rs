@@ -1,0 +1,186 @@
+//! Rows over DynamoDB's 400 KB: which columns move to objects, and where those are.
+//!
+//! `overflow/<schema>.<table>/<hash of the key>/<ts_ns>/<column>` holds a column's JSON text; the item's [`OVERFLOW`]
+//! names each moved column with its `s3://` address. A change has the same objects however often it is delivered.
+//!
+//! Invariants: pure; key columns never move; an item that leaves here fits, also with the mark of [`mark`].
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::value::RawValue;
+
+use crate::bucket::{segment, table_folder};
+use crate::hash::hash;
+use crate::item::attributes::{self, LARGEST_ITEM};
+use crate::item::reserved::OVERFLOW;
+use crate::record::change::CommitTimestamp;
+
+/// What [`mark`] adds to an item: the attribute's name, and an empty map.
+const MARK: usize = OVERFLOW.len() + 3;
+
+/// The largest item that is written as it is, with room for the mark.
+pub const LARGEST_WHOLE_ITEM: usize = LARGEST_ITEM - MARK;
+
+/// A column that stands in an object in place of the item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedColumn {
+    /// The object's key.
+    pub object: String,
+    /// The column's value, as the JSON text that the record has.
+    pub json: String,
+}
+
+/// Where the objects of the row with this view key are, whatever their commit.
+pub fn folder(view_key: &str) -> String {
+    let table = view_key.split_once('#').map_or(view_key, |(table, _)| table);
+    format!("overflow/{}/{}/", table_folder(table), hash(view_key.as_bytes()))
+}
+
+/// Where one of a commit's columns is.
+fn object(folder: &str, committed: CommitTimestamp, column: &str) -> String {
+    format!("{folder}{committed}/{}", segment(column))
+}
+
+/// The commit that an object in a row's folder belongs to.
+pub fn commit_of(folder: &str, object: &str) -> Option<CommitTimestamp> {
+    let (commit, _) = object.strip_prefix(folder)?.split_once('/')?;
+    commit.parse().ok().and_then(CommitTimestamp::from_nanoseconds)
+}
+
+/// Moves the largest of the `movable` columns, given with their JSON text, out of a row's `attributes`, until the item
+/// fits whose size is `bytes`.
+///
+/// # Errors
+/// The bytes that are left when moving any other column would make the item larger.
+pub fn move_columns(
+    bucket: &str,
+    view_key: &str,
+    committed: CommitTimestamp,
+    mut movable: Vec<(String, &RawValue)>,
+    attributes: &mut HashMap<String, AttributeValue>,
+    mut bytes: usize,
+) -> Result<Vec<MovedColumn>, usize> {
+    let folder = folder(view_key);
+    let stored = |attributes: &HashMap<_, _>, column: &str| attributes.get(column).map_or(0, attributes::size);
+    movable.sort_by_cached_key(|(column, _)| std::cmp::Reverse(stored(attributes, column) + column.len()));
+
+    let mut moved = Vec::new();
+    let mut addresses = HashMap::new();
+    bytes += MARK;
+    for (column, json) in movable {
+        if bytes <= LARGEST_ITEM {
+            break;
+        }
+        let object = object(&folder, committed, &column);
+        let address = format!("s3://{bucket}/{object}");
+        let (saved, added) = (column.len() + stored(attributes, &column), 1 + column.len() + address.len());
+        if saved <= added {
+            break;
+        }
+        bytes = bytes + added - saved;
+        attributes.remove(&column);
+        moved.push(MovedColumn { object, json: json.get().to_owned() });
+        addresses.insert(column, AttributeValue::S(address));
+    }
+    if bytes > LARGEST_ITEM {
+        return Err(bytes);
+    }
+    attributes.insert(OVERFLOW.to_owned(), AttributeValue::M(addresses));
+    Ok(moved)
+}
+
+/// Marks an item that takes the place of one with moved columns: their objects are still to be retired.
+pub fn mark(attributes: &mut HashMap<String, AttributeValue>) {
+    attributes.insert(OVERFLOW.to_owned(), AttributeValue::M(HashMap::new()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(nanoseconds: u64) -> CommitTimestamp {
+        CommitTimestamp::from_nanoseconds(nanoseconds).unwrap()
+    }
+
+    #[test]
+    fn an_object_s_key_tells_its_row_and_its_commit() {
+        let row = folder("public.users#7");
+        assert!(row.starts_with("overflow/public.users/") && row.ends_with('/'), "{row}");
+        assert_eq!(row.len(), "overflow/public.users/".len() + 64 + 1);
+        assert_ne!(row, folder("public.users#8"));
+        assert!(folder("a/b.%2E%2E#1").starts_with("overflow/a%2Fb.%2E%2E/"));
+
+        let key = object(&row, commit(12), "a/../b");
+        assert_eq!(key, format!("{row}12/a%2F%2E%2E%2Fb"));
+        assert_eq!(commit_of(&row, &key), Some(commit(12)));
+        for other in ["overflow/x/12/a".to_owned(), format!("{row}12"), format!("{row}a/b"), format!("{row}0/b")] {
+            assert_eq!(commit_of(&row, &other), None, "{other}");
+        }
+    }
+
+    /// The names of the columns that move out of a row with text columns of these lengths, or the bytes that are left.
+    fn moved(columns: &[(&str, usize)]) -> Result<Vec<String>, usize> {
+        let json: Vec<(String, Box<RawValue>)> = columns
+            .iter()
+            .map(|(name, bytes)| {
+                ((*name).to_owned(), RawValue::from_string(format!("\"{}\"", "x".repeat(*bytes))).unwrap())
+            })
+            .collect();
+        let mut attributes: HashMap<String, AttributeValue> =
+            json.iter().map(|(name, json)| (name.clone(), attributes::column(json).value.unwrap())).collect();
+        let bytes = attributes::item_size(&attributes);
+        let movable = json.iter().map(|(name, json)| (name.clone(), &**json)).collect();
+        let moved = move_columns("b", "public.t#1", commit(1), movable, &mut attributes, bytes)?;
+        assert!(attributes::item_size(&attributes) <= LARGEST_ITEM);
+        let AttributeValue::M(addresses) = &attributes[OVERFLOW] else { panic!("no map") };
+        for column in &moved {
+            let name = column.object.rsplit_once('/').unwrap().1;
+            assert_eq!(addresses[name], AttributeValue::S(format!("s3://b/{}", column.object)));
+            assert!(!attributes.contains_key(name));
+        }
+        assert_eq!(addresses.len(), moved.len());
+        Ok(moved.into_iter().map(|column| column.object.rsplit_once('/').unwrap().1.to_owned()).collect())
+    }
+
+    #[test]
+    fn the_largest_columns_move_and_no_more_than_must() {
+        assert_eq!(moved(&[("a", 300_000), ("b", 200_000)]), Ok(vec!["a".to_owned()]));
+        assert_eq!(moved(&[("a", 500_000), ("b", 450_000), ("c", 9)]), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        let small: Vec<(String, usize)> = (0..9_000).map(|place| (format!("column_{place:04}"), 60)).collect();
+        let small: Vec<(&str, usize)> = small.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+        assert!(matches!(moved(&small), Err(bytes) if bytes > LARGEST_ITEM));
+    }
+
+    #[test]
+    fn a_column_s_name_counts_with_its_value() {
+        let small: Vec<String> = (0..(LARGEST_ITEM - 1_700) / 71).map(|place| format!("column_{place:04}")).collect();
+        let named = "n".repeat(150);
+        for (bytes, first) in [(1_100, named.as_str()), (1_300, "b")] {
+            let mut columns: Vec<(&str, usize)> = small.iter().map(|name| (name.as_str(), 60)).collect();
+            columns.extend([("b", bytes), (named.as_str(), 1_000)]);
+            assert_eq!(moved(&columns), Ok(vec![first.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn columns_move_until_the_item_fits_to_the_byte() {
+        let address = format!("s3://b/{}", object(&folder("public.t#1"), commit(1), "a"));
+        let beside_b = MARK + 1 + "a".len() + address.len() + "b".len();
+        let fits = LARGEST_ITEM - beside_b;
+        assert_eq!(moved(&[("a", 500_000), ("b", fits)]), Ok(vec!["a".to_owned()]));
+        assert_eq!(moved(&[("a", 500_000), ("b", fits + 1)]), Ok(vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn the_mark_takes_the_room_that_is_left_for_it() {
+        let mut attributes = HashMap::new();
+        mark(&mut attributes);
+        assert_eq!(LARGEST_WHOLE_ITEM + attributes::item_size(&attributes), LARGEST_ITEM);
+    }
+
+    #[test]
+    fn an_item_that_is_just_too_large_for_its_mark_gives_up_one_column() {
+        assert_eq!(moved(&[("a", LARGEST_ITEM - 1)]), Ok(vec!["a".to_owned()]));
+    }
+}

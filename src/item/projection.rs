@@ -1,0 +1,598 @@
+//! From a change event to the item that the view shall hold: key, attributes, and the limits that DynamoDB sets for
+//! them.
+//!
+//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its
+//! documentation tells, its largest columns moved to objects where it must be; an error names columns, never values.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::value::RawValue;
+
+use crate::item::attributes::{self, Column, LARGEST_ITEM, LONGEST_NAME};
+use crate::item::indexes::Indexes;
+use crate::item::key::{self, LONGEST_KEY};
+use crate::item::overflow::{self, LARGEST_WHOLE_ITEM, MovedColumn};
+use crate::item::reserved::{DELETED, EXPIRES_AT, OVERFLOW, RESERVED_COLUMNS, TS_NS, TX_ID};
+use crate::record::change::{ChangeEvent, CommitTimestamp, RowImage};
+use crate::record::json;
+use crate::record::tables::SourceTable;
+
+/// An item is written at most so long after it was made, with clocks that are a little apart.
+const TIME_TO_WRITE: Duration = Duration::from_hours(1);
+
+/// A row or a tombstone, ready to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewItem {
+    /// The value of the view's partition key.
+    pub key: String,
+    /// The commit that the item shows.
+    pub committed: CommitTimestamp,
+    /// Whether its change is said to have made the row, see [`ChangeEvent::creates`].
+    pub creates: bool,
+    /// All attributes but the partition key.
+    pub attributes: HashMap<String, AttributeValue>,
+    /// The columns that the item only names, since it had no room for them.
+    pub moved: Vec<MovedColumn>,
+    /// As many as DynamoDB counts for it.
+    pub bytes: usize,
+    /// Restricts the write to an existing item; with none, any older item, or nothing, may stand there.
+    pub guard: Option<Guard>,
+    /// What is counted and logged of it.
+    pub notes: Notes,
+}
+
+/// The item may only replace an existing one: its row may have been deleted since, and nothing would show it.
+///
+/// A tombstone that was written late does not count as one. It may itself have come from the quarantine, after the
+/// tombstone of a newer deletion had expired, and then says nothing of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// A tombstone there that expires from then on was written late; in seconds since the epoch.
+    pub late_expiry: u64,
+}
+
+/// Counted, but no reason not to apply the change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// See [`ChangeEvent::clock_behind`].
+    pub clock_behind: bool,
+    /// How many of its columns, or parts of them, stand as text since DynamoDB or its readers cannot hold them as they
+    /// are.
+    pub as_text: usize,
+    /// The attributes that an index does not take, which the item therefore lacks.
+    pub left_out: Vec<String>,
+}
+
+/// The inputs of a projection besides the change.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'c> {
+    /// The time of writing.
+    pub written_at: SystemTime,
+    /// Where the change comes from.
+    pub origin: Origin,
+    /// The indexes of the view's table.
+    pub indexes: &'c Indexes,
+}
+
+/// Where a change comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From the stream.
+    Stream,
+    /// From the quarantine, where it may have waited for longer than a tombstone is kept.
+    Quarantine,
+    /// From there, by somebody who knows that the row is still in the database.
+    Forced,
+}
+
+/// Why a change cannot become an item.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum ProjectionError {
+    #[error("{image} is no row: expected an object with the columns, found {found}")]
+    NotARow { image: &'static str, found: &'static str },
+    #[error("{image} is no row: it holds text that is no JSON string, such as half a surrogate pair")]
+    MalformedRow { image: &'static str },
+    #[error("the key column {column} is missing in {image}: expected the columns that SOURCE_TABLES names for {table}")]
+    KeyColumnMissing { column: String, image: &'static str, table: String },
+    #[error(
+        "the key column {column} is {found} in {image}: expected a string, a boolean, or a number that fits into a key"
+    )]
+    KeyColumnUnusable { column: String, image: &'static str, found: &'static str },
+    #[error("the key has {bytes} bytes (each # and % of a value counts three): DynamoDB takes at most {LONGEST_KEY}")]
+    KeyTooLong { bytes: usize },
+    #[error("the column {column} has the name of an attribute that the view keeps for itself: rename the column")]
+    ReservedColumn { column: String },
+    #[error(
+        "the column {column} has the name of the view table's partition key: rename the column, or give the view table a partition \
+         key that no column is named after"
+    )]
+    ColumnNamedAsKey { column: String },
+    #[error("the name of a column has {bytes} bytes: DynamoDB takes 1 to {LONGEST_NAME}")]
+    UnusableName { bytes: usize },
+    #[error("the item has {bytes} bytes: DynamoDB takes at most {LARGEST_ITEM}")]
+    ItemTooLarge { bytes: usize },
+}
+
+/// Makes items for a view.
+#[derive(Debug, Clone)]
+pub struct Projector {
+    /// The name of the view table's partition key.
+    pub key_attribute: String,
+    /// How long a tombstone stays after it was written.
+    pub tombstone_ttl: Duration,
+    /// The bucket for what an item has no room for, where there is one; else a row over [`LARGEST_ITEM`] is no item.
+    pub overflow_bucket: Option<String>,
+}
+
+impl Projector {
+    /// The item that the view shall hold after `change`: the row, or a tombstone that may expire
+    /// [`Projector::tombstone_ttl`] after it is written.
+    ///
+    /// # Errors
+    /// The row's key is not complete, a column has a reserved name, or DynamoDB could not store the item.
+    pub fn project(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Result<ViewItem, ProjectionError> {
+        let mut notes = Notes { clock_behind: change.clock_behind, ..Notes::default() };
+        let (key, mut attributes) = match change.image {
+            RowImage::Upsert(row) => self.row(change.table, row, &mut notes)?,
+            RowImage::Delete(primary_key) => (deleted_key(change.table, primary_key)?, HashMap::new()),
+        };
+        if key.len() > LONGEST_KEY {
+            return Err(ProjectionError::KeyTooLong { bytes: key.len() });
+        }
+        attributes.insert(TS_NS.to_owned(), AttributeValue::N(change.committed.to_string()));
+        if let Some(transaction) = &change.transaction {
+            attributes.insert(TX_ID.to_owned(), AttributeValue::S(transaction.clone().into_owned()));
+        }
+        if let RowImage::Delete(_) = change.image {
+            attributes.insert(DELETED.to_owned(), AttributeValue::Bool(true));
+            attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(now.written_at).to_string()));
+        }
+        notes.left_out = now.indexes.leave_out((&self.key_attribute, &key), &mut attributes);
+        let bytes_of_key = self.key_attribute.len() + key.len();
+        let mut bytes = bytes_of_key + attributes::item_size(&attributes);
+        let moved = match (&self.overflow_bucket, change.image) {
+            (Some(bucket), RowImage::Upsert(row)) if bytes > LARGEST_WHOLE_ITEM => {
+                let movable = movable_columns(change.table, row, &attributes);
+                overflow::move_columns(bucket, &key, change.committed, movable, &mut attributes, bytes)
+                    .map_err(|bytes| ProjectionError::ItemTooLarge { bytes })?
+            }
+            _ if bytes > LARGEST_ITEM => return Err(ProjectionError::ItemTooLarge { bytes }),
+            _ => Vec::new(),
+        };
+        if !moved.is_empty() {
+            bytes = bytes_of_key + attributes::item_size(&attributes);
+        }
+        let guard = self.guard(change, now);
+        Ok(ViewItem {
+            key,
+            committed: change.committed,
+            creates: change.creates,
+            attributes,
+            moved,
+            bytes,
+            guard,
+            notes,
+        })
+    }
+
+    /// The guard of an upsert from the quarantine that is so old that the tombstone of a later deletion may have
+    /// expired. A deletion's tombstone is written after its commit, so while the change is younger than the time that
+    /// tombstones are kept, no later one has expired. A tombstone that stands there says that the row was not deleted
+    /// since only if it was written before any later one can have expired.
+    fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
+        let RowImage::Upsert(_) = change.image else { return None };
+        let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
+        let is_old = now.origin == Origin::Quarantine && change.committed.age(now.written_at) >= kept;
+        let late = change.committed.since_epoch().saturating_add(kept).saturating_add(self.tombstone_ttl);
+        is_old.then_some(Guard { late_expiry: late.as_secs() })
+    }
+
+    fn row(
+        &self,
+        table: &SourceTable,
+        row: &RawValue,
+        notes: &mut Notes,
+    ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
+        const IMAGE: &str = "after";
+        // Room for a usual row's columns with the view's own attributes. One more would double it, for each row of a
+        // batch.
+        let mut columns = HashMap::with_capacity(14);
+        let mut key = KeyColumns::of(table);
+        json::for_each_member(row, |column, value| {
+            key.offer(&column, value);
+            self.check_name(&column)?;
+            let Column { value, as_text } = attributes::column(value);
+            notes.as_text += usize::from(as_text);
+            match value {
+                Some(value) => columns.insert(column.into_owned(), value),
+                // A name that stands there twice means its last value, as in JSON parsers at large.
+                None => columns.remove(&*column),
+            };
+            Ok(())
+        })
+        .map_err(|error| error.unwrap_or_else(|| not_a_row(row, IMAGE)))?;
+        Ok((key.compose(IMAGE)?, columns))
+    }
+
+    fn check_name(&self, column: &str) -> Result<(), ProjectionError> {
+        if column.is_empty() || column.len() > LONGEST_NAME {
+            return Err(ProjectionError::UnusableName { bytes: column.len() });
+        }
+        if column == self.key_attribute {
+            return Err(ProjectionError::ColumnNamedAsKey { column: column.to_owned() });
+        }
+        if RESERVED_COLUMNS.contains(&column) || (column == OVERFLOW && self.overflow_bucket.is_some()) {
+            return Err(ProjectionError::ReservedColumn { column: column.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// DynamoDB's TTL counts epoch seconds.
+    fn expiry(&self, written_at: SystemTime) -> u64 {
+        let now = written_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() + self.tombstone_ttl.as_secs()
+    }
+}
+
+/// The columns of a row that may stand elsewhere, with their JSON text: all that the item has but its key.
+fn movable_columns<'a>(
+    table: &SourceTable,
+    row: &'a RawValue,
+    attributes: &HashMap<String, AttributeValue>,
+) -> Vec<(String, &'a RawValue)> {
+    let mut columns: HashMap<String, &RawValue> = HashMap::new();
+    let read = json::for_each_member(row, |column, json| {
+        if attributes.contains_key(&*column) && !table.primary_key().iter().any(|key_column| *key_column == column) {
+            columns.insert(column.into_owned(), json);
+        }
+        Ok::<_, ()>(())
+    });
+    // It was read before.
+    if read.is_ok() { columns.into_iter().collect() } else { Vec::new() }
+}
+
+/// The key of a deleted row; what else its image holds does not matter.
+fn deleted_key(table: &SourceTable, primary_key: &RawValue) -> Result<String, ProjectionError> {
+    const IMAGE: &str = "before";
+    let mut key = KeyColumns::of(table);
+    json::for_each_member(primary_key, |column, value| {
+        key.offer(&column, value);
+        Ok(())
+    })
+    .map_err(|error: Option<ProjectionError>| error.unwrap_or_else(|| not_a_row(primary_key, IMAGE)))?;
+    key.compose(IMAGE)
+}
+
+fn not_a_row(image: &RawValue, name: &'static str) -> ProjectionError {
+    if image.get().starts_with('{') {
+        ProjectionError::MalformedRow { image: name }
+    } else {
+        ProjectionError::NotARow { image: name, found: json::kind(image) }
+    }
+}
+
+/// The values of a table's key columns, gathered while an image is read.
+struct KeyColumns<'t, 'a> {
+    table: &'t SourceTable,
+    values: Vec<Option<&'a RawValue>>,
+}
+
+impl<'t, 'a> KeyColumns<'t, 'a> {
+    fn of(table: &'t SourceTable) -> Self {
+        Self { table, values: vec![None; table.primary_key().len()] }
+    }
+
+    fn offer(&mut self, column: &str, value: &'a RawValue) {
+        if let Some(place) = self.table.primary_key().iter().position(|key_column| key_column == column) {
+            self.values[place] = Some(value);
+        }
+    }
+
+    fn compose(&self, image: &'static str) -> Result<String, ProjectionError> {
+        let mut key = self.table.key_prefix().to_owned();
+        for (column, value) in self.table.primary_key().iter().zip(&self.values) {
+            let value = value.ok_or_else(|| ProjectionError::KeyColumnMissing {
+                column: column.clone(),
+                image,
+                table: self.table.to_string(),
+            })?;
+            let text = key_text(value).map_err(|found| ProjectionError::KeyColumnUnusable {
+                column: column.clone(),
+                image,
+                found,
+            })?;
+            key::push_value(&mut key, &text);
+        }
+        Ok(key)
+    }
+}
+
+/// A key column's value as it stands in the key: a string's text, a number in plain notation, a boolean as in the JSON.
+fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
+    let json = value.get();
+    match json.as_bytes().first() {
+        Some(b'"') => json::unquoted(value).map_err(|_| "text that is no JSON string"),
+        Some(b'n' | b'[' | b'{') | None => Err(json::kind(value)),
+        Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
+        Some(_) => {
+            attributes::plain(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tables::SourceTables;
+
+    const WRITTEN_AT: u64 = 1_800_000_000;
+
+    fn project(tables: &str, image: &str, delete: bool) -> Result<ViewItem, ProjectionError> {
+        project_with(None, tables, image, delete)
+    }
+
+    fn project_with(
+        bucket: Option<&str>,
+        tables: &str,
+        image: &str,
+        delete: bool,
+    ) -> Result<ViewItem, ProjectionError> {
+        let tables: SourceTables = tables.parse().unwrap();
+        let raw: &RawValue = serde_json::from_str(image).unwrap();
+        let change = ChangeEvent {
+            table: tables.iter().next().unwrap(),
+            committed: CommitTimestamp::from_nanoseconds(1_773_843_841_076_494_565).unwrap(),
+            transaction: Some(Cow::Borrowed("tx1")),
+            creates: false,
+            clock_behind: false,
+            image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
+        };
+        let projector = Projector {
+            key_attribute: "pk".to_owned(),
+            tombstone_ttl: Duration::from_secs(3600),
+            overflow_bucket: bucket.map(str::to_owned),
+        };
+        let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT);
+        let indexes = Indexes::default();
+        projector.project(&change, Circumstances { written_at, origin: Origin::Stream, indexes: &indexes })
+    }
+
+    fn s(text: &str) -> AttributeValue {
+        AttributeValue::S(text.to_owned())
+    }
+
+    fn n(digits: &str) -> AttributeValue {
+        AttributeValue::N(digits.to_owned())
+    }
+
+    #[test]
+    fn a_row_becomes_its_columns_and_the_view_s_own_attributes() {
+        let item = project("users(id)", r#"{"id":7,"name":"Ada","note":null,"age":36.50}"#, false).unwrap();
+        assert_eq!(item.key, "public.users#7");
+        let expected = [
+            ("id", n("7")),
+            ("name", s("Ada")),
+            ("age", n("36.50")),
+            ("_ts_ns", n("1773843841076494565")),
+            ("_tx_id", s("tx1")),
+        ];
+        assert_eq!(item.attributes, HashMap::from(expected.map(|(name, value)| (name.to_owned(), value))));
+    }
+
+    #[test]
+    fn a_tombstone_has_no_columns_and_expires_after_its_ttl() {
+        let item = project("users(id)", r#"{"id":7,"name":"Ada"}"#, true).unwrap();
+        assert_eq!(item.key, "public.users#7");
+        let expected = [
+            ("_deleted", AttributeValue::Bool(true)),
+            ("_expires_at", n("1800003600")),
+            ("_ts_ns", n("1773843841076494565")),
+            ("_tx_id", s("tx1")),
+        ];
+        assert_eq!(item.attributes, HashMap::from(expected.map(|(name, value)| (name.to_owned(), value))));
+    }
+
+    #[test]
+    fn a_row_and_its_deletion_share_a_key_whatever_the_order_of_the_columns() {
+        let tables = "order_items(order_id, item_id)";
+        let row = project(tables, r#"{"item_id":"a#b","quantity":1,"order_id":1001}"#, false).unwrap();
+        let deleted = project(tables, r#"{"order_id":1001,"item_id":"a\u0023b"}"#, true).unwrap();
+        assert_eq!(row.key, "public.order_items#1001#a%23b");
+        assert_eq!(row.key, deleted.key);
+    }
+
+    #[test]
+    fn a_number_has_one_text_in_the_key_and_a_boolean_stands_as_in_the_json() {
+        let key = |value: &str| project("t(k)", &format!(r#"{{"k":{value}}}"#), false).unwrap().key;
+        for (value, text) in [
+            ("9223372036854775807", "9223372036854775807"),
+            ("-1", "-1"),
+            ("1.50", "1.5"),
+            ("1e2", "100"),
+            ("100", "100"),
+            ("-0", "0"),
+            ("0e9", "0"),
+            // Text is text: nothing says that the column is numeric.
+            ("\"1.50\"", "1.50"),
+            ("true", "true"),
+            ("false", "false"),
+            ("\"\"", ""),
+        ] {
+            assert_eq!(key(value), format!("public.t#{text}"));
+        }
+    }
+
+    #[test]
+    fn the_last_value_of_a_repeated_column_counts() {
+        let item = project("t(k)", r#"{"k":1,"k":2,"a":1,"a":null}"#, false).unwrap();
+        assert_eq!((item.key.as_str(), item.attributes.get("a")), ("public.t#2", None));
+    }
+
+    #[test]
+    fn what_cannot_be_an_item_is_refused_with_the_column_s_name_and_no_value() {
+        for (image, delete, expected) in [
+            (r#""secret""#, false, "after is no row: expected an object with the columns, found a string"),
+            ("[]", true, "before is no row: expected an object with the columns, found an array"),
+            (
+                r#"{"name":"secret"}"#,
+                false,
+                "the key column id is missing in after: expected the columns that SOURCE_TABLES",
+            ),
+            (r#"{"name":"secret"}"#, true, "the key column id is missing in before"),
+            (r#"{"id":null}"#, false, "the key column id is null in after: expected a string, a boolean, or a number"),
+            (r#"{"id":null}"#, true, "the key column id is null in before"),
+            (r#"{"id":["secret"]}"#, false, "the key column id is an array in after"),
+            (
+                r#"{"id":1,"_ts_ns":"secret"}"#,
+                false,
+                "the column _ts_ns has the name of an attribute that the view keeps",
+            ),
+            (r#"{"id":1,"_expires_at":null}"#, false, "the column _expires_at has the name of an attribute"),
+            (r#"{"id":1,"pk":"secret"}"#, false, "the column pk has the name of the view table's partition key"),
+            (r#"{"id":1e9999}"#, false, "the key column id is a number of more than 2,048 characters"),
+            (r#"{"id":1,"\ud800":"secret"}"#, false, "after is no row: it holds text that is no JSON string"),
+            (r#"{"id":"\ud800"}"#, true, "the key column id is text that is no JSON string in before"),
+        ] {
+            let message = project("users(id)", image, delete).expect_err(image).to_string();
+            assert!(message.contains(expected), "{image} gave: {message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_dynamodb_cannot_hold_is_its_json_text_and_costs_no_row() {
+        let deep = format!("{}1{}", "[".repeat(40), "]".repeat(40));
+        for json in [r#"{"":1,"a":2}"#, r#""half \ud800""#, "3.4028235e38", &deep] {
+            let item = project("users(id)", &format!(r#"{{"id":1,"a":{json},"b":"x"}}"#), false).unwrap();
+            assert_eq!((&item.attributes["a"], &item.attributes["b"]), (&s(json), &s("x")), "{json}");
+            assert_eq!(item.notes.as_text, 1, "{json}");
+        }
+    }
+
+    /// The guard of an upsert from the quarantine, committed at 1,773,843,841 s, with tombstones that are kept for so
+    /// many hours.
+    fn guard(origin: Origin, delete: bool, hours: u64, written_at: u64) -> Option<Guard> {
+        let tables: SourceTables = "users(id)".parse().unwrap();
+        let raw: &RawValue = serde_json::from_str(r#"{"id":1}"#).unwrap();
+        let change = ChangeEvent {
+            table: tables.iter().next().unwrap(),
+            committed: CommitTimestamp::from_nanoseconds(1_773_843_841_000_000_000).unwrap(),
+            transaction: None,
+            creates: false,
+            clock_behind: false,
+            image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
+        };
+        let projector = Projector {
+            key_attribute: "pk".to_owned(),
+            tombstone_ttl: Duration::from_hours(hours),
+            overflow_bucket: None,
+        };
+        let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_843_841 + written_at);
+        let indexes = Indexes::default();
+        projector.project(&change, Circumstances { written_at, origin, indexes: &indexes }).unwrap().guard
+    }
+
+    #[test]
+    fn an_old_upsert_from_the_quarantine_may_only_replace() {
+        const HOUR: u64 = 3600;
+        for (origin, delete, written_at, guarded) in [
+            (Origin::Quarantine, false, 47 * HOUR - 1, false),
+            (Origin::Quarantine, false, 47 * HOUR, true),
+            (Origin::Quarantine, true, 1_000 * HOUR, false),
+            (Origin::Stream, false, 1_000 * HOUR, false),
+        ] {
+            let found = guard(origin, delete, 48, written_at);
+            let expected = guarded.then_some(Guard { late_expiry: 1_773_843_841 + 95 * HOUR });
+            assert_eq!(found, expected, "{origin:?} {delete} {written_at}");
+        }
+        // Where tombstones are kept for no longer than a write may take, nothing is young enough.
+        assert!(guard(Origin::Quarantine, false, 1, 0).is_some());
+    }
+
+    #[test]
+    fn regression_a_column_s_name_is_one_that_dynamodb_takes() {
+        let image = |length: usize| format!(r#"{{"id":1,"{}":1}}"#, "n".repeat(length));
+        for length in [1, 65_535] {
+            assert!(project("users(id)", &image(length), false).is_ok(), "{length}");
+        }
+        for length in [0, 65_536] {
+            let error = project("users(id)", &image(length), false).unwrap_err();
+            assert_eq!(error, ProjectionError::UnusableName { bytes: length });
+        }
+    }
+
+    #[test]
+    fn a_key_may_have_2048_bytes_and_no_more() {
+        let image = |length: usize| format!(r#"{{"id":"{}"}}"#, "k".repeat(length - "public.users#".len()));
+        for delete in [false, true] {
+            assert!(project("users(id)", &image(2048), delete).is_ok());
+            let error = project("users(id)", &image(2049), delete).unwrap_err();
+            assert_eq!(error, ProjectionError::KeyTooLong { bytes: 2049 });
+        }
+    }
+
+    #[test]
+    fn an_item_may_have_400_kilobytes_with_its_key_and_names_and_no_more() {
+        let image = |length: usize| format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(length));
+        let bytes = |length: usize| match project("users(id)", &image(length), false) {
+            Err(ProjectionError::ItemTooLarge { bytes }) => Some(bytes),
+            Err(other) => panic!("{other}"),
+            Ok(_) => None,
+        };
+        // pk and public.users#1, id and 1, text, _ts_ns and its 19 digits, _tx_id and tx1.
+        let overhead = 2 + 14 + 2 + 2 + 4 + 6 + 11 + 6 + 3;
+        assert_eq!(bytes(LARGEST_ITEM), Some(LARGEST_ITEM + overhead));
+        assert_eq!(bytes(LARGEST_ITEM - overhead), None);
+        assert_eq!(bytes(LARGEST_ITEM - overhead + 1), Some(LARGEST_ITEM + 1));
+    }
+
+    #[test]
+    fn a_row_over_400_kilobytes_keeps_its_key_and_what_fits_where_there_is_a_bucket() {
+        let long = "x".repeat(600_000);
+        let image = format!(r#"{{"id":"7","a":1,"text":"short","text":"{long}","list":["{}"]}}"#, &long[..100_000]);
+        let item = project_with(Some("bucket"), "t(id)", &image, false).unwrap();
+        let [column] = item.moved.as_slice() else { panic!("{} columns moved", item.moved.len()) };
+        assert_eq!(column.json, format!("\"{long}\""));
+        let address = AttributeValue::S(format!("s3://bucket/{}", column.object));
+        assert_eq!(item.attributes["_overflow"], AttributeValue::M(HashMap::from([("text".to_owned(), address)])));
+        let mut names: Vec<&str> = item.attributes.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["_overflow", "_ts_ns", "_tx_id", "a", "id", "list"]);
+        assert!(matches!(project("t(id)", &image, false), Err(ProjectionError::ItemTooLarge { .. })));
+    }
+
+    #[test]
+    fn a_key_column_never_moves_also_where_the_row_would_fit_without_it() {
+        let key = "k".repeat(1_900);
+        // Too short to be worth an address each; a thousand bytes more than there is room for beside the key, which
+        // stands there twice.
+        let columns = (LARGEST_ITEM - 2 * key.len() + 1_000) / "c0000".repeat(13).len();
+        let columns: Vec<String> = (0..columns).map(|place| format!(r#""c{place:04}":"{}""#, "x".repeat(60))).collect();
+        let image = format!(r#"{{"id":"{key}",{}}}"#, columns.join(","));
+        let error = project_with(Some("bucket"), "users(id)", &image, false).unwrap_err();
+        assert!(matches!(error, ProjectionError::ItemTooLarge { bytes } if bytes < LARGEST_ITEM + 1_500), "{error}");
+    }
+
+    #[test]
+    fn a_row_that_fits_with_its_mark_stays_whole_where_there_is_a_bucket() {
+        let overhead = 50;
+        for (bytes, moves) in [(9_000, false), (LARGEST_WHOLE_ITEM, false), (LARGEST_WHOLE_ITEM + 1, true)] {
+            let image = format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(bytes - overhead));
+            let item = project_with(Some("bucket"), "users(id)", &image, false).unwrap();
+            let found = (item.moved.len(), item.attributes.contains_key("_overflow"));
+            assert_eq!(found, (usize::from(moves), moves), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_moved_columns_is_reserved_where_columns_move() {
+        let image = r#"{"id":1,"_overflow":"secret"}"#;
+        assert!(project("users(id)", image, false).is_ok());
+        let error = project_with(Some("bucket"), "users(id)", image, false).unwrap_err();
+        assert_eq!(error, ProjectionError::ReservedColumn { column: "_overflow".to_owned() });
+    }
+}

@@ -1,0 +1,16 @@
+//! The names of the attributes that the view keeps for itself, so that no column can have them.
+
+/// The commit timestamp in nanoseconds, an N.
+pub const TS_NS: &str = "_ts_ns";
+/// The transaction, an S.
+pub const TX_ID: &str = "_tx_id";
+/// `true` on a tombstone, else absent.
+pub const DELETED: &str = "_deleted";
+/// On a tombstone: when DynamoDB may remove it, an N of epoch seconds.
+pub const EXPIRES_AT: &str = "_expires_at";
+
+/// Names the columns that were moved to objects, an M of S; absent where none was.
+pub const OVERFLOW: &str = "_overflow";
+
+/// The attributes that the view keeps for itself, so that no column can have their names.
+pub const RESERVED_COLUMNS: [&str; 4] = [TS_NS, TX_ID, DELETED, EXPIRES_AT];

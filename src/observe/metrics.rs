@@ -1,0 +1,509 @@
+//! Metrics in CloudWatch's embedded metric format: lines on standard output that CloudWatch makes metrics of.
+//!
+//! Each has the function's name as its dimension; those of a source table have the table's beside it, and only tables
+//! of `SOURCE_TABLES` have any, so that the settings bound how many metrics there are. `TABLE_METRICS` turns them off.
+//!
+//! Invariants: every name of a metric stands here; a line holds names, counts and times, never a row's value; one line
+//! a batch and one at most for each table that it has records of, within the format's limits.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use metrique::emf::Emf;
+use metrique::unit::{Count, Second};
+use metrique::unit_of_work::metrics;
+use metrique::{CloseValue, RootEntry};
+use metrique_writer::format::Format;
+use metrique_writer::unit::NegativeScale;
+use metrique_writer::{Entry, EntryWriter, IoStreamError, MetricFlags, Observation, Unit, Value, ValueWriter};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+
+use crate::batch::tally::{Distribution, Tally};
+use crate::record::tables::SourceTable;
+use crate::write::attempts::Attempted;
+
+/// The namespace of all metrics.
+pub const NAMESPACE: &str = "dsql-view";
+
+/// The dimension of all metrics.
+pub const FUNCTION: &str = "FunctionName";
+
+/// The second dimension of a source table's metrics.
+pub const TABLE: &str = "Table";
+
+/// The most values that the format takes of one metric.
+const MOST_VALUES: usize = 100;
+
+/// All metrics: the name, the unit, whether they are sent by table too.
+pub const METRICS: [(&str, &str, bool); 30] = [
+    ("Received", "Count", true),
+    ("Applied", "Count", true),
+    ("Superseded", "Count", true),
+    ("Filtered", "Count", false),
+    ("Kept", "Count", true),
+    ("Quarantined", "Count", true),
+    ("Failed", "Count", true),
+    ("Known", "Count", true),
+    ("Duplicates", "Count", true),
+    ("Coalesced", "Count", true),
+    ("ClockBehind", "Count", true),
+    ("StoredAsText", "Count", true),
+    ("LeftOutOfIndexes", "Count", true),
+    ("Tombstones", "Count", true),
+    ("Overflowed", "Count", true),
+    ("WriteUnits", "Count", true),
+    ("Freshness", "Milliseconds", true),
+    ("UnconfiguredTables", "Count", false),
+    ("FailedBatches", "Count", false),
+    ("DynamoDbTime", "Milliseconds", false),
+    ("Throttled", "Count", false),
+    ("RedrivenRecords", "Count", false),
+    ("RedrivenRanges", "Count", false),
+    ("PostponedRanges", "Count", false),
+    ("LostRanges", "Count", false),
+    ("ReplayedRecords", "Count", false),
+    ("FailedReplays", "Count", false),
+    ("QuarantinedObjects", "Count", false),
+    ("IncompleteSets", "Count", false),
+    ("OldestIncompleteSet", "Seconds", false),
+];
+
+/// What became of records. Received is the sum of the six that follow it.
+#[metrics(subfield_owned)]
+#[derive(Debug)]
+struct Records {
+    #[metrics(unit = Count)]
+    received: usize,
+    #[metrics(unit = Count)]
+    applied: Option<usize>,
+    #[metrics(unit = Count)]
+    superseded: Option<usize>,
+    #[metrics(unit = Count)]
+    filtered: Option<usize>,
+    #[metrics(unit = Count)]
+    kept: Option<usize>,
+    #[metrics(unit = Count)]
+    quarantined: Option<usize>,
+    #[metrics(unit = Count)]
+    failed: Option<usize>,
+    #[metrics(unit = Count)]
+    known: Option<usize>,
+    #[metrics(unit = Count)]
+    duplicates: Option<usize>,
+    #[metrics(unit = Count)]
+    coalesced: Option<usize>,
+    #[metrics(unit = Count)]
+    clock_behind: Option<usize>,
+    #[metrics(unit = Count)]
+    stored_as_text: Option<usize>,
+    #[metrics(unit = Count)]
+    left_out_of_indexes: Option<usize>,
+    #[metrics(unit = Count)]
+    tombstones: Option<usize>,
+    #[metrics(unit = Count)]
+    overflowed: Option<usize>,
+    #[metrics(unit = Count)]
+    write_units: Option<usize>,
+    freshness: Milliseconds,
+}
+
+/// A batch.
+#[metrics(rename_all = "PascalCase")]
+#[derive(Debug)]
+struct Batch {
+    #[metrics(flatten)]
+    records: Records,
+    #[metrics(unit = Count)]
+    unconfigured_tables: usize,
+    #[metrics(unit = Count)]
+    failed_batches: usize,
+    dynamo_db_time: Milliseconds,
+    #[metrics(unit = Count)]
+    throttled: usize,
+}
+
+/// A table's records in a batch.
+#[metrics(rename_all = "PascalCase", emf::dimension_sets = [["Table"]])]
+#[derive(Debug)]
+struct OfTable {
+    table: String,
+    #[metrics(flatten)]
+    records: Records,
+}
+
+/// A message of the on-failure queue: what was redriven, or that it waits for another time.
+#[metrics(rename_all = "PascalCase")]
+#[derive(Debug)]
+pub struct Redriven {
+    /// How many records its range had, where it is done.
+    #[metrics(unit = Count)]
+    pub redriven_records: usize,
+    /// How many ranges are done.
+    #[metrics(unit = Count)]
+    pub redriven_ranges: usize,
+    /// How many ranges are not.
+    #[metrics(unit = Count)]
+    pub postponed_ranges: usize,
+}
+
+/// Records that the stream no longer held when they were to be read again.
+#[metrics(rename_all = "PascalCase")]
+#[derive(Debug)]
+pub struct Lost {
+    /// How many ranges.
+    #[metrics(unit = Count)]
+    pub lost_ranges: usize,
+    /// The shard.
+    pub shard: String,
+    /// The range's ends.
+    pub first_sequence_number: String,
+    /// The range's ends.
+    pub last_sequence_number: String,
+}
+
+/// A replay of the quarantine.
+#[metrics(rename_all = "PascalCase")]
+#[derive(Debug)]
+pub struct Replayed {
+    /// How many records there were.
+    #[metrics(unit = Count)]
+    pub replayed_records: usize,
+    /// How many of them stay where they are.
+    #[metrics(unit = Count)]
+    pub failed_replays: usize,
+}
+
+/// What is in the quarantine.
+#[metrics(rename_all = "PascalCase")]
+#[derive(Debug)]
+pub struct Quarantine {
+    /// How many records.
+    #[metrics(unit = Count)]
+    pub quarantined_objects: usize,
+}
+
+/// Split changes that wait for some of their parts.
+#[metrics(rename_all = "PascalCase")]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    #[metrics(unit = Count)]
+    pub incomplete_sets: usize,
+    /// For how long the oldest part of one has waited; zero where there is none.
+    #[metrics(unit = Second)]
+    pub oldest_incomplete_set: Duration,
+}
+
+impl Records {
+    /// Of a batch all counts, of a table those that are something: a metric costs where there is a number of it.
+    fn of(tally: &Tally, zeros: bool) -> Self {
+        let count = |count: usize| (zeros || count > 0).then_some(count);
+        Self {
+            received: tally.ends.received(),
+            applied: count(tally.ends.applied),
+            superseded: count(tally.ends.superseded),
+            filtered: count(tally.ends.filtered),
+            kept: count(tally.ends.kept),
+            quarantined: count(tally.ends.quarantined),
+            failed: count(tally.ends.reported),
+            known: count(tally.known),
+            duplicates: count(tally.duplicates),
+            coalesced: count(tally.coalesced),
+            clock_behind: count(tally.clock_behind),
+            stored_as_text: count(tally.stored_as_text),
+            left_out_of_indexes: count(tally.left_out_of_indexes),
+            tombstones: count(tally.tombstones),
+            overflowed: count(tally.overflowed),
+            write_units: count(tally.write_units),
+            freshness: Milliseconds::of(&tally.freshness, 1.0),
+        }
+    }
+}
+
+impl Batch {
+    fn of(all: &Tally, unconfigured_tables: usize, attempted: &Attempted) -> Self {
+        Self {
+            records: Records::of(all, true),
+            unconfigured_tables,
+            failed_batches: usize::from(all.ends.reported > 0),
+            dynamo_db_time: Milliseconds::of(&attempted.microseconds, 1000.0),
+            throttled: attempted.throttled,
+        }
+    }
+}
+
+/// A distribution of times.
+#[derive(Debug)]
+struct Milliseconds(Vec<Observation>);
+
+impl Milliseconds {
+    /// Of numbers that are so many in one.
+    #[expect(clippy::cast_precision_loss, reason = "a time, in a metric")]
+    fn of(distribution: &Distribution, in_one: f64) -> Self {
+        let groups = distribution.groups(MOST_VALUES).into_iter();
+        let observation = |group: crate::batch::tally::Group| Observation::Repeated {
+            total: group.sum as f64 / in_one,
+            occurrences: group.count,
+        };
+        Self(groups.map(observation).collect())
+    }
+}
+
+impl CloseValue for Milliseconds {
+    type Closed = Self;
+
+    fn close(self) -> Self {
+        self
+    }
+}
+
+impl Value for Milliseconds {
+    fn write(&self, writer: impl ValueWriter) {
+        writer.metric(self.0.iter().copied(), Unit::Second(NegativeScale::Milli), [], MetricFlags::empty());
+    }
+}
+
+/// What all lines of a process have.
+#[derive(Debug)]
+struct Process {
+    function: String,
+}
+
+impl Entry for &Process {
+    fn write<'a>(&'a self, writer: &mut impl EntryWriter<'a>) {
+        writer.value(FUNCTION, &self.function);
+    }
+}
+
+/// Makes lines, one after the other in the same memory.
+struct Lines {
+    format: Emf,
+    line: Vec<u8>,
+    process: Process,
+}
+
+impl Lines {
+    fn new(function: String) -> Self {
+        let format = Emf::builder(NAMESPACE.to_owned(), vec![vec![FUNCTION.to_owned()]]).build();
+        Self { format, line: Vec::new(), process: Process { function } }
+    }
+
+    fn line<M: CloseValue>(&mut self, metric: M) -> Result<&[u8], IoStreamError>
+    where
+        M::Closed: metrique::InflectableEntry,
+    {
+        self.line.clear();
+        let entry = RootEntry::new(metric.close());
+        let process = &self.process;
+        self.format.format(&entry.merge(&process), &mut self.line)?;
+        Ok(&self.line)
+    }
+}
+
+/// One for the process, as is its standard output; none, where nothing has called [`init`].
+static LINES: OnceLock<Mutex<Lines>> = OnceLock::new();
+
+/// Begins to write metrics, under the name that Lambda has given the function.
+pub fn init(variable: impl Fn(&str) -> Option<String>) {
+    let function = variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|| "unknown".to_owned());
+    LINES.get_or_init(|| Mutex::new(Lines::new(function)));
+}
+
+/// Writes a metric's line.
+pub fn emit<M: CloseValue>(metric: M)
+where
+    M::Closed: metrique::InflectableEntry,
+{
+    let Some(lines) = LINES.get() else { return };
+    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    // In one piece: a line that is torn is none.
+    let written = lines.line(metric).map(|line| io::stdout().lock().write_all(line));
+    if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        tracing::error!(%error, "a metric could not be written");
+    }
+}
+
+/// Writes what became of a batch.
+pub fn emit_batch(all: &Tally, unconfigured_tables: usize, attempted: &Attempted) {
+    emit(Batch::of(all, unconfigured_tables, attempted));
+}
+
+/// Writes what became of a batch's records, a line a table.
+pub fn emit_tables(tables: &[(&SourceTable, Tally)]) {
+    for (table, tally) in tables {
+        emit(OfTable { table: dimension(table.key_prefix()), records: Records::of(tally, false) });
+    }
+}
+
+/// A table as a dimension's value, which CloudWatch takes in ASCII without control characters alone. In what the view
+/// keys of its rows begin with, `%` is escaped already, and `.` within a name, so that two tables share none.
+fn dimension(key_prefix: &str) -> String {
+    utf8_percent_encode(key_prefix, CONTROLS).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::batch::disposition::Counts;
+
+    // The format's limits, as its specification tells them.
+    const MOST_METRICS: usize = 100;
+    const MOST_DIMENSIONS: usize = 30;
+    const LONGEST_LINE: usize = 1024 * 1024;
+    const LONGEST_DIMENSION: usize = 1024;
+
+    fn line<M: CloseValue>(metric: M) -> Json
+    where
+        M::Closed: metrique::InflectableEntry,
+    {
+        let mut lines = Lines::new("view".to_owned());
+        let line = lines.line(metric).unwrap();
+        assert!(line.len() < LONGEST_LINE && line.ends_with(b"}\n"));
+        assert!(!line[..line.len() - 1].contains(&b'\n'));
+        serde_json::from_slice(line).unwrap()
+    }
+
+    /// As many values, and as different ones, as there can be.
+    fn full() -> (Tally, Attempted) {
+        let mut freshness = Distribution::default();
+        for power in 0..58 {
+            (0..32).for_each(|step| freshness.record((1 << power) + (step << power) / 32));
+        }
+        let ends = Counts { applied: 1, superseded: 2, filtered: 3, kept: 4, quarantined: 5, reported: 6 };
+        let attempted = Attempted { microseconds: freshness.clone(), throttled: 3 };
+        let tally = Tally {
+            ends,
+            known: 1,
+            duplicates: 1,
+            coalesced: 1,
+            clock_behind: 1,
+            stored_as_text: 1,
+            left_out_of_indexes: 1,
+            tombstones: 1,
+            overflowed: 1,
+            write_units: usize::MAX,
+            freshness,
+        };
+        (tally, attempted)
+    }
+
+    fn lines() -> Vec<Json> {
+        let (mut tally, attempted) = full();
+        let batch = line(Batch::of(&tally, 1, &attempted));
+        // A table's records are never filtered.
+        tally.ends.filtered = 0;
+        vec![
+            batch,
+            line(OfTable { table: "public.users".to_owned(), records: Records::of(&tally, false) }),
+            line(Redriven { redriven_records: 1, redriven_ranges: 1, postponed_ranges: 1 }),
+            line(Lost {
+                lost_ranges: 1,
+                shard: "s".to_owned(),
+                first_sequence_number: "1".to_owned(),
+                last_sequence_number: "2".to_owned(),
+            }),
+            line(Replayed { replayed_records: 1, failed_replays: 1 }),
+            line(Quarantine { quarantined_objects: 1 }),
+            line(Waiting { incomplete_sets: 1, oldest_incomplete_set: Duration::from_secs(5) }),
+        ]
+    }
+
+    fn metrics_of(line: &Json) -> Vec<(&str, &str)> {
+        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().iter();
+        metrics.map(|metric| (metric["Name"].as_str().unwrap(), metric["Unit"].as_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_lines_hold_the_metrics_that_are_named() {
+        let lines = lines();
+        let is_of_table = |line: &&Json| line.get(TABLE).is_some();
+        let of_tables: BTreeSet<_> = lines.iter().filter(is_of_table).flat_map(metrics_of).collect();
+        let plain: Vec<_> = lines.iter().filter(|line| !is_of_table(line)).flat_map(metrics_of).collect();
+        assert_eq!(plain, METRICS.map(|(name, unit, _)| (name, unit)));
+        let named = METRICS.into_iter().filter(|(_, _, by_table)| *by_table).map(|(name, unit, _)| (name, unit));
+        assert_eq!(of_tables, named.collect());
+        assert_eq!(lines.last().unwrap()["OldestIncompleteSet"], 5);
+    }
+
+    #[test]
+    fn a_line_keeps_the_format_s_limits_and_has_a_value_for_each_dimension() {
+        for line in lines() {
+            let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Namespace"], NAMESPACE);
+            assert!(metrics_of(&line).len() <= MOST_METRICS);
+            let dimensions: Vec<&str> =
+                directive["Dimensions"][0].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+            let expected = if line.get(TABLE).is_some() { vec![FUNCTION, TABLE] } else { vec![FUNCTION] };
+            assert_eq!(dimensions, expected);
+            assert!(dimensions.len() <= MOST_DIMENSIONS);
+            for dimension in dimensions {
+                let value = line[dimension].as_str().unwrap();
+                assert!((1..=LONGEST_DIMENSION).contains(&value.len()), "{value}");
+            }
+            for (name, _) in metrics_of(&line) {
+                let Some(values) = line[name].get("Values") else {
+                    assert!(line[name].is_number(), "{name}");
+                    continue;
+                };
+                let counts = line[name]["Counts"].as_array().unwrap();
+                assert_eq!(values.as_array().unwrap().len(), counts.len());
+                assert!(counts.len() <= MOST_VALUES, "{name} has {} values", counts.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_distribution_has_the_mean_of_each_group_and_how_many_there_are() {
+        let mut tally = Tally::default();
+        for milliseconds in [100, 101, 7] {
+            tally.freshness.record(milliseconds);
+        }
+        let records = line(Batch::of(&tally, 0, &Attempted::default()));
+        assert_eq!(records["Freshness"], json!({ "Values": [7, 100.5], "Counts": [1, 2] }));
+        // No requests have no time.
+        assert_eq!(records.get("DynamoDbTime"), None);
+        let mut attempted = Attempted::default();
+        attempted.microseconds.record(1500);
+        let records = line(Batch::of(&tally, 0, &attempted));
+        assert_eq!(records["DynamoDbTime"], json!({ "Values": [1.5], "Counts": [1] }));
+    }
+
+    #[test]
+    fn a_table_s_name_is_ascii() {
+        for (name, expected) in [
+            ("public.users", "public.users"),
+            (r#"public."Größe 1""#, r#"public."Gr%C3%B6%C3%9Fe 1""#),
+            ("a\nb\u{7f}", "a%0Ab%7F"),
+            ("public.100%25", "public.100%25"),
+        ] {
+            assert_eq!(dimension(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_table_s_line_holds_what_is_something() {
+        let mut tally = Tally::default();
+        tally.ends.applied = 2;
+        let line = line(OfTable { table: "public.users".to_owned(), records: Records::of(&tally, false) });
+        assert_eq!(metrics_of(&line), [("Received", "Count"), ("Applied", "Count")]);
+        assert_eq!((&line["Received"], &line["Applied"]), (&json!(2), &json!(2)));
+    }
+
+    #[test]
+    fn the_readme_has_each_metric_in_its_table() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let (_, behind) =
+            readme.split_once("| metric | unit | by table | what it counts |\n").expect("a table of metrics");
+        let rows = behind.lines().skip(1).take_while(|row| row.starts_with('|'));
+        let cell = |row: &str, place: usize| row.split('|').nth(place).unwrap().trim().replace('`', "");
+        let told: Vec<_> = rows.map(|row| (cell(row, 1), cell(row, 2), cell(row, 3))).collect();
+        let by_table = |by_table: bool| if by_table { "yes" } else { "" }.to_owned();
+        let expected = METRICS.map(|(name, unit, tables)| (name.to_owned(), unit.to_lowercase(), by_table(tables)));
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,358 @@
+//! Warnings that are logged once a process, not once a batch: tables that are not configured, a second cluster, a newer
+//! envelope, values that an index does not take.
+//!
+//! Invariants: deciding is pure (`Told`); names of tables, columns, clusters and versions are told, never a value of a
+//! row; what is remembered is bounded.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::batch::plan::{MOST_NAMES, PlannedRecord, Sources};
+use crate::item::indexes::Indexes;
+use crate::record::tables::{SourceTable, SourceTables, in_sql};
+
+/// After so many batches that have records of a near name alone, a configured table counts as silent.
+const SILENT_BATCHES: usize = 10;
+
+/// The warnings of this process.
+#[derive(Debug, Default)]
+pub struct Notices(Mutex<Told>);
+
+impl Notices {
+    /// Tells what a batch has that was not told before. `records` are the batch's, once they have ended.
+    pub fn tell(
+        &self,
+        sources: &Sources,
+        records: &[PlannedRecord<'_>],
+        tables: &SourceTables,
+        indexes: &Indexes,
+        request_id: &str,
+    ) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.hear(records);
+        let mut notices = told.of_sources(sources, tables);
+        notices.extend(told.of_silence(sources, records));
+        notices.extend(told.of_indexes(records, indexes));
+        for notice in notices {
+            tracing::warn!(request_id, "{notice}");
+        }
+    }
+}
+
+/// A warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Notice {
+    /// A table is not configured. With the configured one whose name is near, and whether that has had a record.
+    Unconfigured { table: String, near: Option<(String, bool)> },
+    /// Too many tables are not configured to name them all.
+    MoreUnconfigured,
+    /// Records of a table that is not configured come, and none any more of the configured one whose name is near.
+    Silent { table: String, near: String },
+    /// There are records of more than one cluster.
+    SecondCluster { first: String, second: String },
+    /// The envelope has a newer second version number than this function knows.
+    NewerVersion { version: String },
+    /// An attribute is left out, since an index does not take its value.
+    LeftOut { attribute: String, table: String, wanted: String },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unconfigured { table, near: None } => {
+                write!(f, "records of {table} are filtered: SOURCE_TABLES does not name the table")
+            }
+            Self::Unconfigured { table, near: Some((near, has_records)) } => {
+                write!(
+                    f,
+                    "records of {table} are filtered: SOURCE_TABLES does not name the table. It names {near}, which has had "
+                )?;
+                f.write_str(if *has_records {
+                    "records too"
+                } else {
+                    "no record in this process: is the name wrong, or was the table renamed?"
+                })
+            }
+            Self::Silent { table, near } => write!(
+                f,
+                "records of {table} are filtered, and for {SILENT_BATCHES} batches with such records there was none of {near}: was the \
+                 table renamed, or another one put in its place?"
+            ),
+            Self::MoreUnconfigured => {
+                write!(f, "more than {MOST_NAMES} tables are filtered; no further names are logged")
+            }
+            Self::SecondCluster { first, second } => write!(
+                f,
+                "records of two clusters arrive, {first} and {second}, and both write the same rows; set SOURCE_CLUSTER to the right \
+                 one, or give each cluster its own view"
+            ),
+            Self::NewerVersion { version } => write!(
+                f,
+                "the records' envelope has version {version}, and this function was made for 1.0; it is read like 1.0, since the first \
+                 number is the same; look whether there is a newer dsql-view"
+            ),
+            Self::LeftOut { attribute, table, wanted } => write!(
+                f,
+                "rows of {table} have values of {attribute} that an index of the view's table refuses: the attribute is left out of \
+                 these rows. The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows \
+                 are in the view, and not in that index"
+            ),
+        }
+    }
+}
+
+/// The warnings given so far, and the names seen.
+#[derive(Debug, Default)]
+struct Told {
+    unconfigured: HashSet<(String, String)>,
+    more: bool,
+    /// Of tables that are not configured, with a near name that is: how many batches had records of the former and none
+    /// of the latter since there was one.
+    silent: HashMap<(String, String), Silence>,
+    /// Configured tables that have had a record, by what their keys begin with.
+    heard: HashSet<String>,
+    first_cluster: Option<String>,
+    second_cluster: bool,
+    versions: HashSet<String>,
+    left_out: HashSet<(String, String)>,
+}
+
+/// What is known of a configured table while one of a near name is filtered.
+#[derive(Debug)]
+struct Silence {
+    key_prefix: String,
+    name: String,
+    batches: usize,
+}
+
+impl Told {
+    /// Looks whether configured tables have fallen silent while tables of near names are filtered.
+    fn of_silence(&mut self, sources: &Sources, records: &[PlannedRecord<'_>]) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for name in &sources.unconfigured {
+            let Some(near) = self.silent.get_mut(name) else { continue };
+            let is_heard =
+                |record: &PlannedRecord<'_>| record.table.is_some_and(|table| table.key_prefix() == near.key_prefix);
+            near.batches = if records.iter().any(is_heard) { 0 } else { near.batches + 1 };
+            if near.batches == SILENT_BATCHES
+                && let Some(near) = self.silent.remove(name)
+            {
+                notices.push(Notice::Silent { table: in_sql_of(name), near: near.name });
+            }
+        }
+        notices
+    }
+
+    fn hear(&mut self, records: &[PlannedRecord<'_>]) {
+        for table in records.iter().filter_map(|record| record.table) {
+            if !self.heard.contains(table.key_prefix()) {
+                self.heard.insert(table.key_prefix().to_owned());
+            }
+        }
+    }
+
+    fn of_sources(&mut self, sources: &Sources, tables: &SourceTables) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for name in &sources.unconfigured {
+            if self.unconfigured.contains(name) || self.more {
+                continue;
+            }
+            if self.unconfigured.len() >= MOST_NAMES {
+                self.more = true;
+                notices.push(Notice::MoreUnconfigured);
+                continue;
+            }
+            self.unconfigured.insert(name.clone());
+            let near = near(name, tables).map(|table| {
+                let has_records = self.heard.contains(table.key_prefix());
+                if has_records {
+                    let (key_prefix, near) = (table.key_prefix().to_owned(), table.in_sql());
+                    self.silent.insert(name.clone(), Silence { key_prefix, name: near, batches: 0 });
+                }
+                (table.in_sql(), has_records)
+            });
+            notices.push(Notice::Unconfigured { table: in_sql_of(name), near });
+        }
+        for cluster in &sources.clusters {
+            let first = self.first_cluster.get_or_insert_with(|| cluster.clone());
+            if first != cluster && !self.second_cluster {
+                self.second_cluster = true;
+                notices.push(Notice::SecondCluster { first: shown(first), second: shown(cluster) });
+            }
+        }
+        for version in &sources.versions {
+            let is_newer = version.starts_with("1.") && version != "1.0";
+            if is_newer && self.versions.len() < MOST_NAMES && self.versions.insert(version.clone()) {
+                notices.push(Notice::NewerVersion { version: shown(version) });
+            }
+        }
+        notices
+    }
+
+    fn of_indexes(&mut self, records: &[PlannedRecord<'_>], indexes: &Indexes) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for record in records {
+            let (Some(table), Some(write)) = (record.table, &record.write) else { continue };
+            for attribute in &write.notes.left_out {
+                let of = (table.key_prefix().to_owned(), attribute.clone());
+                if self.left_out.len() < MOST_NAMES && self.left_out.insert(of) {
+                    let wanted = indexes.wanted(attribute).unwrap_or("another").to_owned();
+                    notices.push(Notice::LeftOut { attribute: shown(attribute), table: table.in_sql(), wanted });
+                }
+            }
+        }
+        notices
+    }
+}
+
+/// A table's name as one writes it in SQL, and as a log can show it.
+fn in_sql_of((schema, table): &(String, String)) -> String {
+    shown(&format!("{}.{}", in_sql(schema), in_sql(table)))
+}
+
+/// A name as a log can show it.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 200;
+    name.chars()
+        .take(LONGEST)
+        .flat_map(|next| {
+            let is_plain = next == '"' || next == '\'' || !next.is_control();
+            let escaped = (!is_plain).then(|| next.escape_debug());
+            escaped.into_iter().flatten().chain(is_plain.then_some(next))
+        })
+        .collect()
+}
+
+/// The configured table whose name is most like this one, if any is: the same in another schema or in other letters,
+/// a part of it, or a typing error away.
+fn near<'t>(name: &(String, String), tables: &'t SourceTables) -> Option<&'t SourceTable> {
+    let (schema, table) = (name.0.to_lowercase(), name.1.to_lowercase());
+    let distance = |other: &SourceTable| {
+        let (other_schema, other) = (other.schema().to_lowercase(), other.name().to_lowercase());
+        let schemas = usize::from(schema != other_schema);
+        let shorter = table.len().min(other.len());
+        let names = strsim::osa_distance(&table, &other);
+        let is_part = shorter >= 4 && (table.contains(&other) || other.contains(&table));
+        // A third of the letters may differ, two of a short name.
+        let is_near = names <= (shorter / 3).clamp(1, 4) || is_part;
+        is_near.then_some((names + schemas, other_schema, other))
+    };
+    let near = tables.iter().filter_map(|table| Some((distance(table)?, table)));
+    near.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, table)| table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::disposition::Disposition;
+
+    fn sources(unconfigured: &[(&str, &str)], clusters: &[&str], versions: &[&str]) -> Sources {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Sources {
+            unconfigured: unconfigured
+                .iter()
+                .map(|(schema, name)| ((*schema).to_owned(), (*name).to_owned()))
+                .collect(),
+            clusters: texts(clusters),
+            versions: texts(versions),
+        }
+    }
+
+    #[test]
+    fn a_near_name_is_one_that_a_person_could_have_meant() {
+        let tables: SourceTables =
+            r#"public.users(id), public.orders(id), sales.invoices(id), "Items"(id), ab(id)"#.parse().unwrap();
+        for (schema, table, expected) in [
+            ("public", "user", Some("public.users")),
+            ("public", "Users", Some("public.users")),
+            ("public", "usres", Some("public.users")),
+            ("other", "users", Some("public.users")),
+            ("public", "orders_old", Some("public.orders")),
+            ("public", "new_orders", Some("public.orders")),
+            ("public", "order", Some("public.orders")),
+            ("public", "invoices", Some("sales.invoices")),
+            ("public", "items", Some("public.\"Items\"")),
+            ("public", "customers", None),
+            ("public", "x", None),
+            ("public", "log", None),
+        ] {
+            let found = near(&(schema.to_owned(), table.to_owned()), &tables).map(SourceTable::in_sql);
+            assert_eq!(found.as_deref(), expected, "{schema}.{table}");
+        }
+    }
+
+    #[test]
+    fn a_filtered_table_is_told_once_with_the_silent_table_that_may_be_meant() {
+        let tables: SourceTables = "users(id), orders(id)".parse().unwrap();
+        let orders =
+            PlannedRecord { table: tables.get("public", "orders"), disposition: Disposition::Applied, write: None };
+        let mut told = Told::default();
+        told.hear(&[orders]);
+        let batch = sources(&[("public", "user"), ("public", "orders_2"), ("public", "log")], &[], &[]);
+        let notices: Vec<String> = told.of_sources(&batch, &tables).iter().map(ToString::to_string).collect();
+        assert_eq!(notices.len(), 3, "{notices:?}");
+        assert!(
+            notices[0].contains("public.user are filtered")
+                && notices[0].contains("public.users, which has had no record")
+        );
+        assert!(notices[1].contains("public.orders, which has had records too"), "{}", notices[1]);
+        assert!(notices[2].ends_with("SOURCE_TABLES does not name the table"), "{}", notices[2]);
+        assert_eq!(told.of_sources(&batch, &tables), []);
+    }
+
+    #[test]
+    fn a_table_that_falls_silent_while_a_near_name_is_filtered_is_told() {
+        let tables: SourceTables = "users(id)".parse().unwrap();
+        let of_users =
+            || PlannedRecord { table: tables.get("public", "users"), disposition: Disposition::Applied, write: None };
+        let renamed = sources(&[("public", "users_old")], &[], &[]);
+        let mut told = Told::default();
+        let mut batch = |records: &[PlannedRecord<'_>], sources: &Sources| {
+            told.hear(records);
+            let mut notices = told.of_sources(sources, &tables);
+            notices.extend(told.of_silence(sources, records));
+            notices.len()
+        };
+        // Both come for a while; then the configured one does not, with an interruption.
+        assert_eq!(batch(&[of_users()], &renamed), 1);
+        assert_eq!((0..50).map(|_| batch(&[of_users()], &renamed)).sum::<usize>(), 0);
+        assert_eq!((0..9).map(|_| batch(&[], &renamed)).sum::<usize>(), 0);
+        assert_eq!(batch(&[of_users()], &renamed), 0);
+        assert_eq!((0..50).map(|_| batch(&[], &Sources::default())).sum::<usize>(), 0, "neither comes");
+        assert_eq!((0..50).map(|_| batch(&[], &renamed)).sum::<usize>(), 1, "told, once");
+    }
+
+    #[test]
+    fn no_more_than_a_hundred_filtered_tables_are_named() {
+        let tables: SourceTables = "users(id)".parse().unwrap();
+        let mut told = Told::default();
+        let mut notices = Vec::new();
+        for batch in 0..30 {
+            let names: Vec<String> = (0..10).map(|table| format!("zz{batch}_{table}")).collect();
+            let names: Vec<(&str, &str)> = names.iter().map(|name| ("public", name.as_str())).collect();
+            notices.extend(told.of_sources(&sources(&names, &[], &[]), &tables));
+        }
+        assert_eq!(notices.len(), 101);
+        assert_eq!(notices.last(), Some(&Notice::MoreUnconfigured));
+    }
+
+    #[test]
+    fn a_second_cluster_and_a_newer_version_are_told_once() {
+        let tables: SourceTables = "users(id)".parse().unwrap();
+        let mut told = Told::default();
+        let mut notices = Vec::new();
+        for (cluster, version) in [("a", "1.0"), ("a", "1.1"), ("b", "1.1"), ("c", "1.2"), ("a", "1.0")] {
+            notices.extend(told.of_sources(&sources(&[], &[cluster], &[version]), &tables));
+        }
+        let version = |version: &str| Notice::NewerVersion { version: version.to_owned() };
+        let second = Notice::SecondCluster { first: "a".to_owned(), second: "b".to_owned() };
+        assert_eq!(notices, [version("1.1"), second, version("1.2")]);
+    }
+
+    #[test]
+    fn a_name_cannot_write_a_line_of_its_own() {
+        assert_eq!(shown("public.\"a\nERROR b\u{1b}[0m\""), "public.\"a\\nERROR b\\u{1b}[0m\"");
+        assert_eq!(shown(&"x".repeat(1000)).len(), 200);
+    }
+}

@@ -1,0 +1,13 @@
+//! Stage 1: from the bytes of a record to a change of one row.
+//!
+//! [`delivery`] reads Lambda's event, [`decode`] each record's bytes, [`tables`] says which tables are kept.
+
+pub mod change;
+pub mod chunks;
+pub mod decode;
+pub mod delivery;
+pub mod envelope;
+pub mod fragments;
+pub(crate) mod json;
+pub mod sequence;
+pub mod tables;

@@ -1,0 +1,119 @@
+//! A committed change of one row, as the rest of the function knows it: the domain types, and the order among changes.
+//!
+//! Invariants: [`CommitTimestamp::supersedes`] is the only place that says which of two changes wins; nothing here
+//! knows JSON's envelope, DynamoDB or Kinesis.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::{Duration, SystemTime};
+
+use serde_json::value::RawValue;
+
+use crate::record::tables::SourceTable;
+
+/// When a change was committed: nanoseconds since 1970-01-01 UTC, exact.
+///
+/// Current values have 19 digits, which a floating-point number cannot hold, so it is an integer from end to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommitTimestamp(NonZeroU64);
+
+impl CommitTimestamp {
+    /// The timestamp of `nanoseconds` since the epoch, or `None` for zero, which no commit has.
+    pub fn from_nanoseconds(nanoseconds: u64) -> Option<Self> {
+        NonZeroU64::new(nanoseconds).map(Self)
+    }
+
+    /// Whether a change committed at `self` replaces one of the same row committed at `other`.
+    ///
+    /// Strictly later, since a row has one change record per transaction: equal timestamps are the same change again.
+    /// The condition on the write, `view::dynamodb::NEWER_THAN_THE_VIEW`, says the same to DynamoDB.
+    pub fn supersedes(self, other: Self) -> bool {
+        self > other
+    }
+
+    /// The time since 1970-01-01 UTC.
+    pub fn since_epoch(self) -> Duration {
+        Duration::from_nanos(self.0.get())
+    }
+
+    /// How long ago it was at `now`; nothing, where the clock is behind the database's.
+    pub fn age(self, now: SystemTime) -> Duration {
+        let committed = SystemTime::UNIX_EPOCH + self.since_epoch();
+        now.duration_since(committed).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for CommitTimestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which of a record's two timestamps is the commit's.
+///
+/// Two layouts are published. A record of the general availability has a `type`, and its `source.ts_ns` is documented as
+/// the total order of commits. A preview record has no `type`, and its root `ts_ns` is the commit's. In both, the other
+/// timestamp is when the record was made: later, unless the clock of the change stream is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampPlace {
+    /// `source.ts_ns` of a record with `type`; the earlier of the two of a record without.
+    #[default]
+    Auto,
+    /// The earlier of the two, whatever the layout.
+    Earliest,
+    /// `source.ts_ns`.
+    Source,
+    /// The root's `ts_ns`.
+    Root,
+}
+
+/// A change of one row of a configured table.
+#[derive(Debug)]
+pub struct ChangeEvent<'a> {
+    /// The table that the row belongs to, with its primary key.
+    pub table: &'a SourceTable,
+    /// When it was committed.
+    pub committed: CommitTimestamp,
+    /// The transaction, where the record names it.
+    pub transaction: Option<Cow<'a, str>>,
+    /// Whether it is said to have made the row. Preview streams say so of updates too, so that this is no more than a
+    /// hint.
+    pub creates: bool,
+    /// Whether it is said to have been committed after the change stream had made its record: the stream's clock was
+    /// behind.
+    pub clock_behind: bool,
+    /// What became of the row.
+    pub image: RowImage<'a>,
+}
+
+/// What a change leaves of its row, as the JSON text that the record holds.
+#[derive(Debug, Clone, Copy)]
+pub enum RowImage<'a> {
+    /// The complete row after an insert or update.
+    Upsert(&'a RawValue),
+    /// The primary key of a row that was deleted.
+    Delete(&'a RawValue),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_strictly_later_commit_supersedes() {
+        let at = |ns| CommitTimestamp::from_nanoseconds(ns).unwrap();
+        for (change, other, supersedes) in [
+            (1_773_843_841_076_494_566, 1_773_843_841_076_494_565, true),
+            (1_773_843_841_076_494_565, 1_773_843_841_076_494_565, false),
+            (1_773_843_841_076_494_564, 1_773_843_841_076_494_565, false),
+        ] {
+            assert_eq!(at(change).supersedes(at(other)), supersedes, "{change} over {other}");
+        }
+    }
+
+    #[test]
+    fn the_epoch_itself_is_no_commit_timestamp() {
+        assert_eq!(CommitTimestamp::from_nanoseconds(0), None);
+    }
+}

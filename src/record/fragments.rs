@@ -1,0 +1,381 @@
+//! Changes that came in pieces: where the pieces wait for each other, when a set is whole, and how it is put together.
+//!
+//! `fragments/<chunk_id>/` holds one object a piece and one a main record, whole records as [`crate::record::delivery::Record`]
+//! writes them; what a set holds stands in the names, so that a listing tells whether it is whole. Two pieces of one
+//! place that differ both stay: the checksum tells which is right.
+//!
+//! A part that a replay of the quarantine puts there is named `…-replayed.json`.
+//!
+//! Invariants: pure; a piece delivered twice has one object; a set that is whole stays whole, so that a late duplicate
+//! is no new set.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::SystemTime;
+
+use crc_fast::CrcAlgorithm;
+use serde_json::value::RawValue;
+
+use crate::bucket::{StoredObject, segment};
+use crate::hash::hash;
+use crate::record::chunks::{ChunkedImage, Fragment};
+
+/// Where all sets are.
+pub const FRAGMENTS: &str = "fragments/";
+
+/// So many digits of a hash tell the objects of a set apart.
+const HASH_DIGITS: usize = 16;
+
+/// The most bytes of a set's objects that are put together. They hold an image in Base64, a third longer, with quotation
+/// marks and backslashes escaped: this is room for any image of 60 MB, which is what a row of 2 MiB of compressed text
+/// can become.
+pub const LARGEST_SET: u64 = 160 * 1024 * 1024;
+
+/// The most bytes of an image that is put together. Twice as many are in memory then, and as many again for what its
+/// escapes stand for: in all some 350 MB, of the 512 MB that a function has.
+pub const LARGEST_IMAGE: usize = 64 * 1024 * 1024;
+
+/// How many ways of joining a set are tried, where pieces of one place differ.
+const MOST_WAYS: usize = 64;
+
+/// Where the parts of a set are.
+pub fn folder(chunk_id: &str) -> String {
+    format!("{FRAGMENTS}{}/", segment(chunk_id))
+}
+
+/// The object of a piece.
+pub fn piece(fragment: &Fragment<'_>) -> String {
+    let hash = &hash(fragment.json().as_bytes())[..HASH_DIGITS];
+    format!("{}piece-{:03}-{hash}.json", folder(&fragment.chunk_id), fragment.index)
+}
+
+/// The object of a main record, in the set of an image that it needs.
+pub fn main_record(image: &ChunkedImage<'_>, record: &[u8]) -> String {
+    let hash = &hash(record)[..HASH_DIGITS];
+    format!("{}main-{:04}-{hash}.json", folder(&image.chunk_id), image.total_fragments)
+}
+
+/// The object that says that a set is of an image which nobody needs, such as one of a table that is not configured.
+pub fn not_needed(image: &ChunkedImage<'_>) -> String {
+    format!("{}{NOT_NEEDED}", folder(&image.chunk_id))
+}
+
+const NOT_NEEDED: &str = "not-needed.json";
+
+/// How the object of a part ends that was put there by a replay of the quarantine.
+const REPLAYED: &str = "-replayed.json";
+
+/// The object of a part where a replay puts it. Its row may have been deleted since, and that must be known also when a
+/// part from the stream makes the set whole later.
+pub fn replayed(object: &str) -> String {
+    format!("{}{REPLAYED}", object.strip_suffix(".json").unwrap_or(object))
+}
+
+/// What a set holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct FragmentSet {
+    /// Its main records, each with the number of pieces that it names.
+    pub main_records: Vec<(u32, StoredObject)>,
+    /// Its pieces by their place; more than one where they differ.
+    pub pieces: BTreeMap<u32, Vec<StoredObject>>,
+    not_needed: bool,
+}
+
+/// Whether a replay has put the object there.
+pub fn is_replayed(object: &str) -> bool {
+    object.ends_with(REPLAYED)
+}
+
+/// Whether two objects are of one part, whichever way it came.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let stem = |object| str::strip_suffix(object, REPLAYED).or_else(|| object.strip_suffix(".json"));
+    stem(one) == stem(other)
+}
+
+impl FragmentSet {
+    /// The set with these objects in its `folder`; what is none of a set's is ignored.
+    pub fn of(folder: &str, objects: impl IntoIterator<Item = StoredObject>) -> Self {
+        let mut set = Self::default();
+        let objects: Vec<StoredObject> = objects.into_iter().collect();
+        let not_replayed: HashSet<String> =
+            objects.iter().filter(|object| !is_replayed(&object.key)).map(|object| replayed(&object.key)).collect();
+        for object in objects {
+            // What came from the stream too, or by force, is as good as from there.
+            if not_replayed.contains(&object.key) {
+                continue;
+            }
+            let Some(name) = object.key.strip_prefix(folder) else { continue };
+            let number = |part: Option<&str>| part.and_then(|digits| digits.parse().ok());
+            let mut parts = name.split('-');
+            match (parts.next(), number(parts.next())) {
+                (Some("main"), Some(total)) => set.main_records.push((total, object)),
+                (Some("piece"), Some(index)) => set.pieces.entry(index).or_default().push(object),
+                _ => set.not_needed |= name == NOT_NEEDED,
+            }
+        }
+        set
+    }
+
+    /// The main records whose pieces are all there.
+    pub fn whole(&self) -> impl Iterator<Item = (u32, &StoredObject)> {
+        let whole = self.main_records.iter().filter(|(total, _)| self.missing(*total) == 0);
+        whole.map(|(total, object)| (*total, object))
+    }
+
+    /// Whether an object is one of its main records.
+    pub fn has_main_record(&self, key: &str) -> bool {
+        self.main_records.iter().any(|(_, object)| is_same(&object.key, key))
+    }
+
+    fn missing(&self, total: u32) -> usize {
+        (0..total).filter(|index| !self.pieces.contains_key(index)).count()
+    }
+
+    /// The pieces that a main record names `total` of.
+    pub fn pieces_of(&self, total: u32) -> impl Iterator<Item = &StoredObject> {
+        self.pieces.range(..total).flat_map(|(_, variants)| variants)
+    }
+
+    /// Whether the change of this main record, which names so many pieces, takes a part that a replay has put there.
+    pub fn is_replayed(&self, main_record: &StoredObject, total: u32) -> bool {
+        self.pieces_of(total).chain([main_record]).any(|object| is_replayed(&object.key))
+    }
+
+    /// The pieces that no main record of the set has a place for, where there is one; with the most pieces that one
+    /// names.
+    pub fn outside(&self) -> Option<(u32, Vec<&StoredObject>)> {
+        let total = self.main_records.iter().map(|(total, _)| *total).max()?;
+        let pieces: Vec<_> = self.pieces.range(total..).flat_map(|(_, variants)| variants).collect();
+        (!pieces.is_empty()).then_some((total, pieces))
+    }
+
+    /// What it waits for, if it does.
+    pub fn waits_for(&self) -> Option<Missing> {
+        if self.main_records.is_empty() {
+            return (!self.not_needed).then_some(Missing::MainRecord);
+        }
+        let missing = self.main_records.iter().map(|(total, _)| (self.missing(*total), *total));
+        let (missing, total) = missing.filter(|(missing, _)| *missing > 0).min()?;
+        Some(Missing::Pieces { missing, total })
+    }
+
+    /// When the oldest of its objects was written.
+    pub fn oldest(&self) -> Option<SystemTime> {
+        let objects = self.main_records.iter().map(|(_, object)| object).chain(self.pieces.values().flatten());
+        objects.map(|object| object.written_at).min()
+    }
+}
+
+/// What a set waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Missing {
+    MainRecord,
+    Pieces { missing: usize, total: u32 },
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::MainRecord => f.write_str("its main record"),
+            Self::Pieces { missing, total } => write!(f, "{missing} of {total} pieces"),
+        }
+    }
+}
+
+/// Why a whole set is no change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum AssemblyError {
+    #[error(
+        "the joined pieces do not have the CRC32C that the main record names: a piece is wrong, or of another change"
+    )]
+    Checksum,
+    #[error("the pieces have {bytes} bytes as they are kept: at most {LARGEST_SET} are put together")]
+    TooLarge { bytes: u64 },
+    #[error("the joined pieces have {bytes} bytes: at most {LARGEST_IMAGE} are put together")]
+    ImageTooLarge { bytes: usize },
+    #[error("the joined pieces are no JSON: it goes wrong at line {line}, column {column}")]
+    NotJson { line: usize, column: usize },
+    #[error("its index is outside the set, whose main record names {total} pieces")]
+    Outside { total: u32 },
+    #[error("an object of the set is no record as it was kept there: {object}")]
+    NotAPart { object: String },
+}
+
+/// The image that these pieces make, the variants of each place in its order.
+///
+/// # Errors
+/// None of the ways to join them has the image's checksum.
+pub fn join(image: &ChunkedImage<'_>, pieces: &[Vec<String>]) -> Result<String, AssemblyError> {
+    let ways = pieces.iter().try_fold(1_usize, |ways, variants| ways.checked_mul(variants.len())).unwrap_or(usize::MAX);
+    let bytes = pieces.iter().filter_map(|variants| variants.first()).map(String::len).sum();
+    if bytes > LARGEST_IMAGE {
+        return Err(AssemblyError::ImageTooLarge { bytes });
+    }
+    let mut joined = String::with_capacity(bytes);
+    for way in 0..ways.min(MOST_WAYS) {
+        joined.clear();
+        let mut rest = way;
+        for variants in pieces {
+            joined.push_str(&variants[rest % variants.len()]);
+            rest /= variants.len();
+        }
+        if crc32c(joined.as_bytes()) == image.crc32c {
+            return Ok(joined);
+        }
+    }
+    Err(AssemblyError::Checksum)
+}
+
+/// An image as JSON.
+///
+/// # Errors
+/// It is none.
+pub fn image(joined: &str) -> Result<&RawValue, AssemblyError> {
+    serde_json::from_str(joined).map_err(|error| AssemblyError::NotJson { line: error.line(), column: error.column() })
+}
+
+/// CRC32C (Castagnoli), which the catalogue of checksums calls CRC-32/ISCSI.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let checksum = crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes);
+    u32::try_from(checksum).unwrap_or_else(|_| unreachable!("a checksum of 32 bits has no more"))
+}
+
+/// Whether pieces of so many bytes, as they are kept, can be put together in memory.
+///
+/// # Errors
+/// They are over [`LARGEST_SET`].
+pub fn check_size(bytes: u64) -> Result<(), AssemblyError> {
+    if bytes > LARGEST_SET { Err(AssemblyError::TooLarge { bytes }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::record::decode::{self, Envelope};
+
+    fn image(total_fragments: u32, of: &str) -> ChunkedImage<'static> {
+        ChunkedImage { chunk_id: Cow::Borrowed("x"), total_fragments, crc32c: crc32c(of.as_bytes()) }
+    }
+
+    fn set(names: &[&str]) -> FragmentSet {
+        let object = |name: &&str| StoredObject {
+            key: format!("fragments/x/{name}"),
+            size: 1,
+            written_at: SystemTime::UNIX_EPOCH,
+        };
+        FragmentSet::of("fragments/x/", names.iter().map(object))
+    }
+
+    #[test]
+    fn a_hundred_and_sixty_mebibytes_are_put_together_and_no_more() {
+        assert_eq!(check_size(167_772_160), Ok(()));
+        assert_eq!(check_size(167_772_161), Err(AssemblyError::TooLarge { bytes: 167_772_161 }));
+    }
+
+    #[test]
+    fn the_checksum_is_the_field_s() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_set_is_whole_when_its_main_record_and_each_of_its_pieces_is_there() {
+        for (names, waits_for) in [
+            (&["piece-000-a.json"][..], Some(Missing::MainRecord)),
+            (&["main-0002-a.json"], Some(Missing::Pieces { missing: 2, total: 2 })),
+            (&["main-0002-a.json", "piece-001-a.json"], Some(Missing::Pieces { missing: 1, total: 2 })),
+            (
+                &["main-0002-a.json", "piece-001-a.json", "piece-002-a.json"],
+                Some(Missing::Pieces { missing: 1, total: 2 }),
+            ),
+            (&["main-0002-a.json", "piece-000-a.json", "piece-001-a.json", "piece-001-b.json"], None),
+            (
+                &["main-0009-b.json", "main-0001-a.json", "piece-000-a.json"],
+                Some(Missing::Pieces { missing: 8, total: 9 }),
+            ),
+            (&["not-needed.json", "piece-000-a.json"], None),
+            (&["something-else", "piece-x-a.json"], Some(Missing::MainRecord)),
+        ] {
+            assert_eq!(set(names).waits_for(), waits_for, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_set_waits_for_is_said_in_words() {
+        assert_eq!(Missing::MainRecord.to_string(), "its main record");
+        assert_eq!(Missing::Pieces { missing: 2, total: 3 }.to_string(), "2 of 3 pieces");
+    }
+
+    #[test]
+    fn a_set_tells_which_of_its_main_records_are_whole() {
+        let set = set(&["main-0001-a.json", "main-0002-b.json", "piece-000-a.json"]);
+        let whole: Vec<_> = set.whole().map(|(total, object)| (total, object.key.as_str())).collect();
+        assert_eq!(whole, [(1, "fragments/x/main-0001-a.json")]);
+        assert!(set.has_main_record("fragments/x/main-0002-b.json"));
+        assert!(!set.has_main_record("fragments/x/piece-000-a.json"));
+    }
+
+    #[test]
+    fn a_set_is_as_old_as_its_oldest_object() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let object = |name: &str, seconds| StoredObject { key: name.to_owned(), size: 1, written_at: at(seconds) };
+        for (main, piece) in [(2, 3), (3, 2)] {
+            let set = FragmentSet::of("x/", [object("x/main-0001-a.json", main), object("x/piece-000-a.json", piece)]);
+            assert_eq!(set.oldest(), Some(at(2)));
+        }
+        assert_eq!(FragmentSet::default().oldest(), None);
+    }
+
+    #[test]
+    fn a_main_record_s_object_tells_how_many_pieces_it_names() {
+        let image = image(3, "{}");
+        assert_eq!(main_record(&image, b"abc"), "fragments/x/main-0003-ba7816bf8f01cfea.json");
+        assert_eq!(not_needed(&image), "fragments/x/not-needed.json");
+    }
+
+    #[test]
+    fn a_piece_behind_the_last_is_outside() {
+        let set = set(&["main-0001-a.json", "piece-000-a.json", "piece-001-a.json"]);
+        let (total, outside) = set.outside().unwrap();
+        assert_eq!((total, outside[0].key.as_str(), outside.len()), (1, "fragments/x/piece-001-a.json", 1));
+        assert_eq!(set.pieces_of(1).count(), 1);
+    }
+
+    #[test]
+    fn of_pieces_that_differ_the_checksum_picks_the_right_ones() {
+        let pieces = |pieces: &[&[&str]]| -> Vec<Vec<String>> {
+            pieces.iter().map(|variants| variants.iter().map(|text| (*text).to_owned()).collect()).collect()
+        };
+        let whole = r#"{"id":1}"#;
+        assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":1}"]])).unwrap(), whole);
+        assert_eq!(join(&image(2, whole), &pieces(&[&["bad", "{\"id\""], &[":2}", ":1}"]])).unwrap(), whole);
+        for (first, second) in [(["bad", "{\"id\""], [":1}", ":2}"]), (["{\"id\"", "bad"], [":2}", ":1}"])] {
+            assert_eq!(join(&image(2, whole), &pieces(&[&first, &second])).unwrap(), whole);
+        }
+        assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":2}"]])), Err(AssemblyError::Checksum));
+        let many: Vec<Vec<String>> = (0..100).map(|_| vec!["a".to_owned(), "b".to_owned()]).collect();
+        assert_eq!(join(&image(100, "other"), &many), Err(AssemblyError::Checksum));
+    }
+
+    #[test]
+    fn a_piece_s_object_tells_its_place_and_what_it_holds() {
+        let object = |index: u32, data: &str| {
+            let record = format!(r#"{{"type":"fragment","chunk_id":"x","index":{index},"data":"{data}"}}"#);
+            match decode::read(record.as_bytes()) {
+                Ok(Envelope::Fragment(fragment)) => piece(&fragment),
+                other => panic!("{record} is {other:?}"),
+            }
+        };
+        let hash = &hash(b"\"a\"")[..16];
+        assert_eq!(object(7, "a"), format!("fragments/x/piece-007-{hash}.json"));
+        assert_eq!(object(7, "a"), object(7, "a"));
+        assert_ne!(object(7, "a"), object(7, "b"));
+    }
+
+    #[test]
+    fn a_set_s_folder_holds_whatever_its_name_is() {
+        assert_eq!(folder("../../quarantine/x"), "fragments/%2E%2E%2F%2E%2E%2Fquarantine%2Fx/");
+    }
+}

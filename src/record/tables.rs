@@ -1,0 +1,413 @@
+//! `SOURCE_TABLES`: which tables are kept in the view, and which columns are their primary keys.
+//!
+//! Grammar, with the quoting and the folding to lower case of SQL's identifiers:
+//!
+//! ```text
+//! list   = table { separator table }          separator = commas, white space, new lines
+//! table  = [ name "." ] name "(" name { "," name } ")"
+//! name   = letter or "_", then letters, digits, "_" or "$"   (folded to lower case)
+//!        | '"' any characters, a quote doubled '"'            (as it stands)
+//! ```
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::iter::Peekable;
+use std::str::{CharIndices, FromStr};
+
+use crate::item::reserved::RESERVED_COLUMNS;
+
+const DEFAULT_SCHEMA: &str = "public";
+
+/// A table that is kept in the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceTable {
+    schema: String,
+    name: String,
+    primary_key: Vec<String>,
+    key_prefix: String,
+}
+
+impl SourceTable {
+    fn new(schema: String, name: String, primary_key: Vec<String>) -> Self {
+        let key_prefix = prefix(&schema, &name);
+        Self { schema, name, primary_key, key_prefix }
+    }
+
+    /// The columns of the primary key, in key order; at least one.
+    pub fn primary_key(&self) -> &[String] {
+        &self.primary_key
+    }
+
+    /// Its schema.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Its name in the schema.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its name with the schema's, as one writes them in SQL.
+    pub(crate) fn in_sql(&self) -> String {
+        format!("{}.{}", in_sql(&self.schema), in_sql(&self.name))
+    }
+
+    /// What the view keys of all its rows begin with.
+    pub(crate) fn key_prefix(&self) -> &str {
+        &self.key_prefix
+    }
+}
+
+impl fmt::Display for SourceTable {
+    /// As in the view's keys, so that no two tables are shown alike.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key_prefix)
+    }
+}
+
+/// The tables of `SOURCE_TABLES`, found by schema and name.
+#[derive(Debug, Clone, Default)]
+pub struct SourceTables {
+    by_schema: HashMap<String, HashMap<String, SourceTable>>,
+}
+
+impl SourceTables {
+    /// The table of that name, if it is configured. Both names are compared as they stand.
+    pub fn get(&self, schema: &str, name: &str) -> Option<&SourceTable> {
+        self.by_schema.get(schema)?.get(name)
+    }
+
+    /// All tables, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &SourceTable> {
+        self.by_schema.values().flat_map(HashMap::values)
+    }
+
+    fn insert(&mut self, table: SourceTable) -> Result<(), SourceTablesError> {
+        let tables = self.by_schema.entry(table.schema.clone()).or_default();
+        if tables.contains_key(&table.name) {
+            return Err(SourceTablesError::TableTwice { table: table.to_string() });
+        }
+        tables.insert(table.name.clone(), table);
+        Ok(())
+    }
+}
+
+/// Why `SOURCE_TABLES` cannot be read; positions count characters from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum SourceTablesError {
+    #[error("at character {position}: expected {expected}, found {found}")]
+    Unexpected { position: usize, expected: &'static str, found: String },
+    #[error(
+        "at character {position}: the quotation mark is never closed; a quotation mark within a name is written twice"
+    )]
+    OpenQuote { position: usize },
+    #[error("at character {position}: a name is empty; write what stands between the quotation marks")]
+    EmptyName { position: usize },
+    #[error("the table {table} has no key columns: name its primary key, as in {table}(id){hint}")]
+    NoColumns { table: String, hint: &'static str },
+    #[error("the table {table} is named twice: leave one of them")]
+    TableTwice { table: String },
+    #[error(
+        "the key of {table} names the column {column} twice: name each column of the primary key once, in key order"
+    )]
+    ColumnTwice { table: String, column: String },
+    #[error(
+        "the key of {table} names {column}, which the view keeps for itself: a table with such a column cannot be kept in the view"
+    )]
+    ReservedColumn { table: String, column: String },
+    #[error("it names no table: list the tables with their primary keys, as in public.users(id)")]
+    NoTables,
+}
+
+impl FromStr for SourceTables {
+    type Err = SourceTablesError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parser = Parser { text, chars: text.char_indices().peekable() };
+        let mut tables = Self::default();
+        parser.skip_separators();
+        while parser.chars.peek().is_some() {
+            tables.insert(parser.table()?)?;
+            if !parser.skip_separators() && parser.chars.peek().is_some() {
+                return Err(parser.unexpected("a comma or white space between two tables"));
+            }
+        }
+        if tables.by_schema.is_empty() {
+            return Err(SourceTablesError::NoTables);
+        }
+        Ok(tables)
+    }
+}
+
+/// A name as one writes it: in quotation marks where it needs them.
+pub(crate) fn in_sql(name: &str) -> Cow<'_, str> {
+    let mut chars = name.chars();
+    let plain = chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && chars.all(|next| next.is_alphanumeric() || next == '_' || next == '$')
+        && !name.contains(|any: char| any.is_ascii_uppercase());
+    if plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
+}
+
+/// What the keys of a table's rows begin with: `<schema>.<table>`, where `%`, `#` and `.` within a name are written as in
+/// URLs.
+pub(crate) fn prefix(schema: &str, table: &str) -> String {
+    let mut prefix = String::with_capacity(schema.len() + table.len() + 1);
+    push_escaped(&mut prefix, schema, &['%', '#', '.']);
+    prefix.push('.');
+    push_escaped(&mut prefix, table, &['%', '#', '.']);
+    prefix
+}
+
+/// Appends a text with its `structural` characters (of `%`, `#` and `.`) written as in URLs.
+pub(crate) fn push_escaped(to: &mut String, text: &str, structural: &[char]) {
+    let mut rest = text;
+    while let Some(at) = rest.find(structural) {
+        let (plain, from) = rest.split_at(at);
+        to.push_str(plain);
+        to.push_str(match from.as_bytes()[0] {
+            b'%' => "%25",
+            b'#' => "%23",
+            _ => "%2E",
+        });
+        rest = &from[1..];
+    }
+    to.push_str(rest);
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    chars: Peekable<CharIndices<'a>>,
+}
+
+impl Parser<'_> {
+    fn table(&mut self) -> Result<SourceTable, SourceTablesError> {
+        let first = self.name("a table's name")?;
+        let (schema, name) = if self.accept('.') {
+            (first, self.name("the table's name after the schema")?)
+        } else {
+            (DEFAULT_SCHEMA.to_owned(), first)
+        };
+        let table = format!("{}.{}", in_sql(&schema), in_sql(&name));
+
+        match self.chars.peek() {
+            Some((_, '.')) => {
+                return Err(self.unexpected("\"(\" and the key columns: a table has a schema and a name, no database"));
+            }
+            Some((_, '"')) => {
+                return Err(
+                    self.unexpected("\"(\" and the key columns; is a quotation mark missing, or one too many, before?")
+                );
+            }
+            _ => {}
+        }
+        self.skip_white_space();
+        if !self.accept('(') {
+            let misread = name.contains(['(', ')', ',']);
+            let hint =
+                if misread { "; or is a quotation mark missing, so that the name is longer than meant?" } else { "" };
+            return match self.chars.peek() {
+                None | Some((_, ',' | ')' | '"' | '_')) => Err(SourceTablesError::NoColumns { table, hint }),
+                Some((_, next)) if next.is_alphanumeric() => Err(SourceTablesError::NoColumns { table, hint }),
+                Some(_) => {
+                    Err(self.unexpected("\"(\" and the key columns; other characters in a name need quotation marks"))
+                }
+            };
+        }
+        let primary_key = self.columns(&table)?;
+        Ok(SourceTable::new(schema, name, primary_key))
+    }
+
+    fn columns(&mut self, table: &str) -> Result<Vec<String>, SourceTablesError> {
+        let mut columns = Vec::new();
+        self.skip_white_space();
+        if self.accept(')') {
+            return Err(SourceTablesError::NoColumns { table: table.to_owned(), hint: "" });
+        }
+        loop {
+            self.skip_white_space();
+            let column = self.name("a key column's name")?;
+            if columns.contains(&column) {
+                return Err(SourceTablesError::ColumnTwice { table: table.to_owned(), column });
+            }
+            if RESERVED_COLUMNS.contains(&column.as_str()) {
+                return Err(SourceTablesError::ReservedColumn { table: table.to_owned(), column });
+            }
+            columns.push(column);
+            self.skip_white_space();
+            if self.accept(')') {
+                return Ok(columns);
+            }
+            if !self.accept(',') {
+                return Err(self.unexpected("\",\" or \")\" after a key column"));
+            }
+        }
+    }
+
+    fn name(&mut self, expected: &'static str) -> Result<String, SourceTablesError> {
+        match self.chars.peek() {
+            Some((_, '"')) => self.quoted_name(),
+            Some((_, first)) if first.is_alphabetic() || *first == '_' => Ok(self.plain_name()),
+            _ => Err(self.unexpected(expected)),
+        }
+    }
+
+    /// An unquoted name. PostgreSQL folds its ASCII letters to lower case.
+    fn plain_name(&mut self) -> String {
+        let mut name = String::new();
+        while let Some((_, next)) =
+            self.chars.next_if(|(_, next)| next.is_alphanumeric() || *next == '_' || *next == '$')
+        {
+            name.push(next.to_ascii_lowercase());
+        }
+        name
+    }
+
+    fn quoted_name(&mut self) -> Result<String, SourceTablesError> {
+        let position = self.position();
+        self.chars.next();
+        let mut name = String::new();
+        loop {
+            match self.chars.next() {
+                None => return Err(SourceTablesError::OpenQuote { position }),
+                Some((_, '"')) if self.accept('"') => name.push('"'),
+                Some((_, '"')) if name.is_empty() => return Err(SourceTablesError::EmptyName { position }),
+                Some((_, '"')) => return Ok(name),
+                Some((_, other)) => name.push(other),
+            }
+        }
+    }
+
+    fn accept(&mut self, wanted: char) -> bool {
+        self.chars.next_if(|(_, next)| *next == wanted).is_some()
+    }
+
+    fn skip_white_space(&mut self) {
+        while self.chars.next_if(|(_, next)| next.is_whitespace()).is_some() {}
+    }
+
+    /// Whether there was anything to skip.
+    fn skip_separators(&mut self) -> bool {
+        let mut any = false;
+        while self.chars.next_if(|(_, next)| next.is_whitespace() || *next == ',').is_some() {
+            any = true;
+        }
+        any
+    }
+
+    /// The place of the next character, counted from 1.
+    fn position(&mut self) -> usize {
+        let byte = self.chars.peek().map_or(self.text.len(), |(byte, _)| *byte);
+        self.text.char_indices().take_while(|(start, _)| *start < byte).count() + 1
+    }
+
+    fn unexpected(&mut self, expected: &'static str) -> SourceTablesError {
+        let found = match self.chars.peek() {
+            Some((_, next)) => format!("{next:?}"),
+            None => "the end".to_owned(),
+        };
+        SourceTablesError::Unexpected { position: self.position(), expected, found }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Vec<(String, Vec<String>)> {
+        let tables: SourceTables = text.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        let mut found: Vec<_> = tables.iter().map(|table| (table.to_string(), table.primary_key().to_vec())).collect();
+        found.sort();
+        found
+    }
+
+    fn check(text: &str, expected: &[(&str, &[&str])]) {
+        let expected: Vec<(String, Vec<String>)> = expected
+            .iter()
+            .map(|(table, columns)| ((*table).to_owned(), columns.iter().map(|column| (*column).to_owned()).collect()))
+            .collect();
+        assert_eq!(keys(text), expected, "{text:?}");
+    }
+
+    #[test]
+    fn tables_are_separated_by_commas_or_white_space() {
+        let both: &[(&str, &[&str])] = &[("public.order_items", &["order_id", "item_id"]), ("public.users", &["id"])];
+        for text in [
+            "public.users(id), public.order_items(order_id, item_id)",
+            "public.users(id) public.order_items(order_id,item_id)",
+            "users(id)\n  order_items (order_id ,\n item_id)\n",
+            ",users( id ),,\torder_items(order_id,item_id),",
+        ] {
+            check(text, both);
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_and_folded_as_in_sql() {
+        check(r#""Sales"."Order Lines"("Order Id")"#, &[("Sales.Order Lines", &["Order Id"])]);
+        check("Sales.Orders(Id)", &[("sales.orders", &["id"])]);
+        check(r#""a""b"(id)"#, &[(r#"public.a"b"#, &["id"])]);
+        check(r#""a.b"."c,d(e)"("f)")"#, &[("a%2Eb.c,d(e)", &["f)"])]);
+        check("größen(größe_1$)", &[("public.größen", &["größe_1$"])]);
+    }
+
+    #[test]
+    fn a_table_is_named_as_one_would_write_it() {
+        for (name, written) in [
+            ("users", "users"),
+            ("_users", "_users"),
+            ("über_1$", "über_1$"),
+            ("1users", r#""1users""#),
+            ("$users", r#""$users""#),
+            ("", r#""""#),
+            ("Users", r#""Users""#),
+            ("order lines", r#""order lines""#),
+            ("order-lines", r#""order-lines""#),
+            (r#"a"b"#, r#""a""b""#),
+        ] {
+            assert_eq!(in_sql(name), written);
+        }
+    }
+
+    #[test]
+    fn the_same_table_in_two_schemas_is_two_tables() {
+        check("a.users(id) b.users(uid)", &[("a.users", &["id"]), ("b.users", &["uid"])]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place_and_what_was_expected() {
+        for (text, expected) in [
+            ("users", "the table public.users has no key columns: name its primary key, as in public.users(id)"),
+            ("users()", "the table public.users has no key columns"),
+            ("users, orders(id)", "the table public.users has no key columns"),
+            ("users orders(id)", "the table public.users has no key columns"),
+            ("users(id), users(id)", "the table public.users is named twice"),
+            ("users(id), PUBLIC.Users(name)", "the table public.users is named twice"),
+            ("users(id, id)", "names the column id twice"),
+            ("users(_ts_ns)", "names _ts_ns, which the view keeps for itself"),
+            (r#""users(id)"#, "at character 1: the quotation mark is never closed"),
+            (r#"users("id)"#, "at character 7: the quotation mark is never closed"),
+            (r#"""(id)"#, "at character 1: a name is empty"),
+            ("users(id", "at character 9: expected \",\" or \")\" after a key column, found the end"),
+            ("users(id))", "at character 10: expected a comma or white space between two tables, found ')'"),
+            ("users(id,)", "at character 10: expected a key column's name, found ')'"),
+            ("users(id)orders(id)", "at character 10: expected a comma or white space"),
+            ("db.public.users(id)", "at character 10: expected \"(\" and the key columns: a table has a schema"),
+            ("order-items(id)", "other characters in a name need quotation marks, found '-'"),
+            ("1st(id)", "at character 1: expected a table's name, found '1'"),
+            ("größen(id)) x(id)", "at character 11: expected a comma"),
+            (r#"users"(id)"#, "at character 6: expected \"(\" and the key columns; is a quotation mark missing"),
+            (
+                r#""users(id), "orders"(id)"#,
+                r#"the table public."users(id), " has no key columns: name its primary key, as in public."users(id), "(id); or is a quotation"#,
+            ),
+            (r#""Sales"."Order Lines"()"#, r#"the table "Sales"."Order Lines" has no key columns"#),
+            (" , ", "it names no table"),
+        ] {
+            let message = text.parse::<SourceTables>().unwrap_err().to_string();
+            assert!(message.contains(expected), "{text:?} gave: {message}\nexpected: {expected}");
+        }
+    }
+}

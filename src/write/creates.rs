@@ -1,0 +1,258 @@
+//! Which creates are sent together, many in one request, and what is put row by row.
+//!
+//! A create that is sent together with others only takes place where nothing stands at its key. Where something does,
+//! as with what is delivered again or in another order, it has cost a write unit, and the row is put after all. So each
+//! that did not come to be has many others put row by row, and the requests under way begin anew with one; each that
+//! went well allows one more.
+//!
+//! What may happen between any two steps, and why it comes to the same as putting each row:
+//! - The create takes place, and its answer is lost: the row is put, and the condition finds the row's own commit.
+//! - The create takes place later, when the function has given it up or is gone: only if nothing stands there by then.
+//! - Another function writes the key in between: the create does not take place, and the row is put.
+//!
+//! Invariants: no I/O, no clock; every row that comes in goes out, once, and once more where it was not created; beyond
+//! what is under way when the first one fails, at most one create in fifty is asked for twice.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use crate::batch::coalesce::RowChanges;
+use crate::item::projection::ViewItem;
+
+/// The most statements that DynamoDB takes in one request.
+pub const MOST_TOGETHER: usize = 25;
+
+/// For a create that did not come to be, so many others are put row by row.
+const ROW_BY_ROW: usize = 50;
+
+/// How creates have gone so far, from batch to batch.
+#[derive(Debug)]
+pub struct Creates(Mutex<Record>);
+
+#[derive(Debug)]
+struct Record {
+    /// How many requests may be under way.
+    requests: usize,
+    /// How many creates are to be put row by row.
+    row_by_row: usize,
+}
+
+impl Default for Creates {
+    fn default() -> Self {
+        Self(Mutex::new(Record { requests: 1, row_by_row: 0 }))
+    }
+}
+
+impl Creates {
+    /// How many requests with creates may be under way now.
+    fn requests(&self) -> usize {
+        self.with(|record| if record.row_by_row > 0 { 0 } else { record.requests })
+    }
+
+    /// A request with creates has ended, and so many of them are left.
+    fn ended(&self, left: usize) {
+        self.with(|record| {
+            record.requests = if left == 0 { record.requests.saturating_add(1) } else { 1 };
+            // Of several requests under way, the worst counts: where one moment of DynamoDB's failed them all, what
+            // they leave says nothing of so many creates to come.
+            record.row_by_row = record.row_by_row.max(left.saturating_mul(ROW_BY_ROW));
+        });
+    }
+
+    /// A row is put that could have been created along with others.
+    fn put(&self) {
+        self.with(|record| record.row_by_row = record.row_by_row.saturating_sub(1));
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        // Numbers are written whole: a panic elsewhere leaves no half of one.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The rows of a batch that wait to be written.
+#[derive(Debug)]
+pub struct Waiting<'c> {
+    creates: Option<&'c Creates>,
+    to_create: VecDeque<RowChanges>,
+    to_put: VecDeque<RowChanges>,
+    under_way: usize,
+}
+
+/// What is sent next.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// One row, by a put.
+    Put(RowChanges),
+    /// Some rows that are created, in one request.
+    Create(Vec<RowChanges>),
+}
+
+impl<'c> Waiting<'c> {
+    /// All of these rows; those whose newest change `may_create` allows may be created together, if `creates` are.
+    pub fn new(rows: Vec<RowChanges>, creates: Option<&'c Creates>, may_create: impl Fn(&ViewItem) -> bool) -> Self {
+        let (to_create, to_put) = match creates {
+            Some(_) => rows.into_iter().partition(|row| row.first().is_some_and(|newest| may_create(&newest.item))),
+            None => (VecDeque::new(), rows.into()),
+        };
+        Self { creates, to_create, to_put, under_way: 0 }
+    }
+
+    /// What is to be sent next.
+    pub fn to_send(&mut self) -> Option<Next> {
+        let Some(creates) = self.creates else { return self.to_put.pop_front().map(Next::Put) };
+        if self.to_create.len() > 1 && self.under_way < creates.requests() {
+            self.under_way += 1;
+            let rows = self.to_create.drain(..MOST_TOGETHER.min(self.to_create.len()));
+            return Some(Next::Create(rows.collect()));
+        }
+        let row = self.to_put.pop_front().or_else(|| {
+            let row = self.to_create.pop_front()?;
+            creates.put();
+            Some(row)
+        });
+        row.map(Next::Put)
+    }
+
+    /// A request with creates has ended: these rows were not created, as far as is known, and are put next.
+    pub fn created_but(&mut self, left: Vec<RowChanges>) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(creates) = self.creates {
+            creates.ended(left.len());
+        }
+        self.to_put.extend(left);
+    }
+
+    /// Whatever waits still.
+    pub fn into_rows(self) -> impl Iterator<Item = RowChanges> {
+        self.to_put.into_iter().chain(self.to_create)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::batch::coalesce::Candidate;
+    use crate::item::projection::Notes;
+    use crate::record::change::CommitTimestamp;
+
+    fn row(key: usize) -> RowChanges {
+        let item = ViewItem {
+            key: key.to_string(),
+            committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
+            creates: true,
+            attributes: HashMap::new(),
+            moved: Vec::new(),
+            bytes: 0,
+            guard: None,
+            notes: Notes::default(),
+        };
+        vec![Candidate { record: key, item }]
+    }
+
+    fn rows(count: usize) -> Vec<RowChanges> {
+        (0..count).map(row).collect()
+    }
+
+    fn even(item: &ViewItem) -> bool {
+        item.key.parse::<usize>().unwrap().is_multiple_of(2)
+    }
+
+    /// Writes so many rows, all of which may be created, and so many of them find something at their keys: how many
+    /// creates were asked for, and how many rows were put.
+    fn write(creates: &Creates, count: usize, finds: impl Fn(usize) -> bool) -> (usize, usize) {
+        let mut waiting = Waiting::new(rows(count), Some(creates), |_| true);
+        let (mut asked, mut put) = (0, 0);
+        while let Some(next) = waiting.to_send() {
+            match next {
+                Next::Put(_) => put += 1,
+                Next::Create(rows) => {
+                    asked += rows.len();
+                    waiting.created_but(rows.into_iter().filter(|row| finds(row[0].record)).collect());
+                }
+            }
+        }
+        (asked, put)
+    }
+
+    #[test]
+    fn without_creates_each_row_is_put_in_its_turn() {
+        let mut waiting = Waiting::new(rows(3), None, |_| true);
+        let next: Vec<_> = std::iter::from_fn(|| waiting.to_send()).collect();
+        assert_eq!(next, [0, 1, 2].map(row).map(Next::Put));
+    }
+
+    #[test]
+    fn what_may_be_created_goes_together_and_the_rest_is_put() {
+        let creates = Creates::default();
+        let mut waiting = Waiting::new(rows(7), Some(&creates), even);
+        assert_eq!(waiting.to_send(), Some(Next::Create([0, 2, 4, 6].map(row).into())));
+        assert_eq!(waiting.to_send(), Some(Next::Put(row(1))));
+        waiting.created_but(vec![row(4)]);
+        let rest: Vec<_> = std::iter::from_fn(|| waiting.to_send()).collect();
+        assert_eq!(rest, [3, 5, 4].map(row).map(Next::Put));
+        assert_eq!(waiting.into_rows().count(), 0);
+    }
+
+    #[test]
+    fn one_create_alone_is_put() {
+        let creates = Creates::default();
+        let mut waiting = Waiting::new(rows(1), Some(&creates), |_| true);
+        assert_eq!(waiting.to_send(), Some(Next::Put(row(0))));
+        assert_eq!(waiting.to_send(), None);
+    }
+
+    #[test]
+    fn requests_hold_no_more_than_dynamodb_takes_and_become_more_as_they_go_well() {
+        let creates = Creates::default();
+        for expected in [1, 2, 3] {
+            let mut waiting = Waiting::new(rows(1000), Some(&creates), |_| true);
+            let next: Vec<_> = (0..10).filter_map(|_| waiting.to_send()).collect();
+            let together = next.iter().filter(|next| matches!(next, Next::Create(rows) if rows.len() == MOST_TOGETHER));
+            // While those are under way, others are put.
+            assert_eq!((next.len(), together.count()), (10, expected));
+            waiting.created_but(Vec::new());
+            assert_eq!(waiting.into_rows().count(), 1000 - expected * MOST_TOGETHER - (10 - expected));
+        }
+    }
+
+    #[test]
+    fn where_creates_find_their_rows_few_are_asked_for_twice() {
+        for (percent, most_put) in [(0, 0), (1, 11_000), (5, 16_000), (50, 20_000), (100, 20_000)] {
+            let creates = Creates::default();
+            let finds = |record: usize| record * 7 % 100 < percent;
+            let (asked, put) = write(&creates, 20_000, finds);
+            let twice = asked + put - 20_000;
+            assert!(twice <= MOST_TOGETHER + 20_000 / ROW_BY_ROW, "{percent} %: {twice} were asked for twice");
+            assert!(put <= most_put, "{percent} %: {put} were put");
+        }
+    }
+
+    #[test]
+    fn creates_go_together_again_when_they_find_nothing_any_more() {
+        let creates = Creates::default();
+        assert_eq!(write(&creates, 100, |_| true), (25, 100));
+        // 75 of the 1,250 were put already.
+        assert_eq!(write(&creates, 1175, |_| false), (0, 1175));
+        assert_eq!(write(&creates, 1000, |_| false), (1000, 0));
+    }
+
+    #[test]
+    fn a_moment_in_which_all_requests_fail_counts_as_one_that_does() {
+        let creates = Creates::default();
+        assert_eq!(write(&creates, 1000, |_| false), (1000, 0));
+        let mut waiting = Waiting::new(rows(1000), Some(&creates), |_| true);
+        let mut under_way = Vec::new();
+        while let Some(Next::Create(rows)) = waiting.to_send() {
+            under_way.push(rows);
+        }
+        assert_eq!(under_way.len(), 40);
+        for rows in under_way {
+            waiting.created_but(rows);
+        }
+        assert_eq!(write(&creates, 1250, |_| false), (0, 1250));
+        assert_eq!(write(&creates, 1000, |_| false), (1000, 0));
+    }
+}

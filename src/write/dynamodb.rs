@@ -1,0 +1,613 @@
+//! The view in a DynamoDB table: one conditional PutItem a row, or many creates in a BatchExecuteStatement, and what
+//! the answers mean.
+//!
+//! Invariants: no write is without a condition, and none takes the view back in commit time; an error's text that could
+//! quote a row is left out of reasons; what is not known for certain is retryable.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeyType,
+    MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
+};
+
+use crate::item::indexes::Indexes;
+use crate::item::projection::{Guard, ViewItem};
+use crate::item::reserved::OVERFLOW;
+use crate::item::reserved::{DELETED, EXPIRES_AT, TS_NS};
+use crate::record::change::CommitTimestamp;
+use crate::write::view::{Put, View};
+
+pub mod client;
+mod statement;
+
+/// What [`crate::record::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any
+/// commit.
+pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
+
+/// As [`NEWER_THAN_THE_VIEW`], where something stands there, and no tombstone that was written late. See [`Guard`].
+const NEWER_THAN_WHAT_STANDS_THERE: &str = "#ts < :ts AND (attribute_not_exists(#deleted) OR #expires < :late)";
+
+/// In addition: the item there has no moved columns, whose objects would be left behind.
+const NOTHING_MOVED: &str = "attribute_not_exists(#overflow)";
+
+/// No item meets it: DynamoDB answers with what stands there, which a role that only writes may see in no other way.
+const NEVER: &str = "attribute_exists(#ts) AND attribute_not_exists(#ts)";
+
+/// The item there shows this commit.
+const THIS_COMMIT: &str = "#ts = :ts";
+
+/// A DynamoDB table that fits the view.
+#[derive(Debug, Clone)]
+pub struct DynamoDbView {
+    client: Client,
+    table: String,
+    key_attribute: String,
+    /// As they were described last; the same for all clones.
+    indexes: Arc<RwLock<Arc<Indexes>>>,
+}
+
+/// When a write takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The item is newer than what stands there.
+    Newer,
+    /// The item is newer than what stands there, and that has no moved columns.
+    NewerAndNothingMoved,
+    /// The item's own commit stands there.
+    ThisCommit,
+    /// Never: only to learn what stands there, at the price of a write unit.
+    Never,
+}
+
+/// What came of a write that tells about the item that it found.
+#[derive(Debug)]
+pub enum Written {
+    /// The view shows the item. With what stood there before, if the write was [`Condition::Newer`] and there was
+    /// something.
+    Done(Option<Standing>),
+    /// The condition was not met. With what stands there, as far as DynamoDB told.
+    NotMet(Option<Standing>),
+}
+
+/// What stood at an item's key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its commit; none, if it is no item of the view.
+    pub committed: Option<CommitTimestamp>,
+    /// The addresses of its moved columns, where it has that attribute, also if it is empty.
+    pub moved: Option<Vec<String>>,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+    /// When it expires, where that is told: in seconds since the epoch.
+    pub expires: Option<u64>,
+}
+
+impl Standing {
+    /// As `NEWER_THAN_WHAT_STANDS_THERE` says to DynamoDB: whether an item with this guard may take its place, as far
+    /// as the commits allow.
+    pub fn lets(&self, guard: Guard) -> bool {
+        self.committed.is_some() && (!self.deleted || self.expires.is_some_and(|expires| expires < guard.late_expiry))
+    }
+}
+
+/// Why a table cannot hold the view.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what its fields are")]
+pub enum OpenError {
+    #[error(
+        "VIEW_TABLE: there is no table {table} in this account and region: create it, or correct VIEW_TABLE or AWS_REGION"
+    )]
+    NoTable { table: String },
+    #[error(
+        "VIEW_TABLE: the table {table} may not be described: {message}; allow the function dynamodb:DescribeTable on it"
+    )]
+    Denied { table: String, message: String },
+    #[error(
+        "VIEW_TABLE: DynamoDB refused to describe the table {table}: {code} (HTTP {status}); check AWS_REGION and the credentials, and \
+         what answers at AWS_ENDPOINT_URL_DYNAMODB where it is set"
+    )]
+    Refused { table: String, code: String, status: u16 },
+    #[error(
+        "VIEW_TABLE: no answer on the table {table}: {reason}; check that DynamoDB can be reached from here (network, AWS_REGION, \
+         credentials, AWS_ENDPOINT_URL_DYNAMODB where it is set)"
+    )]
+    NoAnswer { table: String, reason: String },
+    #[error(
+        "VIEW_TABLE: the table {table} does not fit: expected a partition key of type S and no sort key, found {found}; create a table \
+         with such a key"
+    )]
+    KeyDoesNotFit { table: String, found: String },
+    #[error(
+        "VIEW_TABLE: an index of the table {table} has the key attribute {attribute} of type {wanted}. The view writes that attribute in \
+         another type, so DynamoDB would refuse each item that has it: remove the index"
+    )]
+    IndexDoesNotFit { table: String, attribute: &'static str, wanted: String },
+}
+
+impl DynamoDbView {
+    /// Opens the view: learns the name of the table's partition key, checks that it fits, and leaves a connection open.
+    ///
+    /// # Errors
+    /// The table is missing or does not fit, or DynamoDB does not say.
+    pub async fn open(client: Client, table: String) -> Result<Self, OpenError> {
+        let in_time =
+            aws_sdk_dynamodb::config::Builder::new().timeout_config(client::timeouts(client::OPENING_TIMEOUT));
+        let request = client.describe_table().table_name(&table).customize().config_override(in_time);
+        let described = match request.send().await {
+            Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
+            Err(error) => return Err(not_described(table, &error)),
+        };
+        let key_attribute = match string_partition_key(&described) {
+            Ok(key_attribute) => key_attribute,
+            Err(found) => return Err(OpenError::KeyDoesNotFit { table, found }),
+        };
+        let indexes = Indexes::of(&described);
+        if let Some((attribute, wanted)) = indexes.impossible().first() {
+            return Err(OpenError::IndexDoesNotFit { table, attribute, wanted: (*wanted).to_owned() });
+        }
+        if let Some(warning) = replicated_without_order(&described) {
+            tracing::warn!(table, "{warning}");
+        }
+        Ok(Self { client, table, key_attribute, indexes: Arc::new(RwLock::new(Arc::new(indexes))) })
+    }
+
+    /// The name of the table's partition key.
+    pub fn key_attribute(&self) -> &str {
+        &self.key_attribute
+    }
+
+    /// The request that puts an item, if it is newer than what stands there.
+    pub fn request(&self, item: ViewItem) -> PutItemFluentBuilder {
+        self.request_if(Condition::Newer, item)
+    }
+
+    fn request_if(&self, condition: Condition, item: ViewItem) -> PutItemFluentBuilder {
+        let mut attributes = item.attributes;
+        attributes.insert(self.key_attribute.clone(), AttributeValue::S(item.key));
+        let guard = item.guard.filter(|_| !matches!(condition, Condition::ThisCommit | Condition::Never));
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(attributes))
+            .expression_attribute_names("#ts", TS_NS)
+            .expression_attribute_values(":ts", AttributeValue::N(item.committed.to_string()));
+        let (newer, request) = match guard {
+            None => (NEWER_THAN_THE_VIEW, request),
+            Some(Guard { late_expiry }) => (
+                NEWER_THAN_WHAT_STANDS_THERE,
+                request
+                    .expression_attribute_names("#deleted", DELETED)
+                    .expression_attribute_names("#expires", EXPIRES_AT)
+                    .expression_attribute_values(":late", AttributeValue::N(late_expiry.to_string())),
+            ),
+        };
+        match condition {
+            Condition::Newer => request.condition_expression(newer),
+            Condition::NewerAndNothingMoved => request
+                .condition_expression(format!("({newer}) AND {NOTHING_MOVED}"))
+                .expression_attribute_names("#overflow", OVERFLOW),
+            Condition::ThisCommit => request.condition_expression(THIS_COMMIT),
+            Condition::Never => request.condition_expression(NEVER).set_expression_attribute_values(None),
+        }
+    }
+
+    /// Writes an item, and tells of what stood at its key.
+    ///
+    /// # Errors
+    /// The write is refused, or not confirmed.
+    pub async fn write(&self, item: ViewItem, condition: Condition) -> Result<Written, Put> {
+        // What was there costs nothing more on a condition that is not met; on a write that is done only large rows ask
+        // for it.
+        let request = self.request_if(condition, item);
+        let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let before = (condition == Condition::Newer).then_some(ReturnValue::AllOld);
+        match request.set_return_values(before).send().await {
+            Ok(done) => Ok(Written::Done(done.attributes().map(standing))),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Written::NotMet(failed.item().map(standing)))
+                }
+                _ => Err(not_put(&error)),
+            },
+        }
+    }
+}
+
+impl View for DynamoDbView {
+    async fn put(&self, item: ViewItem) -> Put {
+        if item.guard.is_some() {
+            let committed = item.committed;
+            return match self.write(item, Condition::Newer).await {
+                Ok(Written::Done(_)) => Put::Applied,
+                Ok(Written::NotMet(standing)) => match standing.and_then(|standing| standing.committed) {
+                    Some(newer) if newer.supersedes(committed) => Put::Superseded,
+                    Some(same) if same == committed => Put::Duplicate,
+                    Some(_) | None => Put::NothingToReplace,
+                },
+                Err(not_done) => not_done,
+            };
+        }
+        match self.request(item).send().await {
+            Ok(_) => Put::Applied,
+            Err(error) => not_put(&error),
+        }
+    }
+
+    fn indexes(&self) -> Arc<Indexes> {
+        Arc::clone(&self.indexes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn learn_indexes(&self, known: &Indexes) -> bool {
+        match self.client.describe_table().table_name(&self.table).send().await {
+            Ok(output) => {
+                let indexes = output.table.as_ref().map(Indexes::of).unwrap_or_default();
+                let is_new = indexes != *known;
+                if is_new {
+                    *self.indexes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(indexes);
+                }
+                is_new
+            }
+            Err(error) => {
+                let code = error.code().unwrap_or("no answer that can be read");
+                tracing::warn!(code, "the indexes of the view's table could not be read");
+                false
+            }
+        }
+    }
+
+    fn may_create(&self, item: &ViewItem) -> bool {
+        item.creates
+            && item.guard.is_none()
+            && statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
+    }
+
+    async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+        let asked = items.len();
+        let inserts = items.into_iter().map(|item| {
+            let (text, parameters) = statement::insert(&self.table, &self.key_attribute, item.key, item.attributes);
+            BatchStatementRequest::builder().statement(text).set_parameters(Some(parameters)).build()
+        });
+        // A text was given: there is nothing that can be missing.
+        let Ok(inserts) = inserts.collect() else { return vec![false; asked] };
+        // What fails is put row by row, with all the repetitions that a put has.
+        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
+        let request = self.client.batch_execute_statement().set_statements(Some(inserts));
+        let answered = request.customize().config_override(once).send().await;
+        let (created, problem) = match &answered {
+            Ok(done) => (created(asked, done.responses()), problem(done.responses())),
+            Err(error) => (vec![false; asked], Some(error.code().unwrap_or("no answer that can be read"))),
+        };
+        if let Some(code) = problem {
+            tracing::warn!(code, "creates that were sent together were not all done: the others are put row by row");
+        }
+        created
+    }
+
+    /// A put that was not done leaves nothing in a table.
+    async fn clear(&self, _superseded: &ViewItem) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Which of the creates that were asked for together were done; none, where not each of them was answered.
+fn created(asked: usize, responses: &[BatchStatementResponse]) -> Vec<bool> {
+    let answered = responses.len() == asked;
+    (0..asked).map(|place| answered && responses[place].error().is_none()).collect()
+}
+
+/// The first error's code that does not just say that something stands at the key. Its message can quote the row.
+fn problem(responses: &[BatchStatementResponse]) -> Option<&str> {
+    let mut codes = responses.iter().filter_map(BatchStatementResponse::error).map(|error| match error.code() {
+        Some(code) => code.as_str(),
+        None => "an error without a code",
+    });
+    codes.find(|code| *code != BatchStatementErrorCodeEnum::DuplicateItem.as_str())
+}
+
+fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
+    let committed = item.get(TS_NS).and_then(|commit| commit.as_n().ok()?.parse().ok());
+    let addresses = |moved: &AttributeValue| match moved {
+        AttributeValue::M(moved) => moved.values().filter_map(|address| address.as_s().ok().cloned()).collect(),
+        _ => Vec::new(),
+    };
+    Standing {
+        committed: committed.and_then(CommitTimestamp::from_nanoseconds),
+        moved: item.get(OVERFLOW).map(addresses),
+        deleted: item.contains_key(DELETED),
+        expires: item.get(EXPIRES_AT).and_then(|expires| expires.as_n().ok()?.parse().ok()),
+    }
+}
+
+fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenError {
+    let SdkError::ServiceError(answer) = error else {
+        // The table's description holds no rows, so the error may be shown whole.
+        return OpenError::NoAnswer { table, reason: DisplayErrorContext(error).to_string() };
+    };
+    let message = answer.err().message().unwrap_or("no message").to_owned();
+    match answer.err().code() {
+        Some("ResourceNotFoundException") => OpenError::NoTable { table },
+        Some("AccessDeniedException") => OpenError::Denied { table, message },
+        // A signature's error can quote the request with its session token: the code says enough.
+        code => {
+            let code = code.unwrap_or("an answer without DynamoDB's error code").to_owned();
+            OpenError::Refused { table, code, status: answer.raw().status().as_u16() }
+        }
+    }
+}
+
+/// The name of the partition key, or what was found in place of a partition key of type S alone.
+fn string_partition_key(table: &TableDescription) -> Result<String, String> {
+    let types: HashMap<&str, &ScalarAttributeType> = table
+        .attribute_definitions()
+        .iter()
+        .map(|definition| (definition.attribute_name(), definition.attribute_type()))
+        .collect();
+    match table.key_schema() {
+        [key]
+            if *key.key_type() == KeyType::Hash
+                && types.get(key.attribute_name()) == Some(&&ScalarAttributeType::S) =>
+        {
+            Ok(key.attribute_name().to_owned())
+        }
+        [] => Err("no key".to_owned()),
+        keys => {
+            let found = keys.iter().map(|key| {
+                let role = if *key.key_type() == KeyType::Hash { "partition key" } else { "sort key" };
+                let of_type = types.get(key.attribute_name()).map_or("an unknown type", |found| found.as_str());
+                format!("the {role} {} of type {of_type}", key.attribute_name())
+            });
+            Err(found.collect::<Vec<_>>().join(" and "))
+        }
+    }
+}
+
+fn not_put(error: &SdkError<PutItemError>) -> Put {
+    match error {
+        SdkError::ServiceError(response) => {
+            let status = response.raw().status().as_u16();
+            answered(response.err().code(), response.err().message(), status)
+        }
+        SdkError::TimeoutError(_) => Put::Retryable("it did not answer in time".to_owned()),
+        // Neither holds the request: what they tell is the way to DynamoDB, not the row.
+        SdkError::DispatchFailure(failure) => {
+            let failure: &dyn std::error::Error = match failure.as_connector_error() {
+                Some(connector) => connector,
+                None => return Put::Retryable("the request could not be sent".to_owned()),
+            };
+            Put::Retryable(format!("the request could not be sent or was cut off: {}", causes(failure)))
+        }
+        SdkError::ConstructionFailure(_) => Put::Retryable("the SDK could not make the request".to_owned()),
+        SdkError::ResponseError(_) => Put::Retryable("its answer could not be read".to_owned()),
+        _ => Put::Retryable("the SDK gave an error that is not known".to_owned()),
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What an error that DynamoDB answered means for the item.
+fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
+    let message = message.unwrap_or("no message");
+    match code {
+        Some("ConditionalCheckFailedException") => Put::Superseded,
+        // Every item has the key that the table had at the start: the table is another one now.
+        Some("ValidationException") if TABLE_HAS_ANOTHER_KEY.iter().any(|known| message.starts_with(known)) => {
+            Put::Unavailable(format!("ValidationException: {message}"))
+        }
+        Some("ValidationException") if is_of_an_index(message) => {
+            Put::RefusedByIndex(format!("ValidationException: {}", without_values(message)))
+        }
+        Some("ValidationException") => Put::Refused(format!("ValidationException: {}", without_values(message))),
+        // These speak of the table and the caller, not of the item.
+        Some(code @ ("ResourceNotFoundException" | "AccessDeniedException")) => {
+            Put::Unavailable(format!("{code}: {message}"))
+        }
+        // These speak of credentials and signature; their text can quote the request with its session token.
+        Some(
+            code @ ("UnrecognizedClientException"
+            | "ExpiredTokenException"
+            | "ExpiredToken"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationTokenException"
+            | "OptInRequired"),
+        ) => Put::Unavailable(code.to_owned()),
+        Some(code) => Put::Retryable(format!("{code} (HTTP {status})")),
+        None => Put::Retryable(format!("HTTP {status} without an error code")),
+    }
+}
+
+const TABLE_HAS_ANOTHER_KEY: [&str; 2] = [
+    "One or more parameter values were invalid: Missing the key ",
+    "One or more parameter values were invalid: Type mismatch for key ",
+];
+
+/// Whether DynamoDB refuses an item for an index of the table. The table's own key has been checked before: it is no
+/// longer than DynamoDB takes, and not empty.
+fn is_of_an_index(message: &str) -> bool {
+    OF_AN_INDEX.iter().any(|known| message.starts_with(known))
+        || (message.starts_with("One or more parameter values are not valid.") && message.contains(EMPTY_INDEX_KEY))
+}
+
+const OF_AN_INDEX: [&str; 3] = [
+    "One or more parameter values were invalid: Type mismatch for Index Key ",
+    "One or more parameter values were invalid: Size of hashkey has exceeded",
+    "One or more parameter values were invalid: Aggregated size of all range keys has exceeded",
+];
+const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
+
+/// What is wrong with a view that DynamoDB replicates to other Regions, where anything is.
+fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
+    let replicated = !table.replicas().is_empty();
+    let is_strong = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
+    (replicated && !is_strong).then_some(
+                "the view's table is a global table without strong consistency: DynamoDB checks a write's condition in one Region only, and a \
+         later write of an older commit in another Region can win; write the view in one Region only, or make a global table with \
+         multi-Region strong consistency",
+    )
+}
+
+/// DynamoDB's text for an item that it does not take, where that text is known to name attributes and limits only.
+fn without_values(message: &str) -> &str {
+    const FREE_OF_VALUES: [&str; 5] = [
+        "Item size has exceeded the maximum allowed size",
+        "Nesting Levels have exceeded supported limits",
+        "Attempting to store more than 38 significant digits in a Number",
+        "Number overflow.",
+        "Number underflow.",
+    ];
+    let is_known = FREE_OF_VALUES.iter().any(|known| message.starts_with(known)) || is_of_an_index(message);
+    if is_known { message } else { "DynamoDB's message is left out, since it can quote the row" }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, BatchStatementError, KeySchemaElement, ReplicaDescription};
+
+    use super::*;
+
+    #[test]
+    fn only_what_no_repetition_can_change_is_refused() {
+        let refused = |why: &str| Put::Refused(format!("ValidationException: {why}"));
+        let unavailable = |why: &str| Put::Unavailable(why.to_owned());
+        let retryable = |why: &str| Put::Retryable(why.to_owned());
+        let withheld = "DynamoDB's message is left out, since it can quote the row";
+        for (code, status, expected) in [
+            (Some("ConditionalCheckFailedException"), 400, Put::Superseded),
+            (Some("ValidationException"), 400, refused(withheld)),
+            (Some("ResourceNotFoundException"), 400, unavailable("ResourceNotFoundException: why")),
+            (Some("AccessDeniedException"), 400, unavailable("AccessDeniedException: why")),
+            (Some("ExpiredTokenException"), 400, unavailable("ExpiredTokenException")),
+            (Some("UnrecognizedClientException"), 400, unavailable("UnrecognizedClientException")),
+            (
+                Some("ProvisionedThroughputExceededException"),
+                400,
+                retryable("ProvisionedThroughputExceededException (HTTP 400)"),
+            ),
+            (Some("ThrottlingException"), 400, retryable("ThrottlingException (HTTP 400)")),
+            (Some("InternalServerError"), 500, retryable("InternalServerError (HTTP 500)")),
+            (Some("NewInAnotherYear"), 400, retryable("NewInAnotherYear (HTTP 400)")),
+            (None, 503, retryable("HTTP 503 without an error code")),
+        ] {
+            assert_eq!(answered(code, Some("why"), status), expected);
+        }
+    }
+
+    #[test]
+    fn a_create_counts_as_done_where_all_were_answered_and_it_has_no_error() {
+        use BatchStatementErrorCodeEnum::{DuplicateItem, ThrottlingError};
+        let done = || BatchStatementResponse::builder().table_name("view").build();
+        let failed = |code: Option<BatchStatementErrorCodeEnum>| {
+            let error = BatchStatementError::builder().set_code(code).message("secret").build();
+            BatchStatementResponse::builder().error(error).build()
+        };
+        let responses = [done(), failed(Some(DuplicateItem)), failed(None), done(), failed(Some(ThrottlingError))];
+        assert_eq!(created(5, &responses), [true, false, false, true, false]);
+        for asked in [0, 2, 4, 6] {
+            assert_eq!(created(asked, &responses), vec![false; asked]);
+        }
+        assert_eq!(problem(&responses[..2]), None);
+        assert_eq!(problem(&responses), Some("an error without a code"));
+        assert_eq!(problem(&responses[3..]), Some("ThrottlingError"));
+    }
+
+    #[test]
+    fn a_table_whose_key_has_changed_is_no_fault_of_the_item() {
+        let message = "One or more parameter values were invalid: Missing the key id in the item";
+        let put = answered(Some("ValidationException"), Some(message), 400);
+        assert_eq!(put, Put::Unavailable(format!("ValidationException: {message}")));
+    }
+
+    #[test]
+    fn a_refusal_of_an_index_is_told_from_one_of_the_item() {
+        for message in [
+            "One or more parameter values were invalid: Type mismatch for Index Key price Expected: N Actual: S IndexName: by_price",
+            "One or more parameter values were invalid: Size of hashkey has exceeded the maximum size limit of2048 bytes",
+            "One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of 1024 bytes",
+            "One or more parameter values are not valid. A value specified for a secondary index key is not supported. The \
+             AttributeValue for a key attribute cannot contain an empty string value. IndexName: by_name, IndexKey: name",
+        ] {
+            let put = answered(Some("ValidationException"), Some(message), 400);
+            assert_eq!(put, Put::RefusedByIndex(format!("ValidationException: {message}")));
+        }
+        let put = answered(Some("ValidationException"), Some("Item size has exceeded the maximum allowed size"), 400);
+        assert!(matches!(put, Put::Refused(_)), "{put:?}");
+    }
+
+    #[test]
+    fn a_view_that_is_replicated_without_strong_consistency_is_warned_of() {
+        use MultiRegionConsistency::{Eventual, Strong};
+        let replica = || ReplicaDescription::builder().region_name("eu-west-1").build();
+        for (replicas, consistency, warns) in [
+            (vec![], None, false),
+            (vec![replica()], None, true),
+            (vec![replica()], Some(Eventual), true),
+            (vec![replica()], Some(Strong), false),
+        ] {
+            let table =
+                TableDescription::builder().set_replicas(Some(replicas)).set_multi_region_consistency(consistency);
+            let warning = replicated_without_order(&table.build());
+            assert_eq!(warning.is_some_and(|warning| warning.contains("write the view in one Region only")), warns);
+        }
+    }
+
+    #[test]
+    fn a_message_that_can_quote_the_row_is_left_out() {
+        for (message, shown) in [
+            ("Item size has exceeded the maximum allowed size", true),
+            (
+                "One or more parameter values were invalid: Type mismatch for Index Key price Expected: N Actual: S",
+                true,
+            ),
+            ("The parameter cannot be converted to a numeric value: 4111 1111", false),
+            ("secret: Item size has exceeded the maximum allowed size", false),
+        ] {
+            assert_eq!(without_values(message) == message, shown, "{message}");
+        }
+    }
+
+    #[test]
+    fn only_a_partition_key_of_type_s_alone_fits() {
+        use KeyType::{Hash, Range};
+        use ScalarAttributeType::{N, S};
+        for (keys, expected) in [
+            (vec![("pk", Hash, S)], Ok("pk")),
+            (vec![("row", Hash, S)], Ok("row")),
+            (vec![("id", Hash, N)], Err("the partition key id of type N")),
+            (
+                vec![("pk", Hash, S), ("sk", Range, S)],
+                Err("the partition key pk of type S and the sort key sk of type S"),
+            ),
+            (vec![], Err("no key")),
+        ] {
+            let mut table = TableDescription::builder();
+            for (name, role, of_type) in keys {
+                table = table
+                    .key_schema(KeySchemaElement::builder().attribute_name(name).key_type(role).build().unwrap())
+                    .attribute_definitions(
+                        AttributeDefinition::builder().attribute_name(name).attribute_type(of_type).build().unwrap(),
+                    );
+            }
+            let found = string_partition_key(&table.build());
+            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned));
+        }
+    }
+}

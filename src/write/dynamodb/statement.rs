@@ -1,0 +1,133 @@
+//! The PartiQL statement that creates an item where nothing stands at its key.
+//!
+//! Invariants: pure; values are parameters, never text.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::item::attributes;
+
+/// DynamoDB's limit for the text of a statement, in characters.
+const LONGEST_STATEMENT: usize = 8192;
+
+/// The largest item that goes with others: with all of them a request is no larger than with the largest item.
+const LARGEST_ITEM: usize = attributes::LARGEST_ITEM / crate::write::creates::MOST_TOGETHER;
+
+/// Whether an item can be created by a statement along with others.
+pub fn is_possible(table: &str, key_attribute: &str, attributes: &HashMap<String, AttributeValue>) -> bool {
+    let names = || attributes.keys().map(String::as_str).chain([key_attribute]);
+    longest(table, names()) <= LONGEST_STATEMENT
+        && names().all(is_plain)
+        && attributes::item_size(attributes) <= LARGEST_ITEM
+}
+
+/// How long a statement with these names can be, in bytes, which are no fewer than its characters.
+fn longest<'n>(table: &str, names: impl Iterator<Item = &'n str>) -> usize {
+    const AROUND: usize = "INSERT INTO \"\" VALUE {}".len();
+    const AROUND_NAME: usize = "'': ?, ".len();
+    // Where each character is a mark that is written twice.
+    AROUND + 2 * table.len() + names.map(|name| AROUND_NAME + 2 * name.len()).sum::<usize>()
+}
+
+/// Whether there is no doubt that PartiQL takes the name as it stands: nothing says whether DynamoDB knows escapes.
+fn is_plain(name: &str) -> bool {
+    !name.contains(|next: char| next == '\\' || next.is_control())
+}
+
+/// The statement that creates an item where nothing stands at its key, and its parameters.
+pub fn insert(
+    table: &str,
+    key_attribute: &str,
+    key: String,
+    attributes: HashMap<String, AttributeValue>,
+) -> (String, Vec<AttributeValue>) {
+    let mut text = String::with_capacity(64 + 24 * attributes.len());
+    text.push_str("INSERT INTO ");
+    quote(&mut text, '"', table);
+    text.push_str(" VALUE {");
+    quote(&mut text, '\'', key_attribute);
+    text.push_str(": ?");
+    let mut parameters = Vec::with_capacity(attributes.len() + 1);
+    parameters.push(AttributeValue::S(key));
+    for (name, value) in attributes {
+        text.push_str(", ");
+        quote(&mut text, '\'', &name);
+        text.push_str(": ?");
+        parameters.push(value);
+    }
+    text.push('}');
+    (text, parameters)
+}
+
+fn quote(text: &mut String, mark: char, name: &str) {
+    text.push(mark);
+    for next in name.chars() {
+        text.push(next);
+        if next == mark {
+            text.push(mark);
+        }
+    }
+    text.push(mark);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> HashMap<String, AttributeValue> {
+        names.iter().map(|name| ((*name).to_owned(), AttributeValue::Bool(true))).collect()
+    }
+
+    #[test]
+    fn names_are_quoted_and_values_are_parameters() {
+        for (table, key, column, expected) in [
+            ("view", "pk", "name", r#"INSERT INTO "view" VALUE {'pk': ?, 'name': ?}"#),
+            ("my.view-2_b", "_key", "it's", r#"INSERT INTO "my.view-2_b" VALUE {'_key': ?, 'it''s': ?}"#),
+            (r#"a"b"#, "'", r#"a""b"#, r#"INSERT INTO "a""b" VALUE {'''': ?, 'a""b': ?}"#),
+            ("view", "pk", "?', 'é😀 {}", r#"INSERT INTO "view" VALUE {'pk': ?, '?'', ''é😀 {}': ?}"#),
+        ] {
+            let value = AttributeValue::S("'?\"".to_owned());
+            let attributes = HashMap::from([(column.to_owned(), value.clone())]);
+            assert!(is_possible(table, key, &attributes), "{column}");
+            let (text, parameters) = insert(table, key, "k'1".to_owned(), attributes);
+            assert_eq!(text, expected);
+            assert_eq!(parameters, [AttributeValue::S("k'1".to_owned()), value]);
+        }
+    }
+
+    #[test]
+    fn each_parameter_stands_where_its_name_does() {
+        let columns: Vec<String> = (0..40).map(|column| format!("c{column}")).collect();
+        let attributes = columns.iter().map(|column| (column.clone(), AttributeValue::S(column.clone()))).collect();
+        let (text, parameters) = insert("view", "pk", "pk".to_owned(), attributes);
+        let named = text.split('\'').skip(1).step_by(2).map(|name| AttributeValue::S(name.to_owned()));
+        assert_eq!(named.collect::<Vec<_>>(), parameters);
+        assert_eq!(parameters.len(), 41);
+    }
+
+    #[test]
+    fn no_statement_is_longer_than_dynamodb_takes() {
+        // Around all 23, around each name 7, and each name written twice.
+        assert_eq!(longest("view", ["pk", "it's"].into_iter()), 23 + 8 + 7 + 4 + 7 + 8);
+        let most = (LONGEST_STATEMENT - longest("view", ["pk", ""].into_iter())) / 2;
+        for mark in ["'", "x", "\""] {
+            assert!(is_possible("view", "pk", &names(&[&mark.repeat(most)])));
+            assert!(!is_possible("view", "pk", &names(&[&mark.repeat(most + 1)])));
+            let (text, _) = insert("view", "pk", String::new(), names(&[&mark.repeat(most)]));
+            assert!(text.len() <= LONGEST_STATEMENT, "{}", text.len());
+        }
+        assert!(!is_possible(&"t".repeat(LONGEST_STATEMENT), "pk", &names(&["a"])));
+    }
+
+    #[test]
+    fn a_large_item_and_a_name_that_escapes_may_hide_in_are_put_by_themselves() {
+        let text = |bytes: usize| HashMap::from([("a".to_owned(), AttributeValue::S("x".repeat(bytes)))]);
+        // Of 16 KiB, with the column's name.
+        assert!(is_possible("view", "pk", &text(16_383)));
+        assert!(!is_possible("view", "pk", &text(16_384)));
+        for name in ["a\\", "\\u0041", "a\nb", "\u{0}", "\u{85}"] {
+            assert!(!is_possible("view", "pk", &names(&[name])), "{name:?}");
+        }
+    }
+}

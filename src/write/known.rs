@@ -1,0 +1,384 @@
+//! A memory of which commits the view is known to show, so that a change which it would not take costs no request.
+//!
+//! What may happen between any two steps, and why leaving out the write stays right:
+//! - The view has confirmed a commit of a key, as applied or as superseded: it shows that commit or a newer one from
+//!   then on, whoever writes next, since every write has the condition.
+//! - The outcome of a write is not known: nothing is remembered of it.
+//! - A tombstone expires: the row is still deleted. What is older than the deletion stays out, which is what the
+//!   tombstone was for.
+//! - The function dies: its memory goes with it, and what comes again is written as ever.
+//! - A crash left objects of a change that has moved columns: whatever is known, such a change goes all its way, which
+//!   clears them. So it does also where this process itself has applied it: a newer commit may have come by another
+//!   function since, which retired its objects, and a third, to which it came again, may have put them anew and died.
+//!   Only the view tells whether they are the live ones.
+//! - Somebody takes items out of the table, or an old copy of it is put in its place: what is remembered is wrong, and
+//!   is forgotten after [`REMEMBERED_FOR`].
+//!
+//! Invariants: fixed size; what was confirmed is never remembered as newer than it is, so that only such writes are
+//! left out as the condition would refuse; a write that was left out does not prolong what is remembered.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::item::indexes::Indexes;
+use crate::item::projection::ViewItem;
+use crate::record::change::CommitTimestamp;
+use crate::write::view::{Put, View};
+
+/// How long what the view confirmed is relied on. What Lambda delivers again to a process that lives comes within
+/// seconds.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+
+/// A prime, so that no pattern in the hashes favours a set; with [`WAYS`] places each this is room for some 65,000
+/// keys, a dozen full payloads, in 2.1 MB.
+const SETS: usize = 16_381;
+const WAYS: usize = 4;
+
+/// A view that is not asked for what it is known to refuse.
+#[derive(Debug)]
+pub struct Remembering<V> {
+    view: V,
+    known: Mutex<KnownCommits>,
+}
+
+impl<V> Remembering<V> {
+    /// Remembers what `view` confirms.
+    pub fn new(view: V) -> Self {
+        Self { view, known: Mutex::new(KnownCommits::new()) }
+    }
+
+    fn with_known<T>(&self, ask: impl FnOnce(&mut KnownCommits) -> T) -> T {
+        // Places are written whole: a panic elsewhere leaves no half of one.
+        ask(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<V: View> Remembering<V> {
+    async fn ask(&self, key: Fingerprint, item: ViewItem) -> Put {
+        let committed = item.committed;
+        let put = self.view.put(item).await;
+        if matches!(put, Put::Applied | Put::Superseded | Put::Duplicate) {
+            self.with_known(|known| known.insert(key, committed, SystemTime::now()));
+        }
+        put
+    }
+}
+
+impl<V: View> View for Remembering<V> {
+    async fn put(&self, item: ViewItem) -> Put {
+        let (key, known) = self.with_known(|known| {
+            let key = known.fingerprint(&item.key);
+            (key, known.get(key, SystemTime::now()))
+        });
+        if item.moved.is_empty() && known.is_some_and(|known| !item.committed.supersedes(known)) {
+            return Put::Known;
+        }
+        self.ask(key, item).await
+    }
+
+    async fn put_anew(&self, item: ViewItem) -> Put {
+        let key = self.with_known(|known| known.fingerprint(&item.key));
+        self.ask(key, item).await
+    }
+
+    fn indexes(&self) -> Arc<Indexes> {
+        self.view.indexes()
+    }
+
+    async fn learn_indexes(&self, known: &Indexes) -> bool {
+        self.view.learn_indexes(known).await
+    }
+
+    fn may_create(&self, item: &ViewItem) -> bool {
+        let is_known = self.with_known(|known| known.get(known.fingerprint(&item.key), SystemTime::now()).is_some());
+        !is_known && self.view.may_create(item)
+    }
+
+    async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+        let commits = items.iter().map(|item| (self.with_known(|known| known.fingerprint(&item.key)), item.committed));
+        let commits: Vec<_> = commits.collect();
+        let created = self.view.create(items).await;
+        self.with_known(|known| {
+            let now = SystemTime::now();
+            for ((key, committed), _) in commits.into_iter().zip(&created).filter(|(_, created)| **created) {
+                known.insert(key, committed, now);
+            }
+        });
+        created
+    }
+
+    async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
+        self.view.clear(superseded).await
+    }
+}
+
+/// A key, to this memory: 128 bits of keyed hashes. That two keys share one is as likely as guessing a secret key of
+/// that length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint([u64; 2]);
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    key: Fingerprint,
+    /// The newest commit that was confirmed; none, where the place is free.
+    committed: Option<CommitTimestamp>,
+    /// When, in seconds since the epoch.
+    confirmed_at: u64,
+}
+
+/// The newest confirmed commit of each of the keys that were written last.
+#[derive(Debug)]
+struct KnownCommits {
+    hashes: [RandomState; 2],
+    /// Sets of [`WAYS`] places, one set a key; allocated whole with the first commit, so that its pages are taken as
+    /// they are used.
+    places: Vec<[Place; WAYS]>,
+}
+
+const FREE: Place = Place { key: Fingerprint([0; 2]), committed: None, confirmed_at: 0 };
+
+impl KnownCommits {
+    fn new() -> Self {
+        Self { hashes: [RandomState::new(), RandomState::new()], places: Vec::new() }
+    }
+
+    fn fingerprint(&self, key: &str) -> Fingerprint {
+        Fingerprint([self.hashes[0].hash_one(key), self.hashes[1].hash_one(key)])
+    }
+
+    /// The newest commit of a key that is known to be shown at `now`.
+    fn get(&self, key: Fingerprint, now: SystemTime) -> Option<CommitTimestamp> {
+        let place = self.places.get(set(key))?.iter().find(|place| place.key == key)?;
+        // A clock that was set back makes an age negative: nothing is relied on then.
+        let age = seconds(now).checked_sub(place.confirmed_at)?;
+        if age < REMEMBERED_FOR.as_secs() { place.committed } else { None }
+    }
+
+    /// Remembers a commit that was confirmed at `now`, in place of what was confirmed of the key before, or longest
+    /// ago.
+    fn insert(&mut self, key: Fingerprint, committed: CommitTimestamp, now: SystemTime) {
+        // What is refused as older than another commit says nothing of the one that is known: that is not confirmed
+        // anew.
+        if self.get(key, now).is_some_and(|known| known.supersedes(committed)) {
+            return;
+        }
+        if self.places.is_empty() {
+            self.places = vec![[FREE; WAYS]; SETS];
+        }
+        let set = &mut self.places[set(key)];
+        let of_key = set.iter().position(|place| place.key == key);
+        let oldest = || (0..WAYS).min_by_key(|&place| set[place].confirmed_at);
+        if let Some(place) = of_key.or_else(oldest) {
+            set[place] = Place { key, committed: Some(committed), confirmed_at: seconds(now) };
+        }
+    }
+}
+
+fn set(key: Fingerprint) -> usize {
+    // The remainder is below SETS, and fits.
+    usize::try_from(key.0[0] % SETS as u64).unwrap_or_default()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::item::overflow::MovedColumn;
+    use crate::item::projection::Notes;
+
+    /// Answers as it is told, and says what it was asked.
+    struct Script {
+        answers: RefCell<Vec<Put>>,
+        asked: RefCell<Vec<String>>,
+    }
+
+    impl View for Script {
+        async fn put(&self, item: ViewItem) -> Put {
+            self.asked.borrow_mut().push(format!("{}@{}", item.key, item.committed));
+            self.answers.borrow_mut().remove(0)
+        }
+
+        fn may_create(&self, item: &ViewItem) -> bool {
+            item.creates
+        }
+
+        async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
+            let mut created = Vec::new();
+            for item in items {
+                created.push(self.put(item).await == Put::Applied);
+            }
+            created
+        }
+
+        async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
+            self.asked.borrow_mut().push(format!("clear {}@{}", superseded.key, superseded.committed));
+            Ok(())
+        }
+    }
+
+    fn commit(nanoseconds: u64) -> CommitTimestamp {
+        CommitTimestamp::from_nanoseconds(nanoseconds).unwrap()
+    }
+
+    fn item(key: &str, committed: u64) -> ViewItem {
+        ViewItem {
+            key: key.to_owned(),
+            committed: commit(committed),
+            creates: false,
+            attributes: HashMap::new(),
+            moved: Vec::new(),
+            bytes: 0,
+            guard: None,
+            notes: Notes::default(),
+        }
+    }
+
+    fn large(key: &str, committed: u64) -> ViewItem {
+        ViewItem {
+            moved: vec![MovedColumn { object: "object".to_owned(), json: "1".to_owned() }],
+            ..item(key, committed)
+        }
+    }
+
+    /// Puts items into a view that answers in this way: what came of them, and what the view was asked.
+    async fn put(items: Vec<ViewItem>, answers: Vec<Put>) -> (Vec<Put>, Vec<String>) {
+        let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
+        let mut ends = Vec::new();
+        for item in items {
+            ends.push(view.put(item).await);
+        }
+        assert!(view.view.answers.borrow().is_empty(), "the view was asked less than expected");
+        (ends, view.view.asked.into_inner())
+    }
+
+    #[tokio::test]
+    async fn what_the_view_is_known_to_show_or_to_have_passed_is_not_asked_for_again() {
+        let items = vec![item("a", 2), item("a", 2), item("a", 1), item("b", 1), item("a", 3)];
+        let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded, Put::Applied]).await;
+        assert_eq!(ends, [Put::Applied, Put::Known, Put::Known, Put::Superseded, Put::Applied]);
+        assert_eq!(asked, ["a@2", "b@1", "a@3"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_lost_is_known_as_well() {
+        for lost in [Put::Superseded, Put::Duplicate] {
+            let (ends, asked) =
+                put(vec![item("a", 2), item("a", 2), item("a", 3)], vec![lost.clone(), Put::Applied]).await;
+            assert_eq!(ends, [lost, Put::Known, Put::Applied]);
+            assert_eq!(asked, ["a@2", "a@3"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_confirmed_is_not_remembered() {
+        for not_confirmed in
+            [Put::Refused(String::new()), Put::Retryable(String::new()), Put::Unavailable(String::new())]
+        {
+            let (ends, asked) = put(vec![item("a", 1), item("a", 1)], vec![not_confirmed.clone(), Put::Applied]).await;
+            assert_eq!(ends, [not_confirmed, Put::Applied]);
+            assert_eq!(asked, ["a@1", "a@1"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_put_anew_is_asked_for_and_remembered_as_ever() {
+        let answers = vec![Put::Applied, Put::Superseded, Put::Refused(String::new()), Put::Applied];
+        let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
+        assert_eq!([view.put(item("a", 1)).await, view.put_anew(item("a", 1)).await], [Put::Applied, Put::Superseded]);
+        // What was confirmed before holds, whatever DynamoDB makes of the item now.
+        let refused = view.put_anew(item("a", 1)).await;
+        assert_eq!([refused, view.put(item("a", 1)).await], [Put::Refused(String::new()), Put::Known]);
+        assert_eq!([view.put_anew(item("a", 2)).await, view.put(item("a", 2)).await], [Put::Applied, Put::Known]);
+        assert_eq!(view.view.asked.into_inner(), ["a@1", "a@1", "a@1", "a@2"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_with_moved_columns_goes_all_its_way_whatever_is_known() {
+        let items = vec![large("a", 2), large("a", 2), large("a", 1), item("a", 1)];
+        let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded, Put::Superseded]).await;
+        assert_eq!(ends, [Put::Applied, Put::Superseded, Put::Superseded, Put::Known]);
+        assert_eq!(asked, ["a@2", "a@2", "a@1"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_cleared_is_cleared_in_the_view() {
+        let view = Remembering::new(Script { answers: RefCell::default(), asked: RefCell::default() });
+        view.clear(&large("a", 1)).await.unwrap();
+        assert_eq!(view.view.asked.into_inner(), ["clear a@1"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_created_is_known_and_what_is_known_is_not_created() {
+        let answers = RefCell::new(vec![Put::Applied, Put::Superseded, Put::Applied]);
+        let view = Remembering::new(Script { answers, asked: RefCell::default() });
+        let create = |key: &str, committed: u64| ViewItem { creates: true, ..item(key, committed) };
+        assert!(view.may_create(&create("a", 1)) && !view.may_create(&item("a", 1)));
+        assert_eq!(view.create(vec![create("a", 1), create("b", 1)]).await, [true, false]);
+        // Only what was confirmed: of b nothing is known.
+        assert!(!view.may_create(&create("a", 1)) && !view.may_create(&create("a", 2)));
+        assert!(view.may_create(&create("b", 1)));
+        assert_eq!([view.put(item("a", 1)).await, view.put(item("b", 1)).await], [Put::Known, Put::Applied]);
+        assert_eq!(view.view.asked.into_inner(), ["a@1", "b@1", "b@1"]);
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+    }
+
+    #[test]
+    fn what_was_confirmed_is_forgotten_after_its_time_and_where_the_clock_was_set_back() {
+        let mut known = KnownCommits::new();
+        let key = known.fingerprint("a");
+        assert_eq!(known.get(key, at(0)), None);
+        known.insert(key, commit(5), at(10));
+        for (now, expected) in [(9, None), (10, Some(commit(5))), (309, Some(commit(5))), (310, None)] {
+            assert_eq!(known.get(key, at(now)), expected, "{now}");
+        }
+        // A newer commit counts from its own confirmation, an older one changes nothing.
+        known.insert(key, commit(6), at(100));
+        known.insert(key, commit(5), at(200));
+        for (now, expected) in [(200, Some(commit(6))), (399, Some(commit(6))), (400, None)] {
+            assert_eq!(known.get(key, at(now)), expected, "{now}");
+        }
+        // Where the newer one is not relied on any more, the older one is what was confirmed.
+        known.insert(key, commit(5), at(400));
+        assert_eq!(known.get(key, at(400)), Some(commit(5)));
+    }
+
+    #[test]
+    fn where_there_is_no_room_what_was_confirmed_longest_ago_goes() {
+        let mut known = KnownCommits::new();
+        let of_one_set = |number: u64| Fingerprint([7 * SETS as u64 + 3, number]);
+        for number in 1..=4 {
+            known.insert(of_one_set(number), commit(number), at(number));
+        }
+        known.insert(of_one_set(1), commit(10), at(5));
+        known.insert(of_one_set(5), commit(5), at(6));
+        let found = (1..=5).map(|number| known.get(of_one_set(number), at(6)));
+        let expected = [Some(10), None, Some(3), Some(4), Some(5)].map(|known| known.map(commit));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_dozen_full_payloads_are_remembered_in_a_fixed_size() {
+        let mut known = KnownCommits::new();
+        let keys: Vec<Fingerprint> =
+            (0..40_000).map(|number| known.fingerprint(&format!("public.users#{number}"))).collect();
+        for key in &keys {
+            known.insert(*key, commit(1), at(0));
+        }
+        let remembered = keys.iter().filter(|key| known.get(**key, at(0)).is_some()).count();
+        // Four places a set: with two or three keys a set in the mean, few find no room.
+        assert!(remembered > 36_000, "{remembered} of 40,000");
+        assert!(known.fingerprint("public.users#1") != known.fingerprint("public.users#2"));
+        let bytes = size_of_val(&*known.places);
+        assert!(bytes < 2_200_000, "{bytes} bytes");
+    }
+}
