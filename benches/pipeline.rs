@@ -45,7 +45,7 @@ fn requests(planner: &Planner, view: &DynamoDbView, event: &[u8]) -> Vec<PutItem
     let batch = delivery.into_batch().expect("a batch");
     let indexes = view.indexes();
     let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
-    let plan = planner.plan(batch.records.iter().map(|record| &*record.data.0), now);
+    let plan = planner.plan(&batch.records, now);
     plan.rows.into_iter().flatten().map(|candidate| view.request(candidate.item)).collect()
 }
 

@@ -23,10 +23,10 @@ use std::time::SystemTime;
 use futures_util::stream::{self, StreamExt};
 
 use crate::batch::coalesce::Candidate;
-use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::disposition::{Disposition, Failure, Superseded};
+use crate::batch::ledger::{Fate, Ledger, RecordId, Write};
 use crate::batch::plan::{Part, Planner, Role};
-use crate::batch::tally::Write;
-use crate::bucket::{Objects, ObjectsError, StoredObject, list_all};
+use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects, ObjectsError, StoredObject, list_all};
 use crate::deadline::Deadline;
 use crate::item::indexes::Indexes;
 use crate::item::projection::{Circumstances, Origin, ViewItem};
@@ -39,31 +39,6 @@ use crate::record::tables::SourceTable;
 use crate::write::apply::apply;
 use crate::write::pace::Pace;
 use crate::write::view::View;
-
-/// A part can have megabytes: so many are on their way to the bucket at a time, at most.
-const MOST_OBJECTS_IN_FLIGHT: usize = 8;
-
-/// What became of a record that is a part of a split change.
-#[derive(Debug)]
-pub struct Settled<'a> {
-    /// The place of the record in the batch.
-    pub record: usize,
-    /// The table of the change, where it is known by now.
-    pub table: Option<&'a SourceTable>,
-    /// The end of its way.
-    pub disposition: Disposition,
-    /// What it writes, where it applied the change.
-    pub write: Option<Write>,
-    /// The objects of the whole set, where DynamoDB refused its change: all of them are what has to be quarantined.
-    pub refused_set: Vec<String>,
-}
-
-impl Settled<'_> {
-    /// A part that was not settled before the invocation's time ran out.
-    pub fn out_of_time(record: usize) -> Self {
-        plain(record, Failure::OutOfTime.into())
-    }
-}
 
 /// Puts split changes together.
 #[derive(Debug)]
@@ -86,47 +61,49 @@ struct Assembled<'h> {
 }
 
 impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
-    /// Keeps the parts of a batch, and applies the changes whose sets they make whole. Parts that are not in the answer
-    /// were not settled in time.
-    pub async fn settle(
-        &self,
-        parts: &[Part],
-        delivered: &[Record],
-        request_id: &str,
-        deadline: Deadline,
-    ) -> Vec<Settled<'h>> {
-        let mut settled = Vec::new();
+    /// Keeps the parts of a batch, applies the changes whose sets they make whole, and settles their records. What is not
+    /// done in time stays reported.
+    pub async fn settle(&self, ledger: &Ledger<'h>, parts: &[Part], deadline: Deadline) {
+        for part in parts.iter().filter(|part| part.role == Role::Member) {
+            ledger.settle(part.id, Failure::OutOfTime.into(), SystemTime::UNIX_EPOCH);
+        }
         let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
         let (mut not_noted, mut problem) = (Vec::new(), None);
         let puts = stream::iter(parts)
-            .map(async |part: &'_ Part| (part, self.keep(part, &delivered[part.record]).await))
+            .map(async |part: &'_ Part| {
+                let delivered = ledger.entry(part.id).delivered();
+                (part, self.keep(part, delivered).await)
+            })
             .buffer_unordered(MOST_OBJECTS_IN_FLIGHT);
         tokio::pin!(puts);
         while let Ok(Some((part, kept))) = tokio::time::timeout_at(deadline.answer_by, puts.next()).await {
             match (part.role, kept) {
                 (Role::Member, Ok(())) => sets.entry(&part.folder).or_default().push(part),
-                (Role::Member, Err(error)) => settled.push(plain(part.record, Failure::Objects(error).into())),
+                (Role::Member, Err(error)) => ledger.settle_part(part.id, Fate::of(Failure::Objects(error))),
                 (Role::NotNeeded, Ok(())) => {}
                 (Role::NotNeeded, Err(error)) => {
-                    not_noted.push(&delivered[part.record]);
+                    not_noted.push(part.id);
                     problem = Some(error);
                 }
             }
         }
         if let Some(error) = problem {
-            let so = "fragments that nobody needs will look as if they waited for others";
-            logs::log_bucket(request_id, &not_noted, &error, so);
+            logs::bucket(
+                ledger,
+                &not_noted,
+                &error,
+                "fragments that nobody needs will look as if they waited for others",
+            );
         }
         for (folder, mut members) in sets {
-            members.sort_unstable_by_key(|part| part.record);
+            members.sort_unstable_by_key(|part| part.id);
             let set = self.settle_set(folder, &members, deadline);
-            match tokio::time::timeout_at(deadline.answer_by, set).await {
-                Ok(set) => settled.extend(set),
-                // Reported, all of them: what is kept is kept again.
-                Err(_) => return settled,
+            // Without an answer in time all of them stay reported, and are kept again.
+            let Ok(fates) = tokio::time::timeout_at(deadline.answer_by, set).await else { return };
+            for (part, fate) in members.iter().zip(fates) {
+                ledger.settle_part(part.id, fate);
             }
         }
-        settled
     }
 
     async fn keep(&self, part: &Part, record: &Record) -> Result<(), ObjectsError> {
@@ -134,24 +111,23 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             Role::Member => serde_json::to_vec(record),
             Role::NotNeeded => Ok(b"{}".to_vec()),
         };
-        let body = body.map_err(|_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() })?;
-        self.objects.put(&part.object, body).await
+        self.objects.put(&part.object, body.map_err(|_| ObjectsError::not_json())?).await
     }
 
-    /// What becomes of a set and its parts in this batch, all of which are kept by now.
-    async fn settle_set(&self, folder: &str, members: &[&Part], deadline: Deadline) -> Vec<Settled<'h>> {
-        let mut settled: Vec<Settled<'h>> = members.iter().map(|part| plain(part.record, Disposition::Kept)).collect();
-        let end = match list_all(self.objects, folder).await {
-            Ok(objects) => self.complete(&FragmentSet::of(folder, objects), members, &mut settled, deadline).await,
+    /// The fates of a set's members, the parts of this batch, in their order. All of them are kept by now.
+    async fn settle_set(&self, folder: &str, members: &[&Part], deadline: Deadline) -> Vec<Fate<'h>> {
+        let mut fates: Vec<Fate<'h>> = members.iter().map(|_| Fate::of(Disposition::Kept)).collect();
+        let completed = match list_all(self.objects, folder).await {
+            Ok(objects) => self.complete(&FragmentSet::of(folder, objects), members, &mut fates, deadline).await,
             Err(error) => Err(error),
         };
-        if let (Err(error), Some(first)) = (end, settled.first_mut()) {
-            first.disposition = Failure::Objects(error).into();
+        if let (Err(error), Some(first)) = (completed, fates.first_mut()) {
+            first.end = Failure::Objects(error).into();
         }
-        settled
+        fates
     }
 
-    /// Applies what the set has whole.
+    /// Applies the changes that the set has whole.
     ///
     /// # Errors
     /// The bucket did not do its part; the set has to be looked at again.
@@ -159,93 +135,96 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         &self,
         set: &FragmentSet,
         members: &[&Part],
-        settled: &mut [Settled<'h>],
+        fates: &mut [Fate<'h>],
         deadline: Deadline,
     ) -> Result<(), ObjectsError> {
-        self.quarantine_outside(set, members, settled).await?;
-        // A chunk_id names the pieces of one image. Should two changes share an image, both are there.
+        self.quarantine_outside(set, members, fates).await?;
+        // A chunk_id names the fragments of one image. If two changes share an image, both main records are there.
         for (total, main_record) in set.whole() {
-            // A main record has its own change's fate; a piece that of every change it belongs to.
+            // A main record shares the fate of its own change; a fragment that of every change it belongs to.
             let is_concerned =
                 |part: &Part| fragments::is_same(&part.object, &main_record.key) || !set.has_main_record(&part.object);
-            let mut concerned = members
-                .iter()
-                .zip(settled.iter_mut())
-                .filter(|(part, _)| is_concerned(part))
-                .map(|(_, settled)| settled);
-            let Some(first) = concerned.next() else { continue };
-            let indexes = self.view.indexes();
-            let Assembled { table, item, objects } = self.assemble(set, total, main_record, &indexes).await?;
-            let mut write = item.as_ref().ok().and_then(Option::as_ref).map(Write::of);
-            let (disposition, refused_set) = match item {
-                Ok(None) => (Disposition::Filtered, Vec::new()),
-                Ok(Some(item)) => {
-                    let mut end = self.put(item, deadline).await;
-                    if end.is_refused() && self.view.learn_indexes(&indexes).await {
-                        let again = self.assemble(set, total, main_record, &self.view.indexes()).await?;
-                        if let Ok(Some(item)) = again.item {
-                            write = Some(Write::of(&item));
-                            end = self.put(item, deadline).await;
-                        }
-                    }
-                    match end {
-                        refused @ Disposition::Reported(Failure::Refused(_)) => (refused, objects),
-                        // A part from the stream has made a set whole that was replayed before. What was replayed is in
-                        // the quarantine as it is.
-                        Disposition::Reported(failure @ Failure::MayBeDeleted) if self.origin == Origin::Stream => {
-                            let of_stream: Vec<_> =
-                                objects.into_iter().filter(|object| !fragments::is_replayed(object)).collect();
-                            quarantine_set(self.objects, &of_stream, table, &failure).await?;
-                            (Disposition::Quarantined(failure), Vec::new())
-                        }
-                        other => (other, Vec::new()),
-                    }
-                }
-                Err(failure) => {
-                    quarantine_set(self.objects, &objects, table, &failure).await?;
-                    (Disposition::Quarantined(failure), Vec::new())
-                }
-            };
-            // What shows one of the set's records shows them all. One that is to come again is enough to bring the set
-            // again.
-            let others = match &disposition {
+            let concerned = members.iter().zip(fates.iter_mut()).filter(|(part, _)| is_concerned(part));
+            let mut concerned = concerned.map(|(_, fate)| fate).peekable();
+            if concerned.peek().is_none() {
+                continue;
+            }
+            let fate = self.apply_change(set, total, main_record, deadline).await?;
+            // All records of a set share its fate. Only one is reported: its redelivery completes the set again.
+            let others = match &fate.end {
                 Disposition::Reported(_) | Disposition::Kept => Disposition::Kept,
-                Disposition::Applied => Disposition::Superseded,
-                Disposition::Superseded
-                | Disposition::Duplicate
-                | Disposition::Known
-                | Disposition::Filtered
-                | Disposition::Quarantined(_) => disposition.clone(),
+                Disposition::Applied => Superseded::Told.into(),
+                Disposition::Superseded(_) | Disposition::Filtered | Disposition::Quarantined(_) => fate.end.clone(),
             };
-            if let (Disposition::Applied, Some(write)) = (&disposition, &mut write) {
-                write.shown(SystemTime::now());
-            }
-            take_over(first, table, &disposition, refused_set);
-            if first.disposition == disposition {
-                first.write = write;
-            }
-            for other in concerned {
-                take_over(other, table, &others, Vec::new());
+            let others = Fate { table: fate.table, ..Fate::of(others) };
+            for (place, member) in concerned.enumerate() {
+                member.or_more(if place == 0 { fate.clone() } else { others.clone() });
             }
         }
         Ok(())
     }
 
-    /// Puts pieces that their set has no place for into the quarantine.
+    /// Applies a change whose fragments are all there, or quarantines its set.
+    ///
+    /// # Errors
+    /// The bucket did not do its part.
+    async fn apply_change(
+        &self,
+        set: &FragmentSet,
+        total: u32,
+        main_record: &StoredObject,
+        deadline: Deadline,
+    ) -> Result<Fate<'h>, ObjectsError> {
+        let indexes = self.view.indexes();
+        let Assembled { table, item, objects } = self.assemble(set, total, main_record, &indexes).await?;
+        let mut fate = Fate { table, ..Fate::of(Disposition::Filtered) };
+        let to_quarantine = match item {
+            Ok(None) => None,
+            Ok(Some(item)) => {
+                self.put(item, &mut fate, deadline).await;
+                if fate.end.is_refused() && self.view.learn_indexes(&indexes).await {
+                    let again = self.assemble(set, total, main_record, &self.view.indexes()).await?;
+                    if let Ok(Some(item)) = again.item {
+                        self.put(item, &mut fate, deadline).await;
+                    }
+                }
+                match &fate.end {
+                    Disposition::Reported(Failure::Refused(_)) => {
+                        fate.refused_set = objects;
+                        None
+                    }
+                    // A part from the stream has made a set whole that was replayed before. The replayed parts are still
+                    // in the quarantine.
+                    Disposition::Reported(failure @ Failure::MayBeDeleted) if self.origin == Origin::Stream => {
+                        let from_stream = objects.into_iter().filter(|object| !fragments::is_replayed(object));
+                        Some((failure.clone(), from_stream.collect()))
+                    }
+                    _ => None,
+                }
+            }
+            Err(failure) => Some((failure, objects)),
+        };
+        if let Some((failure, objects)) = to_quarantine {
+            quarantine::copy_set(self.objects, &objects, table, &failure).await?;
+            fate.end = Disposition::Quarantined(failure);
+        }
+        Ok(fate)
+    }
+
+    /// Puts fragments that their set has no place for into the quarantine.
     async fn quarantine_outside(
         &self,
         set: &FragmentSet,
         members: &[&Part],
-        settled: &mut [Settled<'h>],
+        fates: &mut [Fate<'h>],
     ) -> Result<(), ObjectsError> {
-        let Some((total, pieces)) = set.outside() else { return Ok(()) };
+        let Some((total, outside)) = set.outside() else { return Ok(()) };
         let failure = Failure::Assemble(AssemblyError::Outside { total });
-        for piece in pieces {
-            quarantine_set(self.objects, std::slice::from_ref(&piece.key), None, &failure).await?;
-            for (part, settled) in
-                members.iter().zip(settled.iter_mut()).filter(|(part, _)| fragments::is_same(&part.object, &piece.key))
-            {
-                *settled = plain(part.record, Disposition::Quarantined(failure.clone()));
+        for fragment in outside {
+            quarantine::copy_set(self.objects, std::slice::from_ref(&fragment.key), None, &failure).await?;
+            let members = members.iter().zip(fates.iter_mut());
+            for (_, fate) in members.filter(|(part, _)| fragments::is_same(&part.object, &fragment.key)) {
+                *fate = Fate::of(Disposition::Quarantined(failure.clone()));
             }
         }
         Ok(())
@@ -269,7 +248,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         }
         let mut variants = vec![Vec::new(); total as usize];
         for object in pieces {
-            let record = record(self.objects, &object.key).await?;
+            let record = quarantine::kept_record(self.objects, &object.key).await?;
             let text = match decode::read(&record.data.0) {
                 Ok(Envelope::Fragment(fragment)) => {
                     fragment.text().map(|text| (fragment.index, text.into_owned())).ok()
@@ -281,7 +260,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 _ => return poison(AssemblyError::NotAPart { object: object.key.clone() }),
             }
         }
-        let record = record(self.objects, &main_record.key).await?;
+        let record = quarantine::kept_record(self.objects, &main_record.key).await?;
         let was_replayed = self.origin == Origin::Stream && set.is_replayed(main_record, total);
         let origin = if was_replayed { Origin::Quarantine } else { self.origin };
         let now = Circumstances { written_at: SystemTime::now(), origin, indexes };
@@ -289,102 +268,11 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         Ok(Assembled { table, item, objects })
     }
 
-    async fn put(&self, item: ViewItem, deadline: Deadline) -> Disposition {
-        let mut end = Disposition::Reported(Failure::OutOfTime);
-        let rows = vec![vec![Candidate { record: 0, item }]];
-        apply(self.view, rows, &Pace::new(NonZeroUsize::MIN), deadline, |_, disposition| end = disposition).await;
-        end
-    }
-}
-
-/// A settled record of which no more is known.
-fn plain<'a>(record: usize, disposition: Disposition) -> Settled<'a> {
-    Settled { record, table: None, disposition, write: None, refused_set: Vec::new() }
-}
-
-/// Gives a record the end of a change that it is a part of, unless it has one already that asks for more.
-fn take_over<'a>(
-    settled: &mut Settled<'a>,
-    table: Option<&'a SourceTable>,
-    disposition: &Disposition,
-    refused_set: Vec<String>,
-) {
-    if weight(disposition) > weight(&settled.disposition) {
-        *settled =
-            Settled { record: settled.record, table, disposition: disposition.clone(), write: None, refused_set };
-    }
-}
-
-/// Which of two ends a record has that made two changes whole: the one that asks for more.
-fn weight(disposition: &Disposition) -> u8 {
-    match disposition {
-        Disposition::Kept => 0,
-        Disposition::Filtered => 1,
-        Disposition::Superseded | Disposition::Duplicate | Disposition::Known => 2,
-        Disposition::Applied => 3,
-        Disposition::Quarantined(_) => 4,
-        // Refused is no more than quarantined in the end; what may be applied another time must come again.
-        Disposition::Reported(Failure::Refused(_)) => 5,
-        Disposition::Reported(_) => 6,
-    }
-}
-
-/// Copies records of a set into the quarantine, each as an object of its own, with why they are no change.
-///
-/// # Errors
-/// Not all of them are confirmed to be there.
-pub async fn quarantine_set<O: Objects>(
-    objects: &O,
-    set: &[String],
-    table: Option<&SourceTable>,
-    failure: &Failure,
-) -> Result<(), ObjectsError> {
-    for key in set {
-        let record = record(objects, key).await?;
-        quarantine::put(objects, &record, table, failure).await?;
-    }
-    Ok(())
-}
-
-/// A record that the bucket keeps.
-///
-/// # Errors
-/// The bucket did not give it, or it is none.
-pub async fn record<O: Objects>(objects: &O, key: &str) -> Result<Record, ObjectsError> {
-    let body = objects.get(key).await?.ok_or_else(|| unreadable(key))?;
-    serde_json::from_slice(&body).map_err(|_| unreadable(key))
-}
-
-fn unreadable(key: &str) -> ObjectsError {
-    ObjectsError {
-        action: "give a record that was kept",
-        reason: format!("{key} is gone, or was changed by someone else"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::tables::SourceTables;
-
-    #[test]
-    fn a_record_of_two_sets_has_the_end_that_asks_for_more_and_of_two_alike_the_first() {
-        let tables: SourceTables = "a(id), b(id)".parse().unwrap();
-        let [a, b] = [0, 1].map(|place| tables.iter().nth(place));
-        let refused = || Disposition::Reported(Failure::Refused("why".to_owned()));
-        for (first, second, expected, of) in [
-            (Disposition::Kept, Disposition::Applied, Disposition::Applied, b),
-            (Disposition::Applied, Disposition::Superseded, Disposition::Applied, a),
-            (Disposition::Applied, Disposition::Applied, Disposition::Applied, a),
-            (refused(), refused(), refused(), a),
-            (refused(), Failure::OutOfTime.into(), Failure::OutOfTime.into(), b),
-        ] {
-            let mut settled = plain(7, Disposition::Kept);
-            settled.table = a;
-            settled.disposition = first;
-            take_over(&mut settled, b, &second, vec!["object".to_owned()]);
-            assert_eq!((settled.record, settled.table, settled.disposition), (7, of, expected));
-            assert_eq!(settled.refused_set.is_empty(), of == a);
-        }
+    async fn put(&self, item: ViewItem, fate: &mut Fate<'h>, deadline: Deadline) {
+        fate.write = Some(Write::of(&item));
+        fate.end = Failure::OutOfTime.into();
+        let rows = vec![vec![Candidate { id: RecordId(0), item }]];
+        apply(self.view, rows, &Pace::new(NonZeroUsize::MIN), deadline, |_, end| fate.settle(end, SystemTime::now()))
+            .await;
     }
 }

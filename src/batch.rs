@@ -4,6 +4,7 @@
 
 pub mod coalesce;
 pub mod disposition;
+pub mod ledger;
 pub mod plan;
 pub mod poison;
 pub mod tally;

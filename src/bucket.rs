@@ -107,6 +107,16 @@ pub struct ObjectsError {
     pub reason: String,
 }
 
+impl ObjectsError {
+    /// A record could not be written as JSON. No such record is known.
+    pub(crate) fn not_json() -> Self {
+        Self { action: "take an object", reason: "it is no JSON".to_owned() }
+    }
+}
+
+/// How many objects are on their way to or from the bucket at a time. Each can have megabytes.
+pub(crate) const MOST_OBJECTS_IN_FLIGHT: usize = 8;
+
 /// S3 takes keys of 1,024 bytes; a segment of this length leaves room for all others.
 const LONGEST_SEGMENT: usize = 200;
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');

@@ -29,6 +29,7 @@ pub mod handler;
 pub(crate) mod hash;
 pub mod item;
 pub mod lambda;
+pub(crate) mod lock;
 pub mod observe;
 pub mod quarantine;
 pub mod record;

@@ -6,9 +6,11 @@ use dsql_view::deadline::Deadline;
 use dsql_view::handler::Handler;
 use dsql_view::lambda::panics;
 use dsql_view::lambda::start::{self, BoxError};
+use dsql_view::observe::logs;
 use dsql_view::record::delivery::Delivery;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
+use tracing::Instrument;
 
 /// A write takes hundreds of allocations.
 #[global_allocator]
@@ -23,17 +25,18 @@ async fn run() -> Result<(), BoxError> {
     let handler = start::start(async |config, sdk_config| Ok(Handler::start(config, &sdk_config).await?)).await?;
     let handler = &handler;
     let function = service_fn(|event: LambdaEvent<Delivery>| {
-        panics::failing(async move {
-            let LambdaEvent { payload, context, .. } = event;
+        let LambdaEvent { payload, context, .. } = event;
+        let invocation = async move {
             let deadline = Deadline::of_invocation(context.deadline);
             match payload.into_batch() {
-                Ok(batch) => Ok(handler.handle(&batch, &context.request_id, deadline).await),
+                Ok(batch) => Ok(handler.handle(&batch, deadline).await),
                 Err(error) => {
-                    tracing::error!(request_id = context.request_id, %error, "no batch");
+                    tracing::error!(%error, "no batch");
                     Err(Diagnostic { error_type: "NoKinesisEvent".to_owned(), error_message: error.to_string() })
                 }
             }
-        })
+        };
+        panics::failing(invocation.instrument(logs::invocation(&context.request_id)))
     });
     Runtime::new(function).run().await
 }

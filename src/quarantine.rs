@@ -9,6 +9,7 @@
 use serde::Serialize;
 
 use crate::batch::disposition::Failure;
+use crate::batch::ledger::{Ledger, RecordId};
 use crate::bucket::{Objects, ObjectsError, segment, table_folder};
 use crate::record::delivery::{Record, stream_of};
 use crate::record::tables::SourceTable;
@@ -54,19 +55,63 @@ pub fn object(record: &Record, table: Option<&SourceTable>, failure: &Failure) -
     Ok(QuarantineObject { key: key(record, table), body: serde_json::to_vec_pretty(&quarantined)? })
 }
 
-/// Puts a record that failed in this way into the quarantine; `table` as far as it is known.
+/// Puts a reported record into the quarantine, and notes that in the ledger. A split change is put there by the records of
+/// its set.
 ///
 /// # Errors
-/// It is not confirmed to be there.
-pub async fn put<O: Objects>(
+/// It is not confirmed to be there, and stays reported.
+pub async fn take<O: Objects>(objects: &O, ledger: &Ledger<'_>, id: RecordId) -> Result<(), ObjectsError> {
+    let (delivered, table, failure, set) = {
+        let entry = ledger.entry(id);
+        let Some(failure) = entry.failure() else { return Ok(()) };
+        (entry.delivered(), entry.table(), failure.clone(), entry.refused_set().to_vec())
+    };
+    if set.is_empty() {
+        put(objects, delivered, table, &failure).await?;
+    } else {
+        copy_set(objects, &set, table, &failure).await?;
+    }
+    ledger.quarantine(id);
+    Ok(())
+}
+
+/// Copies records of a set into the quarantine, each as an object of its own, with why they are no change.
+///
+/// # Errors
+/// Not all of them are confirmed to be there.
+pub async fn copy_set<O: Objects>(
+    objects: &O,
+    set: &[String],
+    table: Option<&SourceTable>,
+    failure: &Failure,
+) -> Result<(), ObjectsError> {
+    for key in set {
+        put(objects, &kept_record(objects, key).await?, table, failure).await?;
+    }
+    Ok(())
+}
+
+async fn put<O: Objects>(
     objects: &O,
     record: &Record,
     table: Option<&SourceTable>,
     failure: &Failure,
 ) -> Result<(), ObjectsError> {
-    let not_json = |_| ObjectsError { action: "take an object", reason: "it is no JSON".to_owned() };
-    let QuarantineObject { key, body } = object(record, table, failure).map_err(not_json)?;
+    let QuarantineObject { key, body } = object(record, table, failure).map_err(|_| ObjectsError::not_json())?;
     objects.put(&key, body).await
+}
+
+/// A record that the bucket keeps.
+///
+/// # Errors
+/// The bucket did not give it, or the object is not a record.
+pub async fn kept_record<O: Objects>(objects: &O, key: &str) -> Result<Record, ObjectsError> {
+    let unreadable = || ObjectsError {
+        action: "give a record that was kept",
+        reason: format!("{key} is gone, or was changed by someone else"),
+    };
+    let body = objects.get(key).await?.ok_or_else(unreadable)?;
+    serde_json::from_slice(&body).map_err(|_| unreadable())
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::batch::disposition::{Counts, Disposition, Failure};
+use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::tally::Tally;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::handler::{DynamoDbHandler, StartError};
@@ -151,17 +152,12 @@ impl Redrive {
     ///
     /// # Errors
     /// The invocation asks for nothing that is known, or the bucket cannot be looked into.
-    pub async fn handle(
-        &self,
-        invocation: Invocation,
-        request_id: &str,
-        deadline: Deadline,
-    ) -> Result<Answer, RedriveError> {
+    pub async fn handle(&self, invocation: Invocation, deadline: Deadline) -> Result<Answer, RedriveError> {
         match invocation {
             Invocation::Messages(messages) => {
                 let mut answer = SqsAnswer::default();
                 for message in messages {
-                    if !self.settle(&message, request_id, deadline).await {
+                    if !self.settle(&message, deadline).await {
                         answer.batch_item_failures.push(SqsFailure { item_identifier: message.message_id });
                     }
                 }
@@ -169,11 +165,11 @@ impl Redrive {
             }
             Invocation::Replay(replay) => {
                 let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
-                Ok(Answer::Replay(replay.run(&self.handler, objects, request_id, deadline).await?))
+                Ok(Answer::Replay(replay.run(&self.handler, objects, deadline).await?))
             }
             Invocation::CheckFragments => {
                 let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
-                Ok(Answer::Waiting(waiting::check(objects, request_id).await?))
+                Ok(Answer::Waiting(waiting::check(objects).await?))
             }
             Invocation::CheckQuarantine => {
                 let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
@@ -184,67 +180,60 @@ impl Redrive {
     }
 
     /// Whether a message is done; one that is not waits for its next delivery.
-    async fn settle(&self, message: &Message, request_id: &str, deadline: Deadline) -> bool {
+    async fn settle(&self, message: &Message, deadline: Deadline) -> bool {
         let message_id = &message.message_id;
         let range = match ShardRange::of_message(&message.body) {
             Ok(range) => range,
             Err(error) => {
-                tracing::error!(request_id, message_id, %error, "no message of an on-failure queue");
+                tracing::error!(message_id, %error, "no message of an on-failure queue");
                 // Waiting changes nothing: it goes to the dead-letter queue as fast as SQS delivers it.
-                self.postpone(message, Duration::ZERO, request_id).await;
+                self.postpone(message, Duration::ZERO).await;
                 return false;
             }
         };
         let (shard, first, last) = (&range.shard_id, range.first.as_str(), range.last.as_str());
-        let redriven = self.redrive(message, &range, request_id, deadline);
+        let redriven = self.redrive(message, &range, deadline);
         let redriven = tokio::time::timeout_at(deadline.answer_by, redriven).await;
         match redriven.unwrap_or_else(|_| Err(OUT_OF_TIME.to_owned())) {
-            Ok(counts) => {
-                let records = counts.received();
-                tracing::info!(request_id, message_id, shard, first, last, records, "redriven");
+            Ok(Tally { received: records, .. }) => {
+                tracing::info!(message_id, shard, first, last, records, "redriven");
                 metrics::emit(Redriven { redriven_records: records, redriven_ranges: 1, postponed_ranges: 0 });
                 true
             }
             Err(reason) => {
-                tracing::warn!(request_id, message_id, shard, first, last, reason, "not redriven yet");
+                tracing::warn!(message_id, shard, first, last, reason, "not redriven yet");
                 metrics::emit(Redriven { redriven_records: 0, redriven_ranges: 0, postponed_ranges: 1 });
-                self.postpone(message, message.wait(), request_id).await;
+                self.postpone(message, message.wait()).await;
                 false
             }
         }
     }
 
     /// Applies the records of a range, and tells of those that are lost; else why the message is not done.
-    async fn redrive(
-        &self,
-        message: &Message,
-        range: &ShardRange,
-        request_id: &str,
-        deadline: Deadline,
-    ) -> Result<Counts, String> {
+    async fn redrive(&self, message: &Message, range: &ShardRange, deadline: Deadline) -> Result<Tally, String> {
         let told = |error: ShardError| error.to_string();
-        let mut total = Counts::default();
+        let mut total = Tally::default();
         let mut reader = self.shards.read(range).await.map_err(told)?;
         loop {
             if Instant::now() >= deadline.stop_starting {
                 return Err(OUT_OF_TIME.to_owned());
             }
             let Some(batch) = reader.next().await.map_err(told)? else { break };
-            let records = self.handler.account(&batch, Origin::Stream, request_id, deadline).await;
-            total += Counts::of(records.iter().map(|record| &record.disposition));
+            let ledger = self.handler.account(&batch, Origin::Stream, deadline).await;
+            ledger.entries().iter().for_each(|entry| total.add(entry));
             // The other pages hold what may be applied; the message comes again for this one.
-            if records.iter().any(|record| is_hopeless(&record.disposition)) {
+            if ledger.any(|entry| is_hopeless(entry.end())) {
                 break;
             }
         }
-        if total.reported > 0 {
-            return Err(format!("{} records are not applied", total.reported));
+        if let Some(reported) = total.reported {
+            return Err(format!("{reported} records are not applied"));
         }
         for lost in reader.lost().await.map_err(told)? {
             let body = lost.lost_message().map_err(|_| "the lost range could not be written as JSON".to_owned())?;
             self.queues.tell_dead_letter_queue(message, body).await.map_err(|error| error.to_string())?;
             let (shard, first, last) = (&lost.shard_id, lost.first.as_str(), lost.last.as_str());
-            tracing::error!(request_id, shard, first, last, "records are lost: the stream no longer holds them");
+            tracing::error!(shard, first, last, "records are lost: the stream no longer holds them");
             metrics::emit(Lost {
                 lost_ranges: 1,
                 shard: shard.clone(),
@@ -255,11 +244,11 @@ impl Redrive {
         Ok(total)
     }
 
-    async fn postpone(&self, message: &Message, wait: Duration, request_id: &str) {
+    async fn postpone(&self, message: &Message, wait: Duration) {
         if let Err(error) = self.queues.postpone(message, wait).await {
             let message_id = &message.message_id;
             let so = "a message comes again when its queue's visibility time-out is over";
-            tracing::warn!(request_id, message_id, %error, "{so}");
+            tracing::warn!(message_id, %error, "{so}");
         }
     }
 }

@@ -4,7 +4,7 @@
 mod harness;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure, Superseded};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;
@@ -176,7 +176,7 @@ async fn a_row_that_dynamodb_refuses_is_poison_and_an_older_one_of_the_batch_tak
     let refused = &dispositions[2];
     let Disposition::Reported(failure @ Failure::Refused(reason)) = refused else { panic!("found {refused:?}") };
     assert!(failure.is_poison() && !reason.contains(SECRET), "{reason}");
-    let (applied, superseded) = (&Disposition::Applied, &Disposition::Superseded);
+    let (applied, superseded) = (&Disposition::Applied, &Disposition::Superseded(Superseded::Told));
     let expected = [applied, superseded, refused, applied, applied];
     assert_eq!(dispositions.iter().collect::<Vec<_>>(), expected);
 

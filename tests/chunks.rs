@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure, Superseded};
 use dsql_view_support::cdc::{Change, Value, fragment};
 use dsql_view_support::kinesis::{self, KinesisRecord};
 use dsql_view_support::proxy::{Call, Fault, Service};
@@ -58,7 +58,7 @@ async fn every_order_in_one_batch_with_duplicates_ends_in_the_change() {
         let batch: Vec<&String> = order.iter().chain(&order[..2]).map(|place| &records[*place]).collect();
         let ends = function.dispositions(batch, PLENTY).await;
         let applied = ends.iter().filter(|end| **end == Disposition::Applied).count();
-        let superseded = ends.iter().filter(|end| **end == Disposition::Superseded).count();
+        let superseded = ends.iter().filter(|end| **end == Disposition::Superseded(Superseded::Told)).count();
         assert_eq!((applied, superseded), (1, 5), "{order:?}");
         world.assert_shows(&[change]).await;
     }
@@ -86,7 +86,7 @@ async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
     let (older, newer) = (user(4), user(9));
     assert!(function.deliver([deleted.record()]).await.is_empty());
     let ends = function.dispositions(older.split("older", 2), PLENTY).await;
-    assert_eq!(ends, [const { Disposition::Known }; 3]);
+    assert_eq!(ends, [const { Disposition::Superseded(Superseded::Remembered) }; 3]);
     let batch: Vec<String> = newer.split("newer", 2).into_iter().chain([deleted.record(), older.record()]).collect();
     assert!(function.deliver(batch).await.is_empty());
     world.assert_shows(&[deleted.clone(), older, newer]).await;

@@ -5,7 +5,7 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use dsql_view::batch::disposition::Disposition;
+use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;
@@ -169,8 +169,8 @@ fn a_history_delivered_again_is_superseded_whole_and_changes_nothing() {
         for batch in delivery.batches() {
             let dispositions = again.dispositions(batch, PLENTY).await;
             let superseded = |end: &Disposition| match end {
-                Disposition::Known => true,
-                Disposition::Superseded => delivery.cold,
+                Disposition::Superseded(Superseded::Remembered) => true,
+                Disposition::Superseded(Superseded::Told) => delivery.cold,
                 _ => false,
             };
             prop_assert!(dispositions.iter().all(superseded), "{dispositions:?}");
@@ -320,9 +320,11 @@ async fn one_commit(order: [&Change; 2], batches: usize, one_function: bool) -> 
 async fn of_a_delete_and_an_upsert_of_one_row_and_one_commit_the_first_delivered_stays() {
     let (upsert, delete) = (change_of_key(1, 0, Some("Ada")), change_of_key(1, 0, None));
     for (order, deleted) in [([&delete, &upsert], true), ([&upsert, &delete], false)] {
-        for (batches, one_function, second) in
-            [(1, true, Disposition::Duplicate), (2, true, Disposition::Known), (2, false, Disposition::Duplicate)]
-        {
+        for (batches, one_function, second) in [
+            (1, true, Disposition::Superseded(Superseded::Same)),
+            (2, true, Disposition::Superseded(Superseded::Remembered)),
+            (2, false, Disposition::Superseded(Superseded::Same)),
+        ] {
             let found = one_commit(order, batches, one_function).await;
             let expected = (vec![Disposition::Applied, second], deleted);
             assert_eq!(found, expected, "{order:?} in {batches} batches, one function: {one_function}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure, Superseded};
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::LocalDynamoDb;
 use dsql_view_support::model::Model;
@@ -61,7 +61,7 @@ async fn faults_that_pass_are_retried_and_nothing_is_reported() {
 }
 
 fn is_confirmed(end: &Disposition) -> bool {
-    matches!(end, Disposition::Applied | Disposition::Superseded)
+    matches!(end, Disposition::Applied | Disposition::Superseded(Superseded::Told))
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
         let is_throttled = fault == Fault::THROTTLED;
         let time = if is_throttled { Duration::from_secs(5) } else { PLENTY };
         let dispositions = function.dispositions(records(&history), time).await;
-        if written && dispositions[1] == Disposition::Superseded {
+        if written && dispositions[1] == Disposition::Superseded(Superseded::Told) {
             // A repetition came through and found the row's own commit: success.
         } else if is_throttled {
             assert_eq!(dispositions[1], Disposition::Reported(Failure::OutOfTime));
@@ -101,13 +101,22 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
             assert!(!failure.is_poison());
         }
         // Where they were created together with it, they find themselves.
-        let by_themselves = if together && written { Disposition::Superseded } else { Disposition::Applied };
+        let by_themselves =
+            if together && written { Disposition::Superseded(Superseded::Told) } else { Disposition::Applied };
         assert_eq!([&dispositions[0], &dispositions[2]], [&by_themselves; 2], "{fault:?}");
 
         failing.store(false, Ordering::SeqCst);
         let again = function.dispositions(records(&history), PLENTY).await;
-        let expected = if written { Disposition::Superseded } else { Disposition::Applied };
-        assert_eq!(again, [Disposition::Known, expected, Disposition::Known], "{fault:?}");
+        let expected = if written { Disposition::Superseded(Superseded::Told) } else { Disposition::Applied };
+        assert_eq!(
+            again,
+            [
+                Disposition::Superseded(Superseded::Remembered),
+                expected,
+                Disposition::Superseded(Superseded::Remembered)
+            ],
+            "{fault:?}"
+        );
         Model::of(&history).assert_equals(&harness::items(&db).await);
     }
 }

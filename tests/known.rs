@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::batch::disposition::Disposition;
+use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::KEY;
 use dsql_view_support::model::Model;
@@ -36,7 +36,10 @@ async fn a_batch_costs_one_write_a_row_and_delivered_again_none() {
 
     for again in [records(&history), records(history.iter().rev()), records(&history[..7])] {
         let dispositions = function.dispositions(again, PLENTY).await;
-        assert!(dispositions.iter().all(|end| *end == Disposition::Known), "{dispositions:?}");
+        assert!(
+            dispositions.iter().all(|end| *end == Disposition::Superseded(Superseded::Remembered)),
+            "{dispositions:?}"
+        );
     }
     assert_eq!(proxy.writes(), 50);
     Model::of(&history).assert_equals(&harness::items(&db).await);
@@ -74,11 +77,11 @@ async fn what_another_function_wrote_meanwhile_stays() {
         (&one, &first, Disposition::Applied),
         (&other, &third, Disposition::Applied),
         // Newer than what this function knows, older than what the view shows.
-        (&one, &second, Disposition::Superseded),
-        (&one, &third, Disposition::Superseded),
-        (&one, &second, Disposition::Known),
+        (&one, &second, Disposition::Superseded(Superseded::Told)),
+        (&one, &third, Disposition::Superseded(Superseded::Told)),
+        (&one, &second, Disposition::Superseded(Superseded::Remembered)),
         (&one, &fourth, Disposition::Applied),
-        (&other, &fourth, Disposition::Superseded),
+        (&other, &fourth, Disposition::Superseded(Superseded::Told)),
     ] {
         assert_eq!(function.dispositions([change.record()], PLENTY).await, [expected]);
     }
@@ -96,7 +99,10 @@ async fn a_row_whose_tombstone_has_expired_stays_deleted() {
     let key = AttributeValue::S("public.users#7".to_owned());
     db.client().delete_item().table_name(VIEW).key(KEY, key).send().await.unwrap();
     for late in [user(7, 1), delete] {
-        assert_eq!(function.dispositions([late.record()], PLENTY).await, [Disposition::Known]);
+        assert_eq!(
+            function.dispositions([late.record()], PLENTY).await,
+            [Disposition::Superseded(Superseded::Remembered)]
+        );
     }
     assert!(harness::items(&db).await.is_empty());
     // A row that is inserted anew is a newer commit.

@@ -164,7 +164,7 @@ impl Fate {
 /// Invokes a function.
 async fn invoke(function: &DynamoDbHandler, delivery: &Delivery, fate: Fate) -> Outcome {
     let event = serde_json::from_str(&delivery.event().to_string()).unwrap();
-    let answer = function.handle(&event, "request", Deadline::after(fate.time));
+    let answer = function.handle(&event, Deadline::after(fate.time));
     match tokio::time::timeout(fate.dies_after.unwrap_or(LONG), answer).await {
         Ok(answer) => Outcome::Response(fate.answer(serde_json::to_value(answer).unwrap())),
         Err(_) => Outcome::Failed,
@@ -175,7 +175,7 @@ async fn invoke(function: &DynamoDbHandler, delivery: &Delivery, fate: Fate) -> 
 async fn redrive(function: &Redrive, body: &Json, dies_after: Option<Duration>) -> bool {
     let event = queues::event("failed", "m", &body.to_string(), 1);
     let invocation: Invocation = serde_json::from_value(event).unwrap();
-    let answer = function.handle(invocation, "request", Deadline::after(LONG));
+    let answer = function.handle(invocation, Deadline::after(LONG));
     match tokio::time::timeout(dies_after.unwrap_or(LONG), answer).await {
         Ok(Ok(Answer::Sqs(answer))) => serde_json::to_value(answer).unwrap() == json!({ "batchItemFailures": [] }),
         Ok(other) => panic!("{other:?}"),

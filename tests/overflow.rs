@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure, Superseded};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::KEY;
 use dsql_view_support::proxy::{Call, Fault, Service};
@@ -64,8 +64,8 @@ async fn what_another_function_has_applied_is_a_duplicate_and_what_is_older_is_n
         let history = [user(1, 5, lengths), user(1, 4, lengths)];
         for (function, change, expected) in [
             (&one, &history[0], Disposition::Applied),
-            (&other, &history[1], Disposition::Superseded),
-            (&other, &history[0], Disposition::Duplicate),
+            (&other, &history[1], Disposition::Superseded(Superseded::Told)),
+            (&other, &history[0], Disposition::Superseded(Superseded::Same)),
         ] {
             assert_eq!(function.dispositions([change.record()], PLENTY).await, [expected]);
         }
@@ -241,7 +241,7 @@ async fn a_lost_answer_that_a_newer_change_follows_leaves_nothing_behind() {
         }
     });
     let ends = world.function(&endpoint).await.dispositions([history[1].record()], PLENTY).await;
-    assert_eq!(ends, [Disposition::Superseded]);
+    assert_eq!(ends, [Disposition::Superseded(Superseded::Told)]);
     world.assert_shows(&history).await;
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dsql_view::batch::coalesce::{Candidate, RowChanges};
 use dsql_view::batch::disposition::Disposition;
+use dsql_view::batch::ledger::RecordId;
 use dsql_view::deadline::Deadline;
 use dsql_view::item::projection::{Notes, ViewItem};
 use dsql_view::record::change::CommitTimestamp;
@@ -130,7 +131,7 @@ fn row(record: usize) -> RowChanges {
         guard: None,
         notes: Notes::default(),
     };
-    vec![Candidate { record, item }]
+    vec![Candidate { id: RecordId(record), item }]
 }
 
 /// How a batch went.

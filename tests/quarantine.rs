@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Failure, Superseded};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::kinesis::{event_of, reported, sequence_number};
@@ -214,8 +214,8 @@ fn ends(dispositions: &[Disposition]) -> [usize; 5] {
     let mut ends = [0; 5];
     for disposition in dispositions {
         let end = match disposition {
-            Disposition::Known => 0,
-            Disposition::Superseded | Disposition::Duplicate => 1,
+            Disposition::Superseded(Superseded::Remembered) => 0,
+            Disposition::Superseded(Superseded::Told) | Disposition::Superseded(Superseded::Same) => 1,
             Disposition::Applied => 2,
             Disposition::Reported(Failure::Refused(_)) => 3,
             Disposition::Quarantined(Failure::Refused(_)) => 4,

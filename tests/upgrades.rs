@@ -368,7 +368,7 @@ async fn records_that_are_too_old_for_a_new_stack_s_mapping_come_by_the_redrive_
         for message in messages {
             let event = queues::event("failed", "m", &message.to_string(), 1);
             let invocation: Invocation = serde_json::from_value(event).unwrap();
-            let answer = redrive.handle(invocation, "request", Deadline::after(PLENTY)).await.unwrap();
+            let answer = redrive.handle(invocation, Deadline::after(PLENTY)).await.unwrap();
             let Answer::Sqs(answer) = answer else { panic!("{answer:?}") };
             assert_eq!(serde_json::to_value(answer).unwrap(), json!({ "batchItemFailures": [] }));
         }

@@ -13,6 +13,7 @@ use dsql_view::batch::plan::{Plan, Planner, Role};
 use dsql_view::item::indexes::Indexes;
 use dsql_view::item::projection::{Circumstances, Origin, Projector, ViewItem};
 use dsql_view::record::change::TimestampPlace;
+use dsql_view::record::delivery::{Data, Record};
 
 use super::contract::{CLUSTER, Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TABLES, name_in_key};
 use super::json::{Document, Is, Value};
@@ -39,15 +40,20 @@ pub fn check(data: &[u8]) -> Vec<ViewItem> {
     let planner = planner(contract);
     let (written_at, indexes) = (SystemTime::UNIX_EPOCH + WRITTEN_AT, Indexes::default());
     let now = Circumstances { written_at, origin: Origin::Stream, indexes: &indexes };
-    let plan = planner.plan(records.iter().copied(), now);
+    let batch = delivered(records.iter().map(|record| record.to_vec()));
+    let plan = planner.plan(&batch, now);
     assert_every_record_ends_once(&records, contract, &plan);
     assert_rows_are_in_order(&plan);
-    let redacted: Vec<Vec<u8>> = records.iter().map(|record| redacted(record)).collect();
-    let again = planner.plan(redacted.iter().map(Vec::as_slice), now);
-    for (record, redacted) in plan.records.iter().zip(&again.records) {
-        assert_eq!(message(&record.disposition), message(&redacted.disposition), "a message tells of a value");
+    let redacted = delivered(records.iter().map(|record| redacted(record)));
+    let again = planner.plan(&redacted, now);
+    for (entry, redacted) in plan.ledger.entries().iter().zip(&*again.ledger.entries()) {
+        assert_eq!(message(entry.end()), message(redacted.end()), "a message tells of a value");
     }
     plan.rows.into_iter().flatten().map(|candidate| candidate.item).collect()
+}
+
+fn delivered(records: impl Iterator<Item = Vec<u8>>) -> Vec<Record> {
+    records.map(|data| Record { data: Data(data), ..Record::default() }).collect()
 }
 
 /// The settings that a byte stands for: its two lowest bits are `COMMIT_TIMESTAMP`, the next one `OBJECTS_BUCKET`, the
@@ -90,22 +96,23 @@ fn expanded(records: &[u8]) -> Vec<u8> {
 }
 
 fn assert_every_record_ends_once(records: &[&[u8]], contract: Contract, plan: &Plan<'_>) {
-    assert_eq!(plan.records.len(), records.len(), "every record ends");
+    let entries = plan.ledger.entries();
+    assert_eq!(entries.len(), records.len(), "every record ends");
     let mut items: HashMap<usize, &ViewItem> = HashMap::new();
     for candidate in plan.rows.iter().flatten() {
-        assert!(items.insert(candidate.record, &candidate.item).is_none(), "a record is a candidate twice");
+        assert!(items.insert(candidate.id.0, &candidate.item).is_none(), "a record is a candidate twice");
     }
     let mut parts = BTreeSet::new();
     for part in &plan.parts {
         let name = part.object.strip_prefix("fragments/").and_then(|rest| rest.split_once('/')).map(|(_, name)| name);
         assert!(name.is_some_and(|name| !name.contains('/')), "a part leaves its folder: {}", part.object);
         assert!(part.object.starts_with(&part.folder) && part.object.len() <= 1024, "{}", part.object);
-        assert!(part.role == Role::NotNeeded || parts.insert(part.record), "a record is a part twice");
+        assert!(part.role == Role::NotNeeded || parts.insert(part.id.0), "a record is a part twice");
     }
-    for (place, (record, bytes)) in plan.records.iter().zip(records).enumerate() {
+    for (place, (entry, bytes)) in entries.iter().zip(records).enumerate() {
         let item = items.remove(&place);
         let is_part = parts.remove(&place);
-        match (contract.expects(bytes), &record.disposition) {
+        match (contract.expects(bytes), entry.end()) {
             (Expected::Filtered, Disposition::Filtered) => assert!(item.is_none() && !is_part),
             (Expected::Part, Disposition::Reported(Failure::Part)) => assert!(item.is_none() && is_part),
             (Expected::Poison, Disposition::Reported(failure)) => {
@@ -201,10 +208,7 @@ fn assert_rows_are_in_order(plan: &Plan<'_>) {
         for pair in row.windows(2) {
             assert_eq!(pair[0].item.key, pair[1].item.key);
             let order = pair[0].item.committed.cmp(&pair[1].item.committed);
-            assert!(
-                order.is_gt() || (order.is_eq() && pair[0].record < pair[1].record),
-                "a row's changes are in order"
-            );
+            assert!(order.is_gt() || (order.is_eq() && pair[0].id < pair[1].id), "a row's changes are in order");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use dsql_view::assembly::Assembler;
-use dsql_view::batch::disposition::{Disposition, Failure};
+use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view::batch::plan::Planner;
 use dsql_view::bucket::{Objects, ObjectsError, Page, StoredObject};
 use dsql_view::deadline::Deadline;
@@ -55,26 +55,18 @@ impl World {
         let records: Vec<Record> = batch.iter().enumerate().map(delivered).collect();
         let indexes = Indexes::default();
         let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
-        let plan = self.planner.plan(batch.iter().map(String::as_bytes), now);
-        let mut ends: Vec<Disposition> = plan.records.into_iter().map(|record| record.disposition).collect();
-        for row in plan.rows {
-            for change in row {
-                ends[change.record] = self.write(change.item);
-            }
+        let plan = self.planner.plan(&records, now);
+        for change in plan.rows.into_iter().flatten() {
+            plan.ledger.settle(change.id, self.write(change.item), SystemTime::UNIX_EPOCH);
         }
         let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self, origin: Origin::Stream };
         let deadline = Deadline::after(Duration::from_secs(900));
-        let settled =
-            RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.parts, &records, "request", deadline)));
-        for end in settled {
-            assert_eq!(ends[end.record], Disposition::Reported(Failure::Part), "a record ends twice");
-            ends[end.record] = end.disposition;
-        }
-        for (end, record) in ends.iter().zip(batch) {
+        RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.ledger, &plan.parts, deadline)));
+        for (entry, record) in plan.ledger.entries().iter().zip(batch) {
             let poison = matches!(CONTRACT.expects(record.as_bytes()), Expected::Poison);
-            match end {
+            match entry.end() {
                 Disposition::Reported(failure) => assert!(poison && failure.is_poison(), "{failure} is why {record}"),
-                _ => assert!(!poison, "{end:?} is the end of {record}"),
+                end => assert!(!poison, "{end:?} is the end of {record}"),
             }
         }
         self.delivered.extend_from_slice(batch);
@@ -83,7 +75,7 @@ impl World {
     fn write(&self, item: ViewItem) -> Disposition {
         let mut view = self.view.borrow_mut();
         if view.get(&item.key).is_some_and(|shown| shown.committed >= item.committed) {
-            return Disposition::Superseded;
+            return Superseded::Told.into();
         }
         view.insert(item.key.clone(), item);
         Disposition::Applied
@@ -129,7 +121,7 @@ impl View for World {
     async fn put(&self, item: ViewItem) -> Put {
         match self.write(item) {
             Disposition::Applied => Put::Applied,
-            _ => Put::Superseded,
+            _ => Put::Superseded(Superseded::Told),
         }
     }
 

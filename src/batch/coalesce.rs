@@ -9,13 +9,14 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use crate::batch::ledger::RecordId;
 use crate::item::projection::ViewItem;
 
-/// An item to write, and the place of its record in the batch.
+/// An item to write, and the record that it comes from.
 #[derive(Debug, PartialEq)]
 pub struct Candidate {
-    /// The place of the record in the batch, from 0.
-    pub record: usize,
+    /// The record.
+    pub id: RecordId,
     /// What the record makes of its row.
     pub item: ViewItem,
 }
@@ -51,7 +52,7 @@ mod tests {
     fn candidate(record: usize, key: &str, committed: u64) -> Candidate {
         let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();
         Candidate {
-            record,
+            id: RecordId(record),
             item: ViewItem {
                 key: key.to_owned(),
                 committed,
@@ -69,7 +70,7 @@ mod tests {
         let candidates =
             changes.iter().enumerate().map(|(record, (key, committed))| candidate(record, key, *committed));
         let rows: Vec<Vec<usize>> =
-            coalesce(candidates).iter().map(|row| row.iter().map(|candidate| candidate.record).collect()).collect();
+            coalesce(candidates).iter().map(|row| row.iter().map(|candidate| candidate.id.0).collect()).collect();
         assert_eq!(rows, expected, "{changes:?}");
     }
 

@@ -16,11 +16,7 @@ pub enum Disposition {
     /// The view shows it.
     Applied,
     /// The view shows a newer change of the row, or this same one already.
-    Superseded,
-    /// Superseded by itself, as far as that was told: the batch has the change twice, or the view shows it already.
-    Duplicate,
-    /// Superseded, as the function knew without asking the view.
-    Known,
+    Superseded(Superseded),
     /// Its table is not in `SOURCE_TABLES`.
     Filtered,
     /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them
@@ -30,6 +26,17 @@ pub enum Disposition {
     Quarantined(Failure),
     /// It is reported as a batch item failure, so that it is delivered again.
     Reported(Failure),
+}
+
+/// How it became known that a change is superseded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Superseded {
+    /// The view or the batch has a newer change of the row. Or it has this same one, and did not tell.
+    Told,
+    /// The view or the batch has this very change already.
+    Same,
+    /// The function remembers that the view confirmed a newer change, or this one, and did not ask again.
+    Remembered,
 }
 
 /// Why a record is quarantined or reported.
@@ -99,11 +106,24 @@ impl Disposition {
         matches!(self, Self::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)))
     }
 
-    /// Turns a reported record into a quarantined one; any other stays as it is.
-    pub fn quarantine(&mut self) {
-        if let Self::Reported(failure) = self {
-            *self = Self::Quarantined(failure.clone());
+    /// Orders the ends of a record that belongs to two split changes: the larger one asks for more.
+    pub fn weight(&self) -> u8 {
+        match self {
+            Self::Kept => 0,
+            Self::Filtered => 1,
+            Self::Superseded(_) => 2,
+            Self::Applied => 3,
+            Self::Quarantined(_) => 4,
+            // A refused change is quarantined at worst. What may be applied another time must come again.
+            Self::Reported(Failure::Refused(_)) => 5,
+            Self::Reported(_) => 6,
         }
+    }
+}
+
+impl From<Superseded> for Disposition {
+    fn from(how: Superseded) -> Self {
+        Self::Superseded(how)
     }
 }
 
@@ -181,55 +201,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How many records ended in which way; they add up to the records received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the names of the dispositions")]
-pub struct Counts {
-    pub applied: usize,
-    pub superseded: usize,
-    pub filtered: usize,
-    pub kept: usize,
-    pub quarantined: usize,
-    pub reported: usize,
-}
-
-impl Counts {
-    /// Counts the dispositions of a batch.
-    pub fn of<'a>(dispositions: impl IntoIterator<Item = &'a Disposition>) -> Self {
-        let mut counts = Self::default();
-        dispositions.into_iter().for_each(|disposition| counts.add(disposition));
-        counts
-    }
-
-    /// Counts one more.
-    pub fn add(&mut self, disposition: &Disposition) {
-        match disposition {
-            Disposition::Applied => self.applied += 1,
-            Disposition::Superseded | Disposition::Duplicate | Disposition::Known => self.superseded += 1,
-            Disposition::Filtered => self.filtered += 1,
-            Disposition::Kept => self.kept += 1,
-            Disposition::Quarantined(_) => self.quarantined += 1,
-            Disposition::Reported(_) => self.reported += 1,
-        }
-    }
-
-    /// How many records were received.
-    pub fn received(&self) -> usize {
-        self.applied + self.superseded + self.filtered + self.kept + self.quarantined + self.reported
-    }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.applied += other.applied;
-        self.superseded += other.superseded;
-        self.filtered += other.filtered;
-        self.kept += other.kept;
-        self.quarantined += other.quarantined;
-        self.reported += other.reported;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,37 +244,5 @@ mod tests {
         }
         let stages = [Stage::Decode, Stage::Assemble, Stage::Project, Stage::Apply].map(|stage| stage.to_string());
         assert_eq!(stages, ["decode", "assemble", "project", "apply"]);
-    }
-
-    #[test]
-    fn only_a_reported_record_becomes_a_quarantined_one() {
-        let mut dispositions = [Disposition::Reported(Failure::Part), Disposition::Applied, Disposition::Filtered];
-        dispositions.iter_mut().for_each(Disposition::quarantine);
-        let quarantined = Disposition::Quarantined(Failure::Part);
-        assert_eq!(dispositions, [quarantined, Disposition::Applied, Disposition::Filtered]);
-    }
-
-    #[test]
-    fn every_disposition_is_counted_once() {
-        let dispositions = [
-            Disposition::Applied,
-            Disposition::Superseded,
-            Disposition::Duplicate,
-            Disposition::Known,
-            Disposition::Filtered,
-            Disposition::Kept,
-            Disposition::Quarantined(Failure::Decode(DecodeError::UnknownType)),
-            Disposition::Reported(Failure::Part),
-            Disposition::Reported(Failure::OutOfTime),
-        ];
-        let counts = Counts::of(&dispositions);
-        assert_eq!(counts, Counts { applied: 1, superseded: 3, filtered: 1, kept: 1, quarantined: 1, reported: 2 });
-        assert_eq!(counts.received(), dispositions.len());
-
-        let mut sum = Counts { applied: 10, superseded: 20, filtered: 30, kept: 40, quarantined: 50, reported: 60 };
-        assert_eq!(sum.received(), 210);
-        sum += counts;
-        let expected = Counts { applied: 11, superseded: 23, filtered: 31, kept: 41, quarantined: 51, reported: 62 };
-        assert_eq!(sum, expected);
     }
 }

@@ -3,15 +3,14 @@
 //! Invariants: pure, everything else it depends on is an argument; one bad record never touches its neighbours; every
 //! record is settled here, is a candidate of exactly one row, or is one part of a split change.
 
-use std::time::SystemTime;
-
 use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
-use crate::batch::tally::Write;
+use crate::batch::ledger::{Ledger, RecordId, Write};
 use crate::item::projection::{Circumstances, Origin, Projector, ViewItem};
 use crate::record::change::TimestampPlace;
 use crate::record::chunks::{ChunkedImage, ChunkedRecord};
 use crate::record::decode::{self, Envelope};
+use crate::record::delivery::Record;
 use crate::record::envelope::FullRecord;
 use crate::record::fragments::{self, AssemblyError};
 use crate::record::tables::{SourceTable, SourceTables};
@@ -32,12 +31,13 @@ pub struct Planner {
 /// What a batch asks for.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// For each record the end of its way as far as it is known without writing; candidates stand as
-    /// [`Failure::OutOfTime`], which is true of those that no write will settle.
-    pub records: Vec<PlannedRecord<'a>>,
+    /// The records, each with its end as far as that is known without writing. One that is to be written starts as
+    /// [`Failure::OutOfTime`], and a confirmed write replaces that. A part of a split change starts as
+    /// [`Failure::Part`].
+    pub ledger: Ledger<'a>,
     /// The rows to write.
     pub rows: Vec<RowChanges>,
-    /// What has to be kept of changes that were split. A record that is one stands as [`Failure::Part`] until it is.
+    /// The parts of split changes, which are to be kept until their sets are whole.
     pub parts: Vec<Part>,
     /// Where the records come from.
     pub sources: Sources,
@@ -87,8 +87,8 @@ impl Sources {
 /// What a record leaves in a set of fragments.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The place of the record in the batch, from 0.
-    pub record: usize,
+    /// The record.
+    pub id: RecordId,
     /// The set's folder.
     pub folder: String,
     /// The object to write.
@@ -106,27 +106,6 @@ pub enum Role {
     NotNeeded,
 }
 
-/// One record of a batch.
-#[derive(Debug)]
-pub struct PlannedRecord<'a> {
-    /// Its table, as far as it is known and configured.
-    pub table: Option<&'a SourceTable>,
-    /// The end of its way.
-    pub disposition: Disposition,
-    /// What it writes, if it came so far.
-    pub write: Option<Write>,
-}
-
-impl PlannedRecord<'_> {
-    /// A write has ended so, at `now`.
-    pub fn settle(&mut self, disposition: Disposition, now: SystemTime) {
-        if let (Disposition::Applied, Some(write)) = (&disposition, &mut self.write) {
-            write.shown(now);
-        }
-        self.disposition = disposition;
-    }
-}
-
 /// What a record asks for.
 enum Way {
     Write(ViewItem),
@@ -136,41 +115,36 @@ enum Way {
 }
 
 impl Planner {
-    /// Plans a batch, given as the bytes of its records.
-    pub fn plan<'r>(&self, records: impl IntoIterator<Item = &'r [u8]>, now: Circumstances<'_>) -> Plan<'_> {
-        let records = records.into_iter();
-        let most = records.size_hint().0;
-        let mut planned = Vec::with_capacity(most);
-        let mut candidates = Vec::with_capacity(most);
+    /// Plans a batch.
+    pub fn plan<'a>(&'a self, records: &'a [Record], now: Circumstances<'_>) -> Plan<'a> {
+        let mut ledger = Ledger::with_capacity(records.len());
+        let mut candidates = Vec::with_capacity(records.len());
         let mut parts = Vec::new();
         let mut sources = Sources::default();
-        for (record, data) in records.enumerate() {
+        for (place, record) in records.iter().enumerate() {
+            let id = RecordId(place);
             let mut keep = |folder, object: String, role| {
                 let is_replayed = now.origin == Origin::Quarantine && role == Role::Member;
                 let object = if is_replayed { fragments::replayed(&object) } else { object };
-                parts.push(Part { record, folder, object, role });
+                parts.push(Part { id, folder, object, role });
             };
-            let (table, way) = self.way(data, now, &mut sources, &mut keep);
+            let (table, way) = self.way(&record.data.0, now, &mut sources, &mut keep);
             let mut write = None;
-            let disposition = match way {
+            let end = match way {
                 Way::Write(item) => {
                     write = Some(Write::of(&item));
-                    candidates.push(Candidate { record, item });
-                    Disposition::Reported(Failure::OutOfTime)
+                    candidates.push(Candidate { id, item });
+                    Failure::OutOfTime.into()
                 }
-                Way::Keep => Disposition::Reported(Failure::Part),
+                Way::Keep => Failure::Part.into(),
                 Way::Filter => Disposition::Filtered,
-                Way::Fail(failure) => Disposition::Reported(failure),
+                Way::Fail(failure) => failure.into(),
             };
-            planned.push(PlannedRecord { table, disposition, write });
+            ledger.add(record, table, end, write);
         }
         let rows = coalesce(candidates);
-        for older in rows.iter().flat_map(|row| &row[1..]) {
-            if let Some(write) = &mut planned[older.record].write {
-                write.coalesced = true;
-            }
-        }
-        Plan { records: planned, rows, parts, sources }
+        rows.iter().flat_map(|row| &row[1..]).for_each(|older| ledger.coalesce(older.id));
+        Plan { ledger, rows, parts, sources }
     }
 
     /// What a record asks for, with its table if that is configured.
@@ -296,10 +270,11 @@ impl Planner {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::item::indexes::Indexes;
+    use crate::record::delivery::Data;
 
     const COMMIT: u64 = 1_705_318_200_000_000_000;
 
@@ -316,10 +291,20 @@ mod tests {
         }
     }
 
-    fn plan<'p>(planner: &'p Planner, records: &[String]) -> Plan<'p> {
+    fn delivered(records: &[String]) -> Vec<Record> {
+        records.iter().map(|record| Record { data: Data(record.clone().into_bytes()), ..Record::default() }).collect()
+    }
+
+    fn plan<'p>(planner: &'p Planner, records: &'p [Record]) -> Plan<'p> {
         let indexes = Indexes::default();
-        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
-        planner.plan(records.iter().map(String::as_bytes), now)
+        planner.plan(
+            records,
+            Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes },
+        )
+    }
+
+    fn end(plan: &Plan<'_>, place: usize) -> Disposition {
+        plan.ledger.entry(RecordId(place)).end().clone()
     }
 
     fn record(table: &str, id: u64, commit: u64) -> String {
@@ -338,19 +323,17 @@ mod tests {
             r#"{"type":"fragment","chunk_id":"x","index":0,"data":"{"}"#.to_owned(),
             record("users", 1, COMMIT + 1),
         ];
-        let planner = planner();
+        let (planner, records) = (planner(), delivered(&records));
         let plan = plan(&planner, &records);
 
         let rows: Vec<Vec<usize>> =
-            plan.rows.iter().map(|row| row.iter().map(|candidate| candidate.record).collect()).collect();
+            plan.rows.iter().map(|row| row.iter().map(|candidate| candidate.id.0).collect()).collect();
         assert_eq!(rows, [vec![5, 0], vec![3]]);
-        let settled: Vec<_> = plan.records.iter().map(|record| &record.disposition).collect();
-        let waiting = &Disposition::Reported(Failure::OutOfTime);
-        assert!(matches!(settled[1], Disposition::Reported(Failure::Decode(_))));
-        assert_eq!(settled[2], &Disposition::Filtered);
-        assert_eq!(settled[4], &Disposition::Reported(Failure::Part));
-        assert_eq!([settled[0], settled[3], settled[5]], [waiting; 3]);
-        let parts: Vec<_> = plan.parts.iter().map(|part| (part.record, part.folder.as_str(), part.role)).collect();
+        assert!(matches!(end(&plan, 1), Disposition::Reported(Failure::Decode(_))));
+        assert_eq!(end(&plan, 2), Disposition::Filtered);
+        assert_eq!(end(&plan, 4), Disposition::Reported(Failure::Part));
+        assert_eq!([0, 3, 5].map(|place| end(&plan, place)), [const { Disposition::Reported(Failure::OutOfTime) }; 3]);
+        let parts: Vec<_> = plan.parts.iter().map(|part| (part.id.0, part.folder.as_str(), part.role)).collect();
         assert_eq!(parts, [(4, "fragments/x/", Role::Member)]);
     }
 
@@ -367,8 +350,9 @@ mod tests {
             ("orders", true, [("fragments/a/", Role::NotNeeded), ("fragments/b/", Role::NotNeeded)]),
             ("users", false, [("fragments/b/", Role::NotNeeded), ("fragments/a/", Role::Member)]),
         ] {
-            let plan = plan(&planner, &[main(table)]);
-            assert_eq!(plan.records[0].disposition == Disposition::Filtered, filtered, "{table}");
+            let records = delivered(&[main(table)]);
+            let plan = plan(&planner, &records);
+            assert_eq!(end(&plan, 0) == Disposition::Filtered, filtered, "{table}");
             let found: Vec<_> = plan.parts.iter().map(|part| (part.folder.as_str(), part.role)).collect();
             assert_eq!(found, roles, "{table}");
         }
@@ -406,16 +390,17 @@ mod tests {
             planner.source_cluster = setting.then(|| ours.trim_matches('"').to_owned());
             for split in [false, true] {
                 let record = record_of(table, split, cluster, version);
-                let plan = plan(&planner, std::slice::from_ref(&record));
+                let records = delivered(std::slice::from_ref(&record));
+                let plan = plan(&planner, &records);
                 let indexes = Indexes::default();
                 let now =
                     Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
-                let failure = match &plan.records[0].disposition {
+                let failure = match end(&plan, 0) {
                     // A set is looked at when it is whole, so that all of it can be quarantined.
                     Disposition::Reported(Failure::Part) => {
                         planner.assemble(record.as_bytes(), Vec::new(), now).1.err()
                     }
-                    Disposition::Reported(failure) => Some(failure.clone()),
+                    Disposition::Reported(failure) => Some(failure),
                     _ => None,
                 };
                 let failure =
@@ -449,11 +434,11 @@ mod tests {
             clusters: vec!["c1".to_owned(), "c2".to_owned()],
             versions: vec!["1.0".to_owned(), "1.1".to_owned()],
         };
-        assert_eq!(plan(&planner(), &records).sources, expected);
-        let long = plan(&planner(), &[record(&"é".repeat(100_000), 1, COMMIT)]).sources;
+        assert_eq!(plan(&planner(), &delivered(&records)).sources, expected);
+        let long = plan(&planner(), &delivered(&[record(&"é".repeat(100_000), 1, COMMIT)])).sources;
         assert_eq!(long.unconfigured[0].1.len(), 200);
         let many: Vec<String> = (0..500).map(|table| record(&format!("t{table}"), 1, COMMIT)).collect();
-        assert_eq!(plan(&planner(), &many).sources.unconfigured.len(), MOST_NAMES);
+        assert_eq!(plan(&planner(), &delivered(&many)).sources.unconfigured.len(), MOST_NAMES);
     }
 
     #[test]
@@ -464,8 +449,8 @@ mod tests {
             r#"{"source":{"schema":"public","table":"orders","txId":7}}"#,
             r#"{"op":null,"after":[],"source":{"schema":"public","table":"orders"}}"#,
         ] {
-            let plan = plan(&planner, &[broken.to_owned()]);
-            assert_eq!(plan.records[0].disposition, Disposition::Filtered, "{broken}");
+            let records = delivered(&[broken.to_owned()]);
+            assert_eq!(end(&plan(&planner, &records), 0), Disposition::Filtered, "{broken}");
         }
     }
 }

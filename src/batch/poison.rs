@@ -13,75 +13,67 @@
 use std::collections::HashSet;
 
 use crate::batch::coalesce::{Candidate, RowChanges};
-use crate::batch::disposition::{Disposition, Failure};
-use crate::batch::plan::PlannedRecord;
+use crate::batch::disposition::{Disposition, Failure, Superseded};
+use crate::batch::ledger::{Entry, Ledger, RecordId};
 use crate::item::reserved::DELETED;
 use crate::record::tables::SourceTable;
 
-/// The places of the records that are poison before anything is written.
-pub fn unreadable(records: &[PlannedRecord<'_>]) -> Vec<usize> {
-    places(records, |failure| failure.is_poison() && !matches!(failure, Failure::Refused(_)))
+/// The records that are poison before anything is written.
+pub fn unreadable(ledger: &Ledger<'_>) -> Vec<RecordId> {
+    ledger.select(|entry| {
+        entry.failure().is_some_and(|failure| failure.is_poison() && !matches!(failure, Failure::Refused(_)))
+    })
 }
 
-/// The places of the records that DynamoDB refused, once all is written.
+/// The records that DynamoDB refused, once all is written.
 ///
-/// None, if it refused every write of two or more for the same reason: that is a misconfiguration (such as an index
-/// whose key has another type than the column), which a person mends, and the records are good.
-pub fn refused(records: &[PlannedRecord<'_>]) -> Vec<usize> {
-    if refuses_everything_alike(records) {
-        return Vec::new();
-    }
-    places(records, |failure| matches!(failure, Failure::Refused(_)))
+/// There are none if DynamoDB refused every write, two or more, for the same reason. That is a misconfiguration, such as
+/// an index whose key has another type than the column. A person mends it, and the records are good.
+pub fn refused(ledger: &Ledger<'_>) -> Vec<RecordId> {
+    if refuses_everything_alike(ledger) { Vec::new() } else { ledger.select(is_refused) }
 }
 
-/// Whether [`refused`] leaves out what may be poison, since nothing was written but what DynamoDB refused; other rows
-/// are known from before.
-pub fn is_undecided(records: &[PlannedRecord<'_>]) -> bool {
-    records.iter().any(|record| record.disposition == Disposition::Known) && refuses_everything_alike(records)
+/// Whether every write of the batch was refused for the same reason, and the only other rows were skipped from memory.
+/// Then nobody can tell a bad index from poison.
+pub fn is_undecided(ledger: &Ledger<'_>) -> bool {
+    ledger.entries().iter().any(is_remembered) && refuses_everything_alike(ledger)
 }
 
-/// Of the batch's `rows`, a known change whose put decides: one that is most like those that were refused, in its table
-/// and its columns, so that what is wrong with these for an index would be wrong with it. One without moved columns, if
-/// it can be.
-pub fn to_decide(rows: Vec<RowChanges>, records: &[PlannedRecord<'_>]) -> Option<Candidate> {
-    let is_refused =
-        |record: &&PlannedRecord<'_>| matches!(record.disposition, Disposition::Reported(Failure::Refused(_)));
-    let tables: HashSet<_> =
-        records.iter().filter(is_refused).filter_map(|record| record.table).map(SourceTable::key_prefix).collect();
-    let newest_known = |row: RowChanges| {
-        row.into_iter().find(|change| matches!(records[change.record].disposition, Disposition::Known))
-    };
-    rows.into_iter().filter_map(newest_known).max_by_key(|Candidate { record, item }| {
-        let of_their_table = records[*record].table.is_some_and(|table| tables.contains(table.key_prefix()));
+/// The change that decides it, out of the batch's `rows`: a remembered one, written again.
+///
+/// It is most like the refused ones, in its table and its columns, so that an index which is wrong for these is wrong for
+/// it. It has no moved columns, if there is such a one.
+pub fn to_decide(rows: Vec<RowChanges>, ledger: &Ledger<'_>) -> Option<Candidate> {
+    let entries = ledger.entries();
+    let refused = entries.iter().filter(|entry| is_refused(entry));
+    let tables: HashSet<_> = refused.filter_map(Entry::table).map(SourceTable::key_prefix).collect();
+    let newest = |row: RowChanges| row.into_iter().find(|change| is_remembered(&entries[change.id.0]));
+    rows.into_iter().filter_map(newest).max_by_key(|Candidate { id, item }| {
+        let of_their_table = entries[id.0].table().is_some_and(|table| tables.contains(table.key_prefix()));
         let is_row = !item.attributes.contains_key(DELETED);
         (of_their_table, is_row, item.moved.is_empty(), item.attributes.len())
     })
 }
 
-fn places(records: &[PlannedRecord<'_>], is_meant: impl Fn(&Failure) -> bool) -> Vec<usize> {
-    let reported = |record: &PlannedRecord<'_>| match &record.disposition {
-        Disposition::Reported(failure) => is_meant(failure),
-        Disposition::Applied
-        | Disposition::Superseded
-        | Disposition::Duplicate
-        | Disposition::Known
-        | Disposition::Filtered
-        | Disposition::Kept
-        | Disposition::Quarantined(_) => false,
-    };
-    (0..records.len()).filter(|place| reported(&records[*place])).collect()
+fn is_refused(entry: &Entry<'_>) -> bool {
+    matches!(entry.failure(), Some(Failure::Refused(_)))
 }
 
-fn refuses_everything_alike(records: &[PlannedRecord<'_>]) -> bool {
+fn is_remembered(entry: &Entry<'_>) -> bool {
+    *entry.end() == Disposition::Superseded(Superseded::Remembered)
+}
+
+fn refuses_everything_alike(ledger: &Ledger<'_>) -> bool {
+    let entries = ledger.entries();
     let mut reasons = Vec::new();
-    for record in records {
-        match &record.disposition {
+    for entry in &*entries {
+        match entry.end() {
             Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
             // DynamoDB took a write, or said nothing against one.
-            Disposition::Applied | Disposition::Superseded | Disposition::Duplicate => return false,
-            // What is known from before says nothing of how DynamoDB takes writes now.
-            Disposition::Reported(_)
-            | Disposition::Known
+            Disposition::Applied | Disposition::Superseded(Superseded::Told | Superseded::Same) => return false,
+            // A memory says nothing about how DynamoDB takes writes now.
+            Disposition::Superseded(Superseded::Remembered)
+            | Disposition::Reported(_)
             | Disposition::Filtered
             | Disposition::Kept
             | Disposition::Quarantined(_) => {}
@@ -95,29 +87,33 @@ mod tests {
     use aws_sdk_dynamodb::types::AttributeValue;
 
     use super::*;
+    use crate::batch::ledger::tests::ended;
     use crate::item::overflow::MovedColumn;
     use crate::item::projection::{Notes, ViewItem};
     use crate::record::change::CommitTimestamp;
+    use crate::record::delivery::Record;
     use crate::record::envelope::DecodeError;
     use crate::record::tables::SourceTables;
 
+    const TOLD: Disposition = Disposition::Superseded(Superseded::Told);
+    const SAME: Disposition = Disposition::Superseded(Superseded::Same);
+    const KNOWN: Disposition = Disposition::Superseded(Superseded::Remembered);
+
     #[test]
     fn nothing_is_decided_where_all_that_was_written_is_refused_alike_and_the_rest_is_known() {
+        let record = Record::default();
         let refused = |reason: &str| Disposition::Reported(Failure::Refused(reason.to_owned()));
-        for (dispositions, expected) in [
-            (vec![refused("a"), Disposition::Known, refused("a")], true),
-            (vec![Disposition::Known, refused("a"), refused("a"), Failure::OutOfTime.into()], true),
+        for (ends, expected) in [
+            (vec![refused("a"), KNOWN, refused("a")], true),
+            (vec![KNOWN, refused("a"), refused("a"), Failure::OutOfTime.into()], true),
             (vec![refused("a"), refused("a"), Disposition::Filtered], false),
-            (vec![refused("a"), Disposition::Known], false),
-            (vec![refused("a"), Disposition::Known, refused("b")], false),
-            (vec![refused("a"), Disposition::Known, refused("a"), Disposition::Superseded], false),
-            (vec![refused("a"), Disposition::Known, refused("a"), Disposition::Duplicate], false),
+            (vec![refused("a"), KNOWN], false),
+            (vec![refused("a"), KNOWN, refused("b")], false),
+            (vec![refused("a"), KNOWN, refused("a"), TOLD], false),
+            (vec![refused("a"), KNOWN, refused("a"), SAME], false),
         ] {
-            let records: Vec<_> = dispositions
-                .into_iter()
-                .map(|disposition| PlannedRecord { table: None, disposition, write: None })
-                .collect();
-            assert_eq!(is_undecided(&records), expected, "{records:?}");
+            let ledger = ended(&record, ends.into_iter().map(|end| (None, end)));
+            assert_eq!(is_undecided(&ledger), expected, "{ledger:?}");
         }
     }
 
@@ -125,56 +121,60 @@ mod tests {
     fn the_change_that_decides_is_known_the_newest_of_its_row_and_most_like_what_was_refused() {
         let tables: SourceTables = "a(id), b(id)".parse().unwrap();
         let [a, b] = [0, 1].map(|place| tables.iter().nth(place));
+        let record = Record::default();
         let refused = || Disposition::Reported(Failure::Refused("why".to_owned()));
         // A record in its row: its table, how it ended, its attributes, whether it has moved columns.
         let (row, deleted) = (["x", "y"].as_slice(), [DELETED, "x", "y"].as_slice());
         let (short, long) = (["x"].as_slice(), ["x", "y", "z"].as_slice());
         for (rows, expected) in [
-            (vec![vec![(a, refused(), long, false)], vec![(a, Disposition::Superseded, row, false)]], None),
-            (vec![vec![(a, refused(), long, false), (a, Disposition::Known, row, false)]], Some(1)),
-            (vec![vec![(a, Disposition::Known, row, false), (a, Disposition::Known, long, false)]], Some(0)),
-            (vec![vec![(a, refused(), row, false)], vec![(b, Disposition::Known, deleted, true)]], Some(1)),
+            (vec![vec![(a, refused(), long, false)], vec![(a, TOLD, row, false)]], None),
+            (vec![vec![(a, refused(), long, false), (a, KNOWN, row, false)]], Some(1)),
+            (vec![vec![(a, KNOWN, row, false), (a, KNOWN, long, false)]], Some(0)),
+            (vec![vec![(a, refused(), row, false)], vec![(b, KNOWN, deleted, true)]], Some(1)),
             (
                 vec![
                     vec![(b, refused(), row, false)],
-                    vec![(a, Disposition::Known, long, false)],
-                    vec![(b, Disposition::Known, deleted, false)],
-                    vec![(a, Disposition::Known, long, false)],
+                    vec![(a, KNOWN, long, false)],
+                    vec![(b, KNOWN, deleted, false)],
+                    vec![(a, KNOWN, long, false)],
                 ],
                 Some(2),
             ),
             (
                 vec![
                     vec![(a, refused(), row, false)],
-                    vec![(a, Disposition::Known, deleted, false)],
-                    vec![(a, Disposition::Known, row, true)],
-                    vec![(a, Disposition::Known, deleted, false)],
+                    vec![(a, KNOWN, deleted, false)],
+                    vec![(a, KNOWN, row, true)],
+                    vec![(a, KNOWN, deleted, false)],
                 ],
                 Some(2),
             ),
             (
                 vec![
                     vec![(a, refused(), row, false)],
-                    vec![(a, Disposition::Known, long, true)],
-                    vec![(a, Disposition::Known, short, false)],
-                    vec![(a, Disposition::Known, row, false)],
-                    vec![(a, Disposition::Known, short, false)],
-                    vec![(a, Disposition::Known, long, true)],
+                    vec![(a, KNOWN, long, true)],
+                    vec![(a, KNOWN, short, false)],
+                    vec![(a, KNOWN, row, false)],
+                    vec![(a, KNOWN, short, false)],
+                    vec![(a, KNOWN, long, true)],
                 ],
                 Some(3),
             ),
         ] {
-            let mut records = Vec::new();
-            let rows = rows.into_iter().map(|row| {
-                let row = row.into_iter().map(|(table, disposition, attributes, moves)| {
-                    records.push(PlannedRecord { table, disposition, write: None });
-                    Candidate { record: records.len() - 1, item: item(attributes, moves) }
-                });
-                row.collect()
-            });
-            let rows = rows.collect();
-            let found = to_decide(rows, &records).map(|change| change.record);
-            assert_eq!(found, expected, "{records:?}");
+            let mut ends = Vec::new();
+            let rows: Vec<RowChanges> = rows
+                .into_iter()
+                .map(|row| {
+                    let row = row.into_iter().map(|(table, end, attributes, moves)| {
+                        ends.push((table, end));
+                        Candidate { id: RecordId(ends.len() - 1), item: item(attributes, moves) }
+                    });
+                    row.collect()
+                })
+                .collect();
+            let ledger = ended(&record, ends);
+            let found = to_decide(rows, &ledger).map(|change| change.id.0);
+            assert_eq!(found, expected, "{ledger:?}");
         }
     }
 
@@ -195,25 +195,28 @@ mod tests {
 
     #[test]
     fn one_reason_for_every_write_is_a_misconfiguration() {
+        let record = Record::default();
         let refused = |reason: &str| Disposition::Reported(Failure::Refused(reason.to_owned()));
         let unread = || Disposition::Reported(Failure::Decode(DecodeError::UnknownType));
-        for (dispositions, expected_refused, expected_unreadable) in [
+        for (ends, expected_refused, expected_unreadable) in [
             (vec![refused("a")], vec![0], vec![]),
             (vec![refused("a"), refused("a")], vec![], vec![]),
             (vec![refused("a"), refused("b")], vec![0, 1], vec![]),
             (vec![refused("a"), refused("a"), Disposition::Applied], vec![0, 1], vec![]),
-            (vec![refused("a"), Disposition::Superseded, refused("a")], vec![0, 2], vec![]),
-            (vec![refused("a"), Disposition::Known, refused("a")], vec![], vec![]),
+            (vec![refused("a"), TOLD, refused("a")], vec![0, 2], vec![]),
+            (vec![refused("a"), KNOWN, refused("a")], vec![], vec![]),
             (vec![unread(), refused("a"), Disposition::Filtered, refused("a")], vec![], vec![0]),
             (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![], vec![0, 1]),
             (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![], vec![]),
         ] {
-            let records: Vec<_> = dispositions
-                .into_iter()
-                .map(|disposition| PlannedRecord { table: None, disposition, write: None })
-                .collect();
-            let found = (super::refused(&records), unreadable(&records));
-            assert_eq!(found, (expected_refused, expected_unreadable), "{records:?}");
+            let ledger = ended(&record, ends.into_iter().map(|end| (None, end)));
+            let found = [super::refused(&ledger), unreadable(&ledger)];
+            let expected = [expected_refused, expected_unreadable];
+            assert_eq!(
+                found,
+                expected.map(|places| places.into_iter().map(RecordId).collect::<Vec<_>>()),
+                "{ledger:?}"
+            );
         }
     }
 }

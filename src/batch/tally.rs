@@ -1,121 +1,165 @@
-//! What is counted of a batch: how its records ended, table by table, and how long what the view shows now was on its
-//! way.
+//! What is counted of a batch: how its records ended, table by table, and how long its changes took to reach the view.
 //!
-//! Invariants: pure; of each tally, the records received are the sum of their ends; a distribution's number of values
-//! is bounded whatever it is given, and its sum and its count are exact.
+//! Invariants: pure; the records received are the sum of the six ends; a distribution has a bounded number of values
+//! whatever it is given, and its sum and its count are exact.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::batch::disposition::{Counts, Disposition};
-use crate::batch::plan::PlannedRecord;
-use crate::item::projection::{Notes, ViewItem};
-use crate::item::reserved::DELETED;
-use crate::record::change::CommitTimestamp;
+use metrique::CloseValue;
+use metrique::unit::Count;
+use metrique::unit_of_work::metrics;
+use metrique_writer::unit::NegativeScale;
+use metrique_writer::{MetricFlags, Observation, Unit, Value, ValueWriter};
+
+use crate::batch::disposition::{Disposition, Superseded};
+use crate::batch::ledger::{Entry, Ledger};
 use crate::record::tables::SourceTable;
 
-/// DynamoDB counts a write by each kilobyte begun.
-const BYTES_OF_A_WRITE_UNIT: usize = 1024;
+/// The most values that CloudWatch's embedded metric format takes of one metric.
+pub(crate) const MOST_VALUES: usize = 100;
 
-/// What a record writes, as far as it is counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    committed: CommitTimestamp,
-    units: usize,
-    tombstone: bool,
-    overflowed: bool,
-    /// What is told of the change beside that.
-    pub notes: Notes,
-    /// A newer change of the row, or the same one, is in the batch and written in its place.
-    pub coalesced: bool,
-    /// How long after its commit the view showed it.
-    freshness: Option<Duration>,
-}
-
-impl Write {
-    /// What the write of an item counts for.
-    pub fn of(item: &ViewItem) -> Self {
-        Self {
-            committed: item.committed,
-            units: item.bytes.div_ceil(BYTES_OF_A_WRITE_UNIT),
-            tombstone: item.attributes.contains_key(DELETED),
-            overflowed: !item.moved.is_empty(),
-            notes: item.notes.clone(),
-            coalesced: false,
-            freshness: None,
-        }
-    }
-
-    /// The view confirmed it at `now`.
-    pub fn shown(&mut self, now: SystemTime) {
-        self.freshness = Some(self.committed.age(now));
-    }
-}
-
-/// What became of some records.
-#[derive(Debug, Default, PartialEq)]
+/// How some records ended, as metrics.
+///
+/// A count is absent until something is counted: CloudWatch bills each metric that has a value. [`Tally::zeros`] has all
+/// counts.
+#[metrics(subfield_owned)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How they ended.
-    pub ends: Counts,
-    /// Of the superseded: the function knew without asking the view.
-    pub known: usize,
-    /// Of the superseded, and none of the known: the very change is in the view, or twice in the batch, as was told.
-    pub duplicates: usize,
-    /// Whatever their end: they left the write to a newer change of their row in the batch, or to the same one.
-    pub coalesced: usize,
-    /// Whatever their end: they are said to be committed after the change stream made their record.
-    pub clock_behind: usize,
-    /// Of the applied: columns that stand as text, since DynamoDB or its readers cannot hold them as they are.
-    pub stored_as_text: usize,
-    /// Of the applied: attributes that are not there, since an index does not take them.
-    pub left_out_of_indexes: usize,
-    /// Of the applied: deleted rows.
-    pub tombstones: usize,
-    /// Of the applied: rows over DynamoDB's 400 KB.
-    pub overflowed: usize,
-    /// Of the applied: the write units of their items.
-    pub write_units: usize,
-    /// Of the applied: milliseconds from the commit until the view confirmed it.
-    pub freshness: Distribution,
+    /// All records: the sum of the six ends that follow.
+    #[metrics(unit = Count)]
+    pub received: usize,
+    /// The view shows them.
+    #[metrics(unit = Count)]
+    pub applied: Option<usize>,
+    /// The view shows a newer change of their rows, or the same one.
+    #[metrics(unit = Count)]
+    pub superseded: Option<usize>,
+    /// Their tables are not configured.
+    #[metrics(unit = Count)]
+    pub filtered: Option<usize>,
+    /// They are parts of split changes and wait for the others.
+    #[metrics(unit = Count)]
+    pub kept: Option<usize>,
+    /// They stand in the quarantine.
+    #[metrics(unit = Count)]
+    pub quarantined: Option<usize>,
+    /// They are reported to Lambda, and are delivered again.
+    #[metrics(unit = Count, name = "Failed")]
+    pub reported: Option<usize>,
+    /// Superseded, as the function remembered.
+    #[metrics(unit = Count)]
+    pub known: Option<usize>,
+    /// Superseded by the same commit: already in the view, or twice in the batch.
+    #[metrics(unit = Count)]
+    pub duplicates: Option<usize>,
+    /// Not written, because the batch has a newer change of the row, or the same one. Whatever their end.
+    #[metrics(unit = Count)]
+    pub coalesced: Option<usize>,
+    /// Said to be committed after the change stream made their records. Whatever their end.
+    #[metrics(unit = Count)]
+    pub clock_behind: Option<usize>,
+    /// Columns of applied records that stand as text, because DynamoDB or its readers cannot hold them as they are.
+    #[metrics(unit = Count)]
+    pub stored_as_text: Option<usize>,
+    /// Attributes that applied records lack, because an index does not take them.
+    #[metrics(unit = Count)]
+    pub left_out_of_indexes: Option<usize>,
+    /// Applied deletions.
+    #[metrics(unit = Count)]
+    pub tombstones: Option<usize>,
+    /// Applied rows over DynamoDB's 400 KB.
+    #[metrics(unit = Count)]
+    pub overflowed: Option<usize>,
+    /// The write units of the applied items.
+    #[metrics(unit = Count)]
+    pub write_units: Option<usize>,
+    /// From the commit until the view confirmed it, for each applied record.
+    pub freshness: Distribution<1>,
+}
+
+/// Adds to a count. Nothing makes no count.
+fn add(count: &mut Option<usize>, more: usize) {
+    if more > 0 {
+        *count = Some(count.unwrap_or_default().saturating_add(more));
+    }
 }
 
 impl Tally {
-    fn add(&mut self, record: &PlannedRecord<'_>) {
-        self.ends.add(&record.disposition);
-        self.known += usize::from(record.disposition == Disposition::Known);
-        self.duplicates += usize::from(record.disposition == Disposition::Duplicate);
-        let Some(write) = &record.write else { return };
-        self.coalesced += usize::from(write.coalesced);
-        self.clock_behind += usize::from(write.notes.clock_behind);
-        if record.disposition == Disposition::Applied {
-            self.stored_as_text += write.notes.as_text;
-            self.left_out_of_indexes += write.notes.left_out.len();
-            self.tombstones += usize::from(write.tombstone);
-            self.overflowed += usize::from(write.overflowed);
-            self.write_units += write.units;
+    /// A tally that has all its counts, also where nothing is counted.
+    pub fn zeros() -> Self {
+        let mut tally = Self::default();
+        tally.counts().into_iter().for_each(|count| *count = Some(0));
+        tally
+    }
+
+    fn counts(&mut self) -> [&mut Option<usize>; 15] {
+        [
+            &mut self.applied,
+            &mut self.superseded,
+            &mut self.filtered,
+            &mut self.kept,
+            &mut self.quarantined,
+            &mut self.reported,
+            &mut self.known,
+            &mut self.duplicates,
+            &mut self.coalesced,
+            &mut self.clock_behind,
+            &mut self.stored_as_text,
+            &mut self.left_out_of_indexes,
+            &mut self.tombstones,
+            &mut self.overflowed,
+            &mut self.write_units,
+        ]
+    }
+
+    /// Counts a record.
+    pub fn add(&mut self, entry: &Entry<'_>) {
+        self.received += 1;
+        let end = match entry.end() {
+            Disposition::Applied => &mut self.applied,
+            Disposition::Superseded(how) => {
+                match how {
+                    Superseded::Told => {}
+                    Superseded::Same => add(&mut self.duplicates, 1),
+                    Superseded::Remembered => add(&mut self.known, 1),
+                }
+                &mut self.superseded
+            }
+            Disposition::Filtered => &mut self.filtered,
+            Disposition::Kept => &mut self.kept,
+            Disposition::Quarantined(_) => &mut self.quarantined,
+            Disposition::Reported(_) => &mut self.reported,
+        };
+        add(end, 1);
+        let Some(write) = entry.write() else { return };
+        add(&mut self.coalesced, usize::from(write.coalesced));
+        add(&mut self.clock_behind, usize::from(write.notes.clock_behind));
+        if *entry.end() == Disposition::Applied {
+            add(&mut self.stored_as_text, write.notes.as_text);
+            add(&mut self.left_out_of_indexes, write.notes.left_out.len());
+            add(&mut self.tombstones, usize::from(write.tombstone));
+            add(&mut self.overflowed, usize::from(write.overflowed));
+            add(&mut self.write_units, write.units);
             if let Some(freshness) = write.freshness {
-                self.freshness.record(u64::try_from(freshness.as_millis()).unwrap_or(u64::MAX));
+                self.freshness.record(freshness);
             }
         }
     }
 
-    fn add_all(&mut self, other: &Self) {
-        self.ends += other.ends;
-        self.known += other.known;
-        self.duplicates += other.duplicates;
-        self.coalesced += other.coalesced;
-        self.clock_behind += other.clock_behind;
-        self.stored_as_text += other.stored_as_text;
-        self.left_out_of_indexes += other.left_out_of_indexes;
-        self.tombstones += other.tombstones;
-        self.overflowed += other.overflowed;
-        self.write_units += other.write_units;
+    /// Adds all of another tally.
+    pub fn merge(&mut self, other: &Self) {
+        self.received += other.received;
         self.freshness.merge(&other.freshness);
+        let mut other = other.clone();
+        for (count, more) in self.counts().into_iter().zip(other.counts()) {
+            add(count, more.unwrap_or_default());
+        }
     }
 }
 
 /// A batch, all of it and by the configured tables that it has records of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BatchTally<'a> {
     /// All of it.
     pub all: Tally,
@@ -125,19 +169,16 @@ pub struct BatchTally<'a> {
 
 impl<'a> BatchTally<'a> {
     /// Counts a batch.
-    pub fn of<'r>(records: impl IntoIterator<Item = &'r PlannedRecord<'a>>) -> Self
-    where
-        'a: 'r,
-    {
-        let mut tally = Self::default();
-        for record in records {
-            match record.table {
-                Some(table) => tally.of_table(table).add(record),
-                None => tally.all.add(record),
+    pub fn of(ledger: &Ledger<'a>) -> Self {
+        let mut tally = Self { all: Tally::zeros(), tables: Vec::new() };
+        for entry in &*ledger.entries() {
+            match entry.table() {
+                Some(table) => tally.of_table(table).add(entry),
+                None => tally.all.add(entry),
             }
         }
         for (_, of_table) in &tally.tables {
-            tally.all.add_all(of_table);
+            tally.all.merge(of_table);
         }
         tally
     }
@@ -153,13 +194,13 @@ impl<'a> BatchTally<'a> {
     }
 }
 
-/// Of a value that is recorded, so many binary digits tell it from others: it is in a group with values that differ by
-/// 3 % at most.
+/// How many binary digits of a number are told apart. The numbers of a group differ by 3 % at most.
 const DIGITS: u32 = 6;
 
-/// Numbers, in groups of such as differ little.
+/// Lengths of time, in groups that differ little; counted in units of which a millisecond has `PER_MILLISECOND`. As a
+/// metric it has milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Distribution(BTreeMap<u64, Group>);
+pub struct Distribution<const PER_MILLISECOND: u32>(BTreeMap<u64, Group>);
 
 /// Numbers that differ little.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -170,9 +211,11 @@ pub struct Group {
     pub sum: u64,
 }
 
-impl Distribution {
-    /// Adds a number.
-    pub fn record(&mut self, number: u64) {
+impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
+    /// Adds a length of time.
+    pub fn record(&mut self, time: Duration) {
+        let number = time.as_micros() * u128::from(PER_MILLISECOND) / 1000;
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
         self.add(number, Group { count: 1, sum: number });
     }
 
@@ -201,6 +244,25 @@ impl Distribution {
     }
 }
 
+impl<const PER_MILLISECOND: u32> CloseValue for Distribution<PER_MILLISECOND> {
+    type Closed = Self;
+
+    fn close(self) -> Self {
+        self
+    }
+}
+
+impl<const PER_MILLISECOND: u32> Value for Distribution<PER_MILLISECOND> {
+    #[expect(clippy::cast_precision_loss, reason = "a time, in a metric")]
+    fn write(&self, writer: impl ValueWriter) {
+        let observations = self.groups(MOST_VALUES).into_iter().map(|group| Observation::Repeated {
+            total: group.sum as f64 / f64::from(PER_MILLISECOND),
+            occurrences: group.count,
+        });
+        writer.metric(observations, Unit::Second(NegativeScale::Milli), [], MetricFlags::empty());
+    }
+}
+
 impl Group {
     fn add(&mut self, other: Self) {
         self.count += other.count;
@@ -216,28 +278,34 @@ fn rounded(number: u64, digits: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use aws_sdk_dynamodb::types::AttributeValue;
+    use std::time::SystemTime;
 
     use super::*;
     use crate::batch::disposition::Failure;
+    use crate::batch::ledger::{RecordId, Write};
+    use crate::item::projection::{Notes, ViewItem};
+    use crate::record::change::CommitTimestamp;
+    use crate::record::delivery::Record;
     use crate::record::tables::SourceTables;
 
     const COMMIT: u64 = 1_773_843_841_076_494_565;
 
     fn write(bytes: usize, tombstone: bool) -> Write {
-        let deleted = tombstone.then(|| (DELETED.to_owned(), AttributeValue::Bool(true)));
-        Write::of(&ViewItem {
+        let item = ViewItem {
             key: "k".to_owned(),
             committed: CommitTimestamp::from_nanoseconds(COMMIT).unwrap(),
             creates: false,
-            attributes: HashMap::from_iter(deleted),
+            attributes: std::collections::HashMap::new(),
             moved: Vec::new(),
             bytes,
             guard: None,
             notes: Notes::default(),
-        })
+        };
+        {
+            let mut write = Write::of(&item);
+            write.tombstone = tombstone;
+            write
+        }
     }
 
     fn after(milliseconds: u64) -> SystemTime {
@@ -248,57 +316,69 @@ mod tests {
     fn a_batch_is_the_sum_of_its_tables_and_of_what_has_none() {
         let tables: SourceTables = "users(id), orders(id)".parse().unwrap();
         let [users, orders] = ["users", "orders"].map(|name| tables.get("public", name));
-        let record = |table, disposition, write| PlannedRecord { table, disposition, write };
-        let [mut row, mut tombstone, mut older] = [write(1025, false), write(60, true), write(1, false)];
-        row.shown(after(7));
-        tombstone.shown(after(9));
+        let [mut row, tombstone, mut older] = [write(1025, false), write(60, true), write(1, false)];
         older.coalesced = true;
         older.notes.clock_behind = true;
         row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()] };
-        let records = [
-            record(users, Disposition::Applied, Some(row)),
-            record(users, Disposition::Superseded, Some(older.clone())),
-            record(users, Disposition::Duplicate, Some(older.clone())),
-            record(orders, Disposition::Applied, Some(tombstone)),
-            record(orders, Disposition::Known, Some(write(4096, false))),
-            record(orders, Failure::OutOfTime.into(), Some(older)),
-            record(None, Disposition::Filtered, None),
-            record(None, Disposition::Kept, None),
-            record(None, Disposition::Quarantined(Failure::Part), None),
-        ];
-        let BatchTally { all, tables } = BatchTally::of(&records);
-        let ends = Counts { applied: 2, superseded: 3, filtered: 1, kept: 1, quarantined: 1, reported: 1 };
-        assert_eq!((all.ends, all.ends.received()), (ends, records.len()));
-        assert_eq!((all.known, all.duplicates, all.coalesced), (1, 1, 3));
-        assert_eq!((all.clock_behind, all.stored_as_text, all.left_out_of_indexes), (3, 2, 1));
-        assert_eq!((all.tombstones, all.write_units), (1, 3));
-        assert_eq!(all.freshness.groups(100), [Group { count: 1, sum: 7 }, Group { count: 1, sum: 9 }]);
-        let received: Vec<_> = tables.iter().map(|(table, of)| (table.to_string(), of.ends.received())).collect();
-        assert_eq!(received, [("public.users".to_owned(), 3), ("public.orders".to_owned(), 3)]);
-    }
-
-    #[test]
-    fn a_clock_behind_the_commit_s_makes_no_age() {
-        let mut write = write(1, false);
-        write.shown(SystemTime::UNIX_EPOCH);
-        assert_eq!(write.freshness, Some(Duration::ZERO));
+        let record = Record::default();
+        let mut ledger = Ledger::default();
+        for (table, end, write) in [
+            (users, Failure::OutOfTime.into(), Some(row)),
+            (users, Superseded::Told.into(), Some(older.clone())),
+            (users, Superseded::Same.into(), Some(older.clone())),
+            (orders, Failure::OutOfTime.into(), Some(tombstone)),
+            (orders, Superseded::Remembered.into(), Some(write(4096, false))),
+            (orders, Failure::OutOfTime.into(), Some(older)),
+            (None, Disposition::Filtered, None),
+            (None, Disposition::Kept, None),
+            (None, Disposition::Quarantined(Failure::Part), None),
+        ] {
+            ledger.add(&record, table, end, write);
+        }
+        ledger.settle(RecordId(0), Disposition::Applied, after(7));
+        ledger.settle(RecordId(3), Disposition::Applied, after(9));
+        let BatchTally { all, tables } = BatchTally::of(&ledger);
+        let mut freshness = Distribution::default();
+        [7, 9].map(Duration::from_millis).into_iter().for_each(|time| freshness.record(time));
+        let expected = Tally {
+            received: 9,
+            applied: Some(2),
+            superseded: Some(3),
+            filtered: Some(1),
+            kept: Some(1),
+            quarantined: Some(1),
+            reported: Some(1),
+            known: Some(1),
+            duplicates: Some(1),
+            coalesced: Some(3),
+            clock_behind: Some(3),
+            stored_as_text: Some(2),
+            left_out_of_indexes: Some(1),
+            tombstones: Some(1),
+            overflowed: Some(0),
+            write_units: Some(3),
+            freshness,
+        };
+        assert_eq!(all, expected);
+        let received: Vec<_> = tables.iter().map(|(table, of)| (table.to_string(), of.received, of.filtered)).collect();
+        assert_eq!(received, [("public.users".to_owned(), 3, None), ("public.orders".to_owned(), 3, None)]);
     }
 
     #[test]
     fn a_distribution_has_few_groups_whatever_it_is_given_and_keeps_sum_and_count() {
         for (numbers, groups) in [(vec![], 0), (vec![0, 0], 1), (vec![1, 2, 31], 3), (vec![64, 65, 66], 2)] {
-            let mut distribution = Distribution::default();
+            let mut distribution = Distribution::<1000>::default();
             for number in &numbers {
-                distribution.record(*number);
+                distribution.record(Duration::from_micros(*number));
             }
             assert_eq!(distribution.groups(100).len(), groups, "{numbers:?}");
         }
-        let mut wide = Distribution::default();
+        let mut wide = Distribution::<1000>::default();
         let mut expected = Group::default();
         for power in 0..48 {
             for step in 0..64 {
                 let number = (1 << power) + step * (1 << power) / 64;
-                wide.record(number);
+                wide.record(Duration::from_micros(number));
                 expected.add(Group { count: 1, sum: number });
             }
         }

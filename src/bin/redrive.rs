@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use dsql_view::deadline::Deadline;
 use dsql_view::lambda::panics;
 use dsql_view::lambda::start::{self, BoxError};
+use dsql_view::observe::logs;
 use dsql_view::redrive::{Invocation, Redrive};
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
+use tracing::Instrument;
 
 /// A write takes hundreds of allocations.
 #[global_allocator]
@@ -22,14 +24,15 @@ async fn run() -> Result<(), BoxError> {
     let redrive = start::start(async |config, sdk_config| Ok(Redrive::start(config, &sdk_config).await?)).await?;
     let redrive = &redrive;
     let function = service_fn(|event: LambdaEvent<Invocation>| {
-        panics::failing(async move {
-            let LambdaEvent { payload, context, .. } = event;
+        let LambdaEvent { payload, context, .. } = event;
+        let invocation = async move {
             let deadline = Deadline::of_invocation(context.deadline);
-            redrive.handle(payload, &context.request_id, deadline).await.map_err(|error| {
-                tracing::error!(request_id = context.request_id, %error, "not done");
+            redrive.handle(payload, deadline).await.map_err(|error| {
+                tracing::error!(%error, "not done");
                 Diagnostic { error_type: "NotDone".to_owned(), error_message: error.to_string() }
             })
-        })
+        };
+        panics::failing(invocation.instrument(logs::invocation(&context.request_id)))
     });
     Runtime::new(function).run().await
 }

@@ -17,7 +17,7 @@ pub fn log_places_alone() {
     }));
 }
 
-/// An invocation that fails where it panics, so that its event comes again. It is boxed: an invocation is large.
+/// An invocation that fails where it panics, so that its event comes again. It is boxed, because it is large.
 pub fn failing<'i, A: 'i>(
     invocation: impl Future<Output = Result<A, Diagnostic>> + 'i,
 ) -> LocalBoxFuture<'i, Result<A, Diagnostic>> {

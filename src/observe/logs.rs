@@ -9,19 +9,26 @@
 //! detail, so other crates than this one never log below WARN, whatever the level.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Span, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::field::VisitOutput;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{JsonVisitor, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::batch::disposition::{Counts, Disposition, Failure, Stage};
-use crate::batch::plan::PlannedRecord;
+use crate::batch::disposition::{Disposition, Failure, Stage};
+use crate::batch::ledger::{Entry, Ledger, RecordId};
+use crate::batch::tally::Tally;
 use crate::bucket::ObjectsError;
 use crate::quarantine;
 use crate::record::delivery::Record;
-use crate::record::sequence::SequenceNumber;
 use crate::record::tables::SourceTable;
 
 /// Installs the subscriber for the process, once.
@@ -30,12 +37,45 @@ pub fn init(variable: impl Fn(&str) -> Option<String>) {
     let ours = Targets::new().with_target("dsql_view", level).with_default(level.min(LevelFilter::WARN));
     let lines = tracing_subscriber::fmt::layer().with_target(false);
     let json = variable("AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
-    let lines = if json {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
-    } else {
-        lines.with_ansi(false).boxed()
-    };
+    let lines = if json { lines.json().event_format(Flat).boxed() } else { lines.with_ansi(false).boxed() };
     tracing_subscriber::registry().with(lines.with_filter(ours)).init();
+}
+
+/// The span of an invocation: all lines within it have its request id. An error's level, so that no setting hides it.
+pub fn invocation(request_id: &str) -> Span {
+    tracing::error_span!("invocation", request_id)
+}
+
+/// A line of JSON with the fields of the span beside those of the event, where Logs Insights finds both by their names.
+struct Flat;
+
+impl<S, N> FormatEvent<S, N> for Flat
+where
+    S: Subscriber + for<'l> LookupSpan<'l>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        line.write_str(r#"{"timestamp":""#)?;
+        SystemTime.format_time(&mut line)?;
+        write!(line, r#"","level":"{}""#, event.metadata().level())?;
+        let mut fields = String::new();
+        let mut visitor = JsonVisitor::new(&mut fields);
+        event.record(&mut visitor);
+        visitor.finish()?;
+        for span in context.event_scope().into_iter().flatten() {
+            if let Some(of_span) = span.extensions().get::<FormattedFields<N>>() {
+                members(&mut line, of_span)?;
+            }
+        }
+        members(&mut line, &fields)?;
+        line.write_str("}\n")
+    }
+}
+
+/// Appends the members of a JSON object.
+fn members(line: &mut Writer<'_>, object: &str) -> fmt::Result {
+    let members = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+    if members.is_empty() { Ok(()) } else { write!(line, ",{members}") }
 }
 
 fn level(setting: Option<&str>) -> LevelFilter {
@@ -60,39 +100,40 @@ struct FailureClass {
     reason: String,
 }
 
-/// Logs what became of a batch.
-pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecord<'_>], counts: &Counts) {
-    let (lowest, highest) = ends(delivered);
+/// Logs how the records of a batch have ended.
+pub fn batch(ledger: &Ledger<'_>, tally: &Tally) {
+    let entries = ledger.entries();
+    let (shard, lowest, highest) = range(&*entries);
     tracing::info!(
-        request_id,
-        shard = shard(delivered),
+        shard,
         lowest,
         highest,
-        received = counts.received(),
-        applied = counts.applied,
-        superseded = counts.superseded,
-        filtered = counts.filtered,
-        kept = counts.kept,
-        quarantined = counts.quarantined,
-        reported = counts.reported,
+        received = tally.received,
+        applied = tally.applied.unwrap_or_default(),
+        superseded = tally.superseded.unwrap_or_default(),
+        filtered = tally.filtered.unwrap_or_default(),
+        kept = tally.kept.unwrap_or_default(),
+        quarantined = tally.quarantined.unwrap_or_default(),
+        reported = tally.reported.unwrap_or_default(),
         "batch"
     );
-    for (delivered, record) in delivered.iter().zip(records) {
-        if let Disposition::Quarantined(failure) = &record.disposition {
-            log_quarantined(request_id, delivered, record.table, failure);
+    for entry in &*entries {
+        if let Disposition::Quarantined(failure) = entry.end() {
+            quarantined(entry.delivered(), entry.table(), failure);
         }
     }
-    let classes = failure_classes(delivered, records);
+    let classes = failure_classes(&entries);
     if classes.len() > MOST_CLASSES {
-        tracing::warn!(request_id, ways = classes.len(), shown = MOST_CLASSES, "records failed in many ways");
+        tracing::warn!(ways = classes.len(), shown = MOST_CLASSES, "records failed in many ways");
     }
-    for (class, numbers) in classes.into_iter().take(MOST_CLASSES) {
+    for (class, entries) in classes.into_iter().take(MOST_CLASSES) {
+        let records = entries.len();
+        let (_, lowest, highest) = range(entries);
         tracing::warn!(
-            request_id,
-            shard = shard(delivered),
-            records = numbers.len(),
-            lowest = numbers.first().map(|number| number.as_str()),
-            highest = numbers.last().map(|number| number.as_str()),
+            shard,
+            records,
+            lowest,
+            highest,
             stage = %class.stage,
             poison = class.poison,
             table = class.table,
@@ -102,10 +143,9 @@ pub fn log_batch(request_id: &str, delivered: &[Record], records: &[PlannedRecor
     }
 }
 
-/// A record that is quarantined is done with: its line is what leads a person to it.
-fn log_quarantined(request_id: &str, delivered: &Record, table: Option<&SourceTable>, failure: &Failure) {
+/// A quarantined record does not come again: this line leads a person to it.
+fn quarantined(delivered: &Record, table: Option<&SourceTable>, failure: &Failure) {
     tracing::warn!(
-        request_id,
         shard = delivered.shard_id.as_deref(),
         sequence_number = delivered.sequence_number.as_str(),
         stage = %failure.stage(),
@@ -117,41 +157,33 @@ fn log_quarantined(request_id: &str, delivered: &Record, table: Option<&SourceTa
 }
 
 /// Logs that the bucket did not do its part for some records of a batch, and what follows from that.
-pub fn log_bucket(request_id: &str, records: &[&Record], error: &ObjectsError, so: &'static str) {
-    let (lowest, highest) = ends(records.iter().copied());
+pub fn bucket(ledger: &Ledger<'_>, records: &[RecordId], error: &ObjectsError, so: &'static str) {
+    let entries = ledger.entries();
+    let (shard, lowest, highest) = range(records.iter().map(|id| &entries[id.0]));
+    tracing::warn!(shard, records = records.len(), lowest, highest, %error, "{so}");
+}
+
+/// The shard of these records, and their lowest and highest sequence number.
+fn range<'e>(entries: impl IntoIterator<Item = &'e Entry<'e>>) -> (Option<&'e str>, Option<&'e str>, Option<&'e str>) {
+    let mut records: Vec<&Record> = entries.into_iter().map(Entry::delivered).collect();
     let shard = records.first().and_then(|record| record.shard_id.as_deref());
-    tracing::warn!(request_id, shard, records = records.len(), lowest, highest, %error, "{so}");
+    records.sort_by_key(|record| &record.sequence_number);
+    let number = |record: Option<&&'e Record>| record.map(|record| record.sequence_number.as_str());
+    (shard, number(records.first()), number(records.last()))
 }
 
-fn shard(delivered: &[Record]) -> Option<&str> {
-    delivered.first()?.shard_id.as_deref()
-}
-
-/// The lowest and the highest sequence number.
-fn ends<'a>(records: impl IntoIterator<Item = &'a Record>) -> (Option<&'a str>, Option<&'a str>) {
-    let mut numbers: Vec<_> = records.into_iter().map(|record| &record.sequence_number).collect();
-    numbers.sort();
-    (numbers.first().map(|number| number.as_str()), numbers.last().map(|number| number.as_str()))
-}
-
-/// The ways in which reported records failed, each with their sequence numbers, lowest first.
-fn failure_classes<'a>(
-    delivered: &'a [Record],
-    records: &[PlannedRecord<'_>],
-) -> BTreeMap<FailureClass, Vec<&'a SequenceNumber>> {
-    let mut classes: BTreeMap<FailureClass, Vec<&SequenceNumber>> = BTreeMap::new();
-    for (delivered, record) in delivered.iter().zip(records) {
-        let Disposition::Reported(failure) = &record.disposition else { continue };
+/// The ways in which reported records failed, each with its records.
+fn failure_classes<'e>(entries: &'e [Entry<'e>]) -> BTreeMap<FailureClass, Vec<&'e Entry<'e>>> {
+    let mut classes: BTreeMap<FailureClass, Vec<&Entry<'_>>> = BTreeMap::new();
+    for entry in entries {
+        let Some(failure) = entry.failure() else { continue };
         let class = FailureClass {
             stage: failure.stage(),
             poison: failure.is_poison(),
-            table: record.table.map(ToString::to_string),
+            table: entry.table().map(ToString::to_string),
             reason: failure.to_string(),
         };
-        classes.entry(class).or_default().push(&delivered.sequence_number);
-    }
-    for numbers in classes.values_mut() {
-        numbers.sort();
+        classes.entry(class).or_default().push(entry);
     }
     classes
 }
@@ -159,6 +191,7 @@ fn failure_classes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::sequence::SequenceNumber;
 
     #[test]
     fn the_level_is_lambda_s_and_info_by_default() {
@@ -178,29 +211,22 @@ mod tests {
 
     #[test]
     fn records_that_failed_in_the_same_way_are_one_class() {
-        let delivered: Vec<Record> = ["9", "10", "8", "7"]
-            .iter()
-            .map(|number| {
-                let record = format!(
-                    r#"{{"shardId":"shardId-000000000006","sequenceNumber":"{number}","partitionKey":"",
-                         "approximateArrivalTimestamp":1.5,"data":""}}"#
-                );
-                serde_json::from_str(&record).unwrap()
-            })
-            .collect();
-        let ends = [
-            Disposition::Reported(Failure::OutOfTime),
-            Disposition::Reported(Failure::OutOfTime),
-            Disposition::Reported(Failure::Part),
-            Disposition::Applied,
-        ];
-        let records = ends.map(|disposition| PlannedRecord { table: None, disposition, write: None });
-        let classes = failure_classes(&delivered, &records);
-        let numbers =
-            |class: Vec<&SequenceNumber>| class.into_iter().map(SequenceNumber::to_string).collect::<Vec<_>>();
-        assert_eq!(classes.into_values().map(numbers).collect::<Vec<_>>(), [vec!["8"], vec!["9", "10"]]);
-        assert_eq!(shard(&delivered), Some("shardId-000000000006"));
-        assert_eq!(shard(&[]), None);
-        assert_eq!((super::ends(&delivered), super::ends(&[])), ((Some("7"), Some("10")), (None, None)));
+        let delivered = ["9", "10", "8", "7"].map(|number| Record {
+            shard_id: Some("shardId-000000000006".into()),
+            sequence_number: SequenceNumber::new(number),
+            ..Record::default()
+        });
+        let ends: [Disposition; 4] =
+            [Failure::OutOfTime.into(), Failure::OutOfTime.into(), Failure::Part.into(), Disposition::Applied];
+        let mut ledger = Ledger::default();
+        for (record, end) in delivered.iter().zip(ends) {
+            ledger.add(record, None, end, None);
+        }
+        let entries = ledger.entries();
+        let shard = Some("shardId-000000000006");
+        let classes: Vec<_> = failure_classes(&entries).into_values().map(range).collect();
+        assert_eq!(classes, [(shard, Some("8"), Some("8")), (shard, Some("9"), Some("10"))]);
+        assert_eq!(range(&*entries), (shard, Some("7"), Some("10")));
+        assert_eq!(range([]), (None, None, None));
     }
 }

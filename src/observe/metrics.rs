@@ -7,7 +7,7 @@
 //! a batch and one at most for each table that it has records of, within the format's limits.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use metrique::emf::Emf;
@@ -15,11 +15,11 @@ use metrique::unit::{Count, Second};
 use metrique::unit_of_work::metrics;
 use metrique::{CloseValue, RootEntry};
 use metrique_writer::format::Format;
-use metrique_writer::unit::NegativeScale;
-use metrique_writer::{Entry, EntryWriter, IoStreamError, MetricFlags, Observation, Unit, Value, ValueWriter};
+use metrique_writer::{Entry, EntryWriter, IoStreamError};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
-use crate::batch::tally::{Distribution, Tally};
+use crate::batch::tally::Tally;
+use crate::lock::lock;
 use crate::record::tables::SourceTable;
 use crate::write::attempts::Attempted;
 
@@ -31,9 +31,6 @@ pub const FUNCTION: &str = "FunctionName";
 
 /// The second dimension of a source table's metrics.
 pub const TABLE: &str = "Table";
-
-/// The most values that the format takes of one metric.
-const MOST_VALUES: usize = 100;
 
 /// All metrics: the name, the unit, whether they are sent by table too.
 pub const METRICS: [(&str, &str, bool); 30] = [
@@ -69,58 +66,18 @@ pub const METRICS: [(&str, &str, bool); 30] = [
     ("OldestIncompleteSet", "Seconds", false),
 ];
 
-/// What became of records. Received is the sum of the six that follow it.
-#[metrics(subfield_owned)]
-#[derive(Debug)]
-struct Records {
-    #[metrics(unit = Count)]
-    received: usize,
-    #[metrics(unit = Count)]
-    applied: Option<usize>,
-    #[metrics(unit = Count)]
-    superseded: Option<usize>,
-    #[metrics(unit = Count)]
-    filtered: Option<usize>,
-    #[metrics(unit = Count)]
-    kept: Option<usize>,
-    #[metrics(unit = Count)]
-    quarantined: Option<usize>,
-    #[metrics(unit = Count)]
-    failed: Option<usize>,
-    #[metrics(unit = Count)]
-    known: Option<usize>,
-    #[metrics(unit = Count)]
-    duplicates: Option<usize>,
-    #[metrics(unit = Count)]
-    coalesced: Option<usize>,
-    #[metrics(unit = Count)]
-    clock_behind: Option<usize>,
-    #[metrics(unit = Count)]
-    stored_as_text: Option<usize>,
-    #[metrics(unit = Count)]
-    left_out_of_indexes: Option<usize>,
-    #[metrics(unit = Count)]
-    tombstones: Option<usize>,
-    #[metrics(unit = Count)]
-    overflowed: Option<usize>,
-    #[metrics(unit = Count)]
-    write_units: Option<usize>,
-    freshness: Milliseconds,
-}
-
 /// A batch.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug)]
 struct Batch {
     #[metrics(flatten)]
-    records: Records,
+    records: Tally,
     #[metrics(unit = Count)]
     unconfigured_tables: usize,
     #[metrics(unit = Count)]
     failed_batches: usize,
-    dynamo_db_time: Milliseconds,
-    #[metrics(unit = Count)]
-    throttled: usize,
+    #[metrics(flatten)]
+    attempted: Attempted,
 }
 
 /// A table's records in a batch.
@@ -129,7 +86,7 @@ struct Batch {
 struct OfTable {
     table: String,
     #[metrics(flatten)]
-    records: Records,
+    records: Tally,
 }
 
 /// A message of the on-failure queue: what was redriven, or that it waits for another time.
@@ -195,75 +152,6 @@ pub struct Waiting {
     pub oldest_incomplete_set: Duration,
 }
 
-impl Records {
-    /// Of a batch all counts, of a table those that are something: a metric costs where there is a number of it.
-    fn of(tally: &Tally, zeros: bool) -> Self {
-        let count = |count: usize| (zeros || count > 0).then_some(count);
-        Self {
-            received: tally.ends.received(),
-            applied: count(tally.ends.applied),
-            superseded: count(tally.ends.superseded),
-            filtered: count(tally.ends.filtered),
-            kept: count(tally.ends.kept),
-            quarantined: count(tally.ends.quarantined),
-            failed: count(tally.ends.reported),
-            known: count(tally.known),
-            duplicates: count(tally.duplicates),
-            coalesced: count(tally.coalesced),
-            clock_behind: count(tally.clock_behind),
-            stored_as_text: count(tally.stored_as_text),
-            left_out_of_indexes: count(tally.left_out_of_indexes),
-            tombstones: count(tally.tombstones),
-            overflowed: count(tally.overflowed),
-            write_units: count(tally.write_units),
-            freshness: Milliseconds::of(&tally.freshness, 1.0),
-        }
-    }
-}
-
-impl Batch {
-    fn of(all: &Tally, unconfigured_tables: usize, attempted: &Attempted) -> Self {
-        Self {
-            records: Records::of(all, true),
-            unconfigured_tables,
-            failed_batches: usize::from(all.ends.reported > 0),
-            dynamo_db_time: Milliseconds::of(&attempted.microseconds, 1000.0),
-            throttled: attempted.throttled,
-        }
-    }
-}
-
-/// A distribution of times.
-#[derive(Debug)]
-struct Milliseconds(Vec<Observation>);
-
-impl Milliseconds {
-    /// Of numbers that are so many in one.
-    #[expect(clippy::cast_precision_loss, reason = "a time, in a metric")]
-    fn of(distribution: &Distribution, in_one: f64) -> Self {
-        let groups = distribution.groups(MOST_VALUES).into_iter();
-        let observation = |group: crate::batch::tally::Group| Observation::Repeated {
-            total: group.sum as f64 / in_one,
-            occurrences: group.count,
-        };
-        Self(groups.map(observation).collect())
-    }
-}
-
-impl CloseValue for Milliseconds {
-    type Closed = Self;
-
-    fn close(self) -> Self {
-        self
-    }
-}
-
-impl Value for Milliseconds {
-    fn write(&self, writer: impl ValueWriter) {
-        writer.metric(self.0.iter().copied(), Unit::Second(NegativeScale::Milli), [], MetricFlags::empty());
-    }
-}
-
 /// What all lines of a process have.
 #[derive(Debug)]
 struct Process {
@@ -316,23 +204,30 @@ where
     M::Closed: metrique::InflectableEntry,
 {
     let Some(lines) = LINES.get() else { return };
-    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-    // In one piece: a line that is torn is none.
+    let mut lines = lock(lines);
+    // The whole line at once: CloudWatch drops a torn one.
     let written = lines.line(metric).map(|line| io::stdout().lock().write_all(line));
     if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
         tracing::error!(%error, "a metric could not be written");
     }
 }
 
-/// Writes what became of a batch.
-pub fn emit_batch(all: &Tally, unconfigured_tables: usize, attempted: &Attempted) {
-    emit(Batch::of(all, unconfigured_tables, attempted));
+/// Writes how the records of a batch ended, and what became of its requests to DynamoDB.
+pub fn emit_batch(records: Tally, unconfigured_tables: usize, attempted: Attempted) {
+    emit(Batch::of(records, unconfigured_tables, attempted));
 }
 
-/// Writes what became of a batch's records, a line a table.
-pub fn emit_tables(tables: &[(&SourceTable, Tally)]) {
-    for (table, tally) in tables {
-        emit(OfTable { table: dimension(table.key_prefix()), records: Records::of(tally, false) });
+impl Batch {
+    fn of(records: Tally, unconfigured_tables: usize, attempted: Attempted) -> Self {
+        let failed_batches = usize::from(records.reported.is_some_and(|reported| reported > 0));
+        Self { records, unconfigured_tables, failed_batches, attempted }
+    }
+}
+
+/// Writes how the records of a batch ended, a line for each table.
+pub fn emit_tables(tables: Vec<(&SourceTable, Tally)>) {
+    for (table, records) in tables {
+        emit(OfTable { table: dimension(table.key_prefix()), records });
     }
 }
 
@@ -349,7 +244,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::batch::disposition::Counts;
+    use crate::batch::tally::{Distribution, MOST_VALUES};
 
     // The format's limits, as its specification tells them.
     const MOST_METRICS: usize = 100;
@@ -370,36 +265,25 @@ mod tests {
 
     /// As many values, and as different ones, as there can be.
     fn full() -> (Tally, Attempted) {
-        let mut freshness = Distribution::default();
+        let (mut freshness, mut dynamo_db_time) = (Distribution::default(), Distribution::default());
         for power in 0..58 {
-            (0..32).for_each(|step| freshness.record((1 << power) + (step << power) / 32));
+            for time in (0..32).map(|step| Duration::from_micros((1 << power) + (step << power) / 32)) {
+                freshness.record(time);
+                dynamo_db_time.record(time);
+            }
         }
-        let ends = Counts { applied: 1, superseded: 2, filtered: 3, kept: 4, quarantined: 5, reported: 6 };
-        let attempted = Attempted { microseconds: freshness.clone(), throttled: 3 };
-        let tally = Tally {
-            ends,
-            known: 1,
-            duplicates: 1,
-            coalesced: 1,
-            clock_behind: 1,
-            stored_as_text: 1,
-            left_out_of_indexes: 1,
-            tombstones: 1,
-            overflowed: 1,
-            write_units: usize::MAX,
-            freshness,
-        };
-        (tally, attempted)
+        let attempted = Attempted { dynamo_db_time, throttled: 3 };
+        (Tally { received: 1, write_units: Some(usize::MAX), freshness, ..Tally::zeros() }, attempted)
     }
 
     fn lines() -> Vec<Json> {
         let (mut tally, attempted) = full();
-        let batch = line(Batch::of(&tally, 1, &attempted));
+        let batch = line(Batch::of(tally.clone(), 1, attempted));
         // A table's records are never filtered.
-        tally.ends.filtered = 0;
+        tally.filtered = None;
         vec![
             batch,
-            line(OfTable { table: "public.users".to_owned(), records: Records::of(&tally, false) }),
+            line(OfTable { table: "public.users".to_owned(), records: tally }),
             line(Redriven { redriven_records: 1, redriven_ranges: 1, postponed_ranges: 1 }),
             line(Lost {
                 lost_ranges: 1,
@@ -459,17 +343,17 @@ mod tests {
 
     #[test]
     fn a_distribution_has_the_mean_of_each_group_and_how_many_there_are() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::zeros();
         for milliseconds in [100, 101, 7] {
-            tally.freshness.record(milliseconds);
+            tally.freshness.record(Duration::from_millis(milliseconds));
         }
-        let records = line(Batch::of(&tally, 0, &Attempted::default()));
+        let records = line(Batch::of(tally.clone(), 0, Attempted::default()));
         assert_eq!(records["Freshness"], json!({ "Values": [7, 100.5], "Counts": [1, 2] }));
         // No requests have no time.
         assert_eq!(records.get("DynamoDbTime"), None);
         let mut attempted = Attempted::default();
-        attempted.microseconds.record(1500);
-        let records = line(Batch::of(&tally, 0, &attempted));
+        attempted.dynamo_db_time.record(Duration::from_micros(1500));
+        let records = line(Batch::of(tally, 0, attempted));
         assert_eq!(records["DynamoDbTime"], json!({ "Values": [1.5], "Counts": [1] }));
     }
 
@@ -487,9 +371,8 @@ mod tests {
 
     #[test]
     fn a_table_s_line_holds_what_is_something() {
-        let mut tally = Tally::default();
-        tally.ends.applied = 2;
-        let line = line(OfTable { table: "public.users".to_owned(), records: Records::of(&tally, false) });
+        let records = Tally { received: 2, applied: Some(2), ..Tally::default() };
+        let line = line(OfTable { table: "public.users".to_owned(), records });
         assert_eq!(metrics_of(&line), [("Received", "Count"), ("Applied", "Count")]);
         assert_eq!((&line["Received"], &line["Applied"]), (&json!(2), &json!(2)));
     }

@@ -6,10 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use crate::batch::plan::{MOST_NAMES, PlannedRecord, Sources};
+use crate::batch::ledger::{Entry, Ledger};
+use crate::batch::plan::{MOST_NAMES, Sources};
 use crate::item::indexes::Indexes;
+use crate::lock::lock;
 use crate::record::tables::{SourceTable, SourceTables, in_sql};
 
 /// After so many batches that have records of a near name alone, a configured table counts as silent.
@@ -20,22 +22,16 @@ const SILENT_BATCHES: usize = 10;
 pub struct Notices(Mutex<Told>);
 
 impl Notices {
-    /// Tells what a batch has that was not told before. `records` are the batch's, once they have ended.
-    pub fn tell(
-        &self,
-        sources: &Sources,
-        records: &[PlannedRecord<'_>],
-        tables: &SourceTables,
-        indexes: &Indexes,
-        request_id: &str,
-    ) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.hear(records);
+    /// Warns of what a batch shows for the first time. The ledger is that of the batch, once all of it has ended.
+    pub fn tell(&self, sources: &Sources, ledger: &Ledger<'_>, tables: &SourceTables, indexes: &Indexes) {
+        let entries = ledger.entries();
+        let mut told = lock(&self.0);
+        told.hear(&entries);
         let mut notices = told.of_sources(sources, tables);
-        notices.extend(told.of_silence(sources, records));
-        notices.extend(told.of_indexes(records, indexes));
+        notices.extend(told.of_silence(sources, &entries));
+        notices.extend(told.of_indexes(&entries, indexes));
         for notice in notices {
-            tracing::warn!(request_id, "{notice}");
+            tracing::warn!("{notice}");
         }
     }
 }
@@ -128,13 +124,12 @@ struct Silence {
 
 impl Told {
     /// Looks whether configured tables have fallen silent while tables of near names are filtered.
-    fn of_silence(&mut self, sources: &Sources, records: &[PlannedRecord<'_>]) -> Vec<Notice> {
+    fn of_silence(&mut self, sources: &Sources, entries: &[Entry<'_>]) -> Vec<Notice> {
         let mut notices = Vec::new();
         for name in &sources.unconfigured {
             let Some(near) = self.silent.get_mut(name) else { continue };
-            let is_heard =
-                |record: &PlannedRecord<'_>| record.table.is_some_and(|table| table.key_prefix() == near.key_prefix);
-            near.batches = if records.iter().any(is_heard) { 0 } else { near.batches + 1 };
+            let is_heard = |entry: &Entry<'_>| entry.table().is_some_and(|table| table.key_prefix() == near.key_prefix);
+            near.batches = if entries.iter().any(is_heard) { 0 } else { near.batches + 1 };
             if near.batches == SILENT_BATCHES
                 && let Some(near) = self.silent.remove(name)
             {
@@ -144,8 +139,8 @@ impl Told {
         notices
     }
 
-    fn hear(&mut self, records: &[PlannedRecord<'_>]) {
-        for table in records.iter().filter_map(|record| record.table) {
+    fn hear(&mut self, entries: &[Entry<'_>]) {
+        for table in entries.iter().filter_map(Entry::table) {
             if !self.heard.contains(table.key_prefix()) {
                 self.heard.insert(table.key_prefix().to_owned());
             }
@@ -190,10 +185,10 @@ impl Told {
         notices
     }
 
-    fn of_indexes(&mut self, records: &[PlannedRecord<'_>], indexes: &Indexes) -> Vec<Notice> {
+    fn of_indexes(&mut self, entries: &[Entry<'_>], indexes: &Indexes) -> Vec<Notice> {
         let mut notices = Vec::new();
-        for record in records {
-            let (Some(table), Some(write)) = (record.table, &record.write) else { continue };
+        for entry in entries {
+            let (Some(table), Some(write)) = (entry.table(), entry.write()) else { continue };
             for attribute in &write.notes.left_out {
                 let of = (table.key_prefix().to_owned(), attribute.clone());
                 if self.left_out.len() < MOST_NAMES && self.left_out.insert(of) {
@@ -246,6 +241,8 @@ fn near<'t>(name: &(String, String), tables: &'t SourceTables) -> Option<&'t Sou
 mod tests {
     use super::*;
     use crate::batch::disposition::Disposition;
+    use crate::batch::ledger::tests::ended;
+    use crate::record::delivery::Record;
 
     fn sources(unconfigured: &[(&str, &str)], clusters: &[&str], versions: &[&str]) -> Sources {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -285,10 +282,10 @@ mod tests {
     #[test]
     fn a_filtered_table_is_told_once_with_the_silent_table_that_may_be_meant() {
         let tables: SourceTables = "users(id), orders(id)".parse().unwrap();
-        let orders =
-            PlannedRecord { table: tables.get("public", "orders"), disposition: Disposition::Applied, write: None };
+        let record = Record::default();
+        let orders = ended(&record, [(tables.get("public", "orders"), Disposition::Applied)]);
         let mut told = Told::default();
-        told.hear(&[orders]);
+        told.hear(&orders.entries());
         let batch = sources(&[("public", "user"), ("public", "orders_2"), ("public", "log")], &[], &[]);
         let notices: Vec<String> = told.of_sources(&batch, &tables).iter().map(ToString::to_string).collect();
         assert_eq!(notices.len(), 3, "{notices:?}");
@@ -304,23 +301,24 @@ mod tests {
     #[test]
     fn a_table_that_falls_silent_while_a_near_name_is_filtered_is_told() {
         let tables: SourceTables = "users(id)".parse().unwrap();
-        let of_users =
-            || PlannedRecord { table: tables.get("public", "users"), disposition: Disposition::Applied, write: None };
+        let record = Record::default();
+        let of_users = ended(&record, [(tables.get("public", "users"), Disposition::Applied)]);
+        let (of_users, none) = (&*of_users.entries(), &[][..]);
         let renamed = sources(&[("public", "users_old")], &[], &[]);
         let mut told = Told::default();
-        let mut batch = |records: &[PlannedRecord<'_>], sources: &Sources| {
-            told.hear(records);
+        let mut batch = |entries: &[Entry<'_>], sources: &Sources| {
+            told.hear(entries);
             let mut notices = told.of_sources(sources, &tables);
-            notices.extend(told.of_silence(sources, records));
+            notices.extend(told.of_silence(sources, entries));
             notices.len()
         };
         // Both come for a while; then the configured one does not, with an interruption.
-        assert_eq!(batch(&[of_users()], &renamed), 1);
-        assert_eq!((0..50).map(|_| batch(&[of_users()], &renamed)).sum::<usize>(), 0);
-        assert_eq!((0..9).map(|_| batch(&[], &renamed)).sum::<usize>(), 0);
-        assert_eq!(batch(&[of_users()], &renamed), 0);
-        assert_eq!((0..50).map(|_| batch(&[], &Sources::default())).sum::<usize>(), 0, "neither comes");
-        assert_eq!((0..50).map(|_| batch(&[], &renamed)).sum::<usize>(), 1, "told, once");
+        assert_eq!(batch(of_users, &renamed), 1);
+        assert_eq!((0..50).map(|_| batch(of_users, &renamed)).sum::<usize>(), 0);
+        assert_eq!((0..9).map(|_| batch(none, &renamed)).sum::<usize>(), 0);
+        assert_eq!(batch(of_users, &renamed), 0);
+        assert_eq!((0..50).map(|_| batch(none, &Sources::default())).sum::<usize>(), 0, "neither comes");
+        assert_eq!((0..50).map(|_| batch(none, &renamed)).sum::<usize>(), 1, "told, once");
     }
 
     #[test]

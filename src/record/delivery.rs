@@ -35,7 +35,7 @@ pub struct Batch {
 
 /// A Kinesis record with where it comes from. Its JSON is what the bucket holds of it, whole, so that it can be sent
 /// through again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The stream, also where the event names a consumer of it.

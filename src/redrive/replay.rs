@@ -18,9 +18,9 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::assembly::record;
-use crate::batch::disposition::{self, Disposition, Failure, MAY_BE_DELETED};
-use crate::bucket::{Objects, ObjectsError, StoredObject};
+use crate::batch::disposition::{Disposition, Failure, MAY_BE_DELETED};
+use crate::batch::tally::Tally;
+use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects, ObjectsError, StoredObject};
 use crate::deadline::Deadline;
 use crate::handler::Handler;
 use crate::item::projection::Origin;
@@ -32,9 +32,6 @@ use crate::write::view::View;
 /// Records of so many bytes in objects, or so many records, are one batch.
 const LARGEST_BATCH: u64 = 8 * 1024 * 1024;
 const MOST_RECORDS: usize = 100;
-
-/// So many objects are read or removed at a time.
-const MOST_OBJECTS_IN_FLIGHT: usize = 8;
 
 /// What is to be replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,22 +98,20 @@ impl Replay {
         self,
         handler: &Handler<V, O>,
         objects: &O,
-        request_id: &str,
         deadline: Deadline,
     ) -> Result<Counts, ReplayError> {
         if !self.prefix.starts_with(QUARANTINE) {
             return Err(ReplayError::NotInQuarantine);
         }
-        let ends = disposition::Counts::default();
         let origin = if self.force { Origin::Forced } else { Origin::Quarantine };
-        let moved = HashSet::new();
-        let mut pass = Pass { handler, objects, origin, request_id, deadline, ends, held_back: 0, unread: 0, moved };
+        let (ends, moved) = (Tally::default(), HashSet::new());
+        let mut pass = Pass { handler, objects, origin, deadline, ends, held_back: 0, unread: 0, moved };
         let mut after = self.after;
         loop {
             let page = objects.list(&self.prefix, after.as_deref()).await?;
             for batch in batches(&page.objects) {
                 if Instant::now() >= deadline.stop_starting || !pass.replay(batch).await {
-                    return Ok(pass.counts(after.or(Some(String::new()))));
+                    return Ok(pass.ended(after.or(Some(String::new()))));
                 }
                 after = batch.last().map(|object| object.key.clone());
             }
@@ -124,9 +119,9 @@ impl Replay {
                 break;
             }
         }
-        let counts = pass.counts(None);
+        let counts = pass.ended(None);
         if counts.replayed == 0 {
-            tracing::warn!(request_id, prefix = self.prefix, "the quarantine has nothing under this prefix");
+            tracing::warn!(prefix = self.prefix, "the quarantine has nothing under this prefix");
         }
         Ok(counts)
     }
@@ -152,9 +147,8 @@ struct Pass<'h, V, O> {
     handler: &'h Handler<V, O>,
     objects: &'h O,
     origin: Origin,
-    request_id: &'h str,
     deadline: Deadline,
-    ends: disposition::Counts,
+    ends: Tally,
     /// Of the reported: their rows may have been deleted since.
     held_back: usize,
     /// Objects that hold no record, or that the bucket did not give.
@@ -164,24 +158,25 @@ struct Pass<'h, V, O> {
 }
 
 impl<V: View, O: Objects> Pass<'_, V, O> {
-    fn counts(&self, after: Option<String>) -> Counts {
-        let disposition::Counts { applied, superseded, filtered, kept, quarantined, reported } = self.ends;
-        let held_back = self.held_back;
-        let (replayed, failed) = (self.ends.received() + self.unread, reported - held_back + self.unread);
-        metrics::emit(Replayed { replayed_records: replayed, failed_replays: quarantined + failed + held_back });
-        let held_back_because = (held_back > 0).then_some(MAY_BE_DELETED);
-        Counts {
-            replayed,
-            applied,
-            superseded,
-            filtered,
-            quarantined,
-            failed,
+    /// The answer, which is told by metrics too. It goes on after the object `after`, if there is one.
+    fn ended(self, after: Option<String>) -> Counts {
+        let Self { ends, held_back, unread, .. } = self;
+        let count = Option::unwrap_or_default;
+        let counts = Counts {
+            replayed: ends.received + unread,
+            applied: count(ends.applied),
+            superseded: count(ends.superseded),
+            filtered: count(ends.filtered),
+            quarantined: count(ends.quarantined),
+            failed: count(ends.reported) - held_back + unread,
             held_back,
-            held_back_because,
-            kept,
+            held_back_because: (held_back > 0).then_some(MAY_BE_DELETED),
+            kept: count(ends.kept),
             after,
-        }
+        };
+        let failed_replays = counts.quarantined + counts.failed + held_back;
+        metrics::emit(Replayed { replayed_records: counts.replayed, failed_replays });
+        counts
     }
 
     /// Replays a batch: whether there was time for all of it.
@@ -189,7 +184,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         let keys: Vec<&String> =
             batch.iter().map(|object| &object.key).filter(|key| !self.moved.contains(*key)).collect();
         let objects = stream::iter(&keys)
-            .map(|key| record(self.objects, key))
+            .map(|key| quarantine::kept_record(self.objects, key))
             .buffered(MOST_OBJECTS_IN_FLIGHT)
             .collect::<Vec<_>>();
         let Ok(objects) = tokio::time::timeout_at(self.deadline.stop_starting, objects).await else { return false };
@@ -204,30 +199,22 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 }
                 Err(error) => {
                     unread += 1;
-                    tracing::warn!(
-                        request_id = self.request_id,
-                        key,
-                        %error,
-                        "an object of the quarantine is not replayed"
-                    );
+                    tracing::warn!(key, %error, "an object of the quarantine is not replayed");
                 }
             }
         }
-        let records = self.handler.account(&delivery, self.origin, self.request_id, self.deadline).await;
-        let was_time = !records.iter().any(|record| record.disposition == Disposition::Reported(Failure::OutOfTime));
-        let (mut done, mut counted) = (Vec::new(), Vec::new());
-        for ((key, delivered), record) in replayed.into_iter().zip(&delivery.records).zip(&records) {
-            let stays = match &record.disposition {
-                Disposition::Applied
-                | Disposition::Superseded
-                | Disposition::Duplicate
-                | Disposition::Known
-                | Disposition::Filtered => false,
+        let ledger = self.handler.account(&delivery, self.origin, self.deadline).await;
+        let out_of_time = Disposition::Reported(Failure::OutOfTime);
+        let was_time = !ledger.any(|entry| *entry.end() == out_of_time);
+        let mut done = Vec::new();
+        for (key, entry) in replayed.into_iter().zip(&*ledger.entries()) {
+            let stays = match entry.end() {
+                Disposition::Applied | Disposition::Superseded(_) | Disposition::Filtered => false,
                 // What waits for others may wait longer than the fragments are kept.
                 Disposition::Kept | Disposition::Reported(_) => true,
                 Disposition::Quarantined(_) => {
                     // Its table may be known by now, or not any more.
-                    let again = quarantine::key(delivered, record.table);
+                    let again = quarantine::key(entry.delivered(), entry.table());
                     let stays = again == *key;
                     self.moved.insert(again);
                     stays
@@ -238,17 +225,15 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             }
             // Where the time was over, the replay goes on before this batch, and counts then what stays.
             if was_time || !stays {
-                counted.push(&record.disposition);
+                self.ends.add(entry);
+                self.held_back += usize::from(entry.failure() == Some(&Failure::MayBeDeleted));
             }
         }
-        let held_back = |end: &&Disposition| **end == Disposition::Reported(Failure::MayBeDeleted);
-        self.held_back += counted.iter().copied().filter(held_back).count();
-        self.ends += disposition::Counts::of(counted);
         self.unread += if was_time { unread } else { 0 };
         // What there is no time to remove is superseded in the next replay.
         let removed = stream::iter(done).for_each_concurrent(MOST_OBJECTS_IN_FLIGHT, async |key| {
             if let Err(error) = self.objects.delete(key).await {
-                tracing::warn!(request_id = self.request_id, key, %error, "a replayed object stays in the quarantine");
+                tracing::warn!(key, %error, "a replayed object stays in the quarantine");
             }
         });
         let _ = tokio::time::timeout_at(self.deadline.answer_by, removed).await;

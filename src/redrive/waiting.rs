@@ -57,7 +57,7 @@ pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<Quarantined, Ob
 ///
 /// # Errors
 /// The bucket did not list its objects.
-pub async fn check<O: Objects>(objects: &O, request_id: &str) -> Result<Found, ObjectsError> {
+pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
     let mut found = Found::default();
     let mut set: Vec<StoredObject> = Vec::new();
     let mut last: Option<String> = None;
@@ -67,7 +67,7 @@ pub async fn check<O: Objects>(objects: &O, request_id: &str) -> Result<Found, O
         // A listing has the objects of a set one after the other.
         for object in page.objects {
             if set.first().is_some_and(|first| folder(&first.key) != folder(&object.key)) {
-                found.add(std::mem::take(&mut set), request_id);
+                found.add(std::mem::take(&mut set));
             }
             set.push(object);
         }
@@ -75,7 +75,7 @@ pub async fn check<O: Objects>(objects: &O, request_id: &str) -> Result<Found, O
             break;
         }
     }
-    found.add(set, request_id);
+    found.add(set);
     metrics::emit(Waiting {
         incomplete_sets: found.incomplete_sets,
         oldest_incomplete_set: Duration::from_secs(found.oldest_seconds),
@@ -84,7 +84,7 @@ pub async fn check<O: Objects>(objects: &O, request_id: &str) -> Result<Found, O
 }
 
 impl Found {
-    fn add(&mut self, objects: Vec<StoredObject>, request_id: &str) {
+    fn add(&mut self, objects: Vec<StoredObject>) {
         let Some(folder) = objects.first().map(|first| folder(&first.key).to_owned()) else { return };
         let set = FragmentSet::of(&folder, objects);
         let Some(missing) = set.waits_for() else { return };
@@ -93,7 +93,7 @@ impl Found {
         self.oldest_seconds = self.oldest_seconds.max(age.as_secs());
         if self.incomplete_sets <= MOST_NAMED {
             let (set, seconds) = (folder, age.as_secs());
-            tracing::warn!(request_id, set, waits_for = %missing, seconds, "a split change waits for its parts");
+            tracing::warn!(set, waits_for = %missing, seconds, "a split change waits for its parts");
         }
     }
 }

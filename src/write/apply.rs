@@ -19,7 +19,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use crate::batch::coalesce::RowChanges;
-use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::disposition::{Disposition, Failure, Superseded};
+use crate::batch::ledger::RecordId;
 use crate::deadline::Deadline;
 use crate::write::creates::{Next, Waiting};
 use crate::write::pace::Pace;
@@ -33,7 +34,7 @@ pub async fn apply<V: View>(
     rows: Vec<RowChanges>,
     pace: &Pace,
     deadline: Deadline,
-    mut settle: impl FnMut(usize, Disposition),
+    mut settle: impl FnMut(RecordId, Disposition),
 ) {
     pace.begin();
     let mut waiting = Waiting::new(rows, pace.creates(), |item| view.may_create(item));
@@ -59,21 +60,21 @@ pub async fn apply<V: View>(
         if let Some(left) = left {
             waiting.created_but(left);
         }
-        for (record, disposition) in settled {
+        for (id, disposition) in settled {
             nothing_can_be_written |= matches!(disposition, Disposition::Reported(Failure::Unavailable(_)));
-            settle(record, disposition);
+            settle(id, disposition);
         }
     }
     if nothing_can_be_written {
         for candidate in waiting.into_rows().flatten() {
-            settle(candidate.record, Disposition::Reported(Failure::NotTried));
+            settle(candidate.id, Disposition::Reported(Failure::NotTried));
         }
     }
 }
 
 /// How a request has ended.
 struct Ended {
-    settled: Vec<(usize, Disposition)>,
+    settled: Vec<(RecordId, Disposition)>,
     /// Of creates that were sent together: the rows that were not created.
     left: Option<Vec<RowChanges>>,
 }
@@ -109,24 +110,25 @@ async fn write<V: View>(
     row: RowChanges,
     mut done: Option<Put>,
     stop_starting: Instant,
-) -> Vec<(usize, Disposition)> {
+) -> Vec<(RecordId, Disposition)> {
     let mut settled = Vec::with_capacity(row.len());
     let mut changes = row.into_iter();
     while let Some(change) = changes.next() {
         let committed = change.item.committed;
         let put = match done.take() {
             Some(put) => put,
-            // Objects of the older ones are cleared next: that the view shows none of them is not left to a memory.
+            // The older changes' objects are deleted next, so DynamoDB is asked, and not the memory.
             None if changes.as_slice().iter().any(|older| !older.item.moved.is_empty()) => {
                 view.put_anew(change.item).await
             }
             None => view.put(change.item).await,
         };
-        let (end, end_of_older) = match put {
-            Put::Applied => (Disposition::Applied, Some(Disposition::Superseded)),
-            Put::Superseded => (Disposition::Superseded, Some(Disposition::Superseded)),
-            Put::Duplicate => (Disposition::Duplicate, Some(Disposition::Superseded)),
-            Put::Known => (Disposition::Known, Some(Disposition::Known)),
+        let (end, end_of_older): (Disposition, Option<Disposition>) = match put {
+            Put::Applied => (Disposition::Applied, Some(Superseded::Told.into())),
+            Put::Superseded(Superseded::Remembered) => {
+                (Superseded::Remembered.into(), Some(Superseded::Remembered.into()))
+            }
+            Put::Superseded(how) => (how.into(), Some(Superseded::Told.into())),
             // The next older change is written in its place.
             Put::Refused(reason) => (Failure::Refused(reason).into(), None),
             Put::RefusedByIndex(reason) => (Failure::RefusedByIndex(reason).into(), None),
@@ -134,8 +136,8 @@ async fn write<V: View>(
             Put::Retryable(reason) => (Failure::Retryable(reason).into(), Some(Failure::NewerReported.into())),
             Put::Unavailable(reason) => (Failure::Unavailable(reason).into(), Some(Failure::NewerReported.into())),
         };
-        let is_shown = matches!(end, Disposition::Applied | Disposition::Duplicate);
-        settled.push((change.record, end));
+        let is_shown = matches!(end, Disposition::Applied | Disposition::Superseded(Superseded::Same));
+        settled.push((change.id, end));
         let Some(end_of_older) = end_of_older else {
             if Instant::now() >= stop_starting {
                 break;
@@ -146,13 +148,13 @@ async fn write<V: View>(
             let is_older = committed.supersedes(older.item.committed);
             // The same change has the same objects, and they are the view's now.
             let may_have_left_something =
-                end_of_older == Disposition::Superseded && !older.item.moved.is_empty() && is_older;
+                end_of_older == Disposition::Superseded(Superseded::Told) && !older.item.moved.is_empty() && is_older;
             let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {
-                Ok(()) if is_shown && !is_older => Disposition::Duplicate,
+                Ok(()) if is_shown && !is_older => Superseded::Same.into(),
                 Ok(()) => end_of_older.clone(),
                 Err(reason) => Disposition::Reported(Failure::Retryable(reason)),
             };
-            settled.push((older.record, end));
+            settled.push((older.id, end));
         }
     }
     settled
@@ -224,7 +226,7 @@ mod tests {
         rows.iter()
             .map(|(key, commits)| {
                 let candidates = commits.iter().map(|commit| Candidate {
-                    record: record.next().unwrap(),
+                    id: RecordId(record.next().unwrap()),
                     item: ViewItem {
                         key: (*key).to_owned(),
                         committed: CommitTimestamp::from_nanoseconds(*commit).unwrap(),
@@ -258,8 +260,8 @@ mod tests {
     ) -> BTreeMap<usize, Disposition> {
         let mut settled = BTreeMap::new();
         let deadline = Deadline::after(Duration::from_millis(left_ms));
-        apply(view, rows, pace, deadline, |record, disposition| {
-            assert!(settled.insert(record, disposition).is_none(), "record {record} is settled twice");
+        apply(view, rows, pace, deadline, |id, disposition| {
+            assert!(settled.insert(id.0, disposition).is_none(), "{id:?} is settled twice");
         })
         .await;
         settled
@@ -269,7 +271,7 @@ mod tests {
     async fn older_changes_of_a_row_are_superseded_without_a_write() {
         let view = Script::new(1, |_, _| Put::Applied);
         let settled = run(&view, rows(&[("a", &[3, 2, 1]), ("b", &[1])]), 8, 60_000).await;
-        let [applied, superseded] = [Disposition::Applied, Disposition::Superseded];
+        let [applied, superseded] = [Disposition::Applied, Disposition::Superseded(Superseded::Told)];
         let expected = [applied.clone(), superseded.clone(), superseded, applied];
         assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
         assert_eq!(*view.asked.borrow(), ["a@3", "b@1"]);
@@ -277,16 +279,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_same_change_again_is_a_duplicate_where_it_is_known_that_the_view_shows_it() {
-        use Disposition::{Applied, Duplicate, Known, Superseded};
+        let [told, same, known] =
+            [Superseded::Told, Superseded::Same, Superseded::Remembered].map(Disposition::Superseded);
         for (put, expected) in [
-            (Put::Applied, [Applied, Duplicate, Superseded]),
-            (Put::Duplicate, [Duplicate, Duplicate, Superseded]),
-            (Put::Superseded, [Superseded, Superseded, Superseded]),
-            (Put::Known, [Known, Known, Known]),
+            (Put::Applied, [&Disposition::Applied, &same, &told]),
+            (Put::Superseded(Superseded::Same), [&same, &same, &told]),
+            (Put::Superseded(Superseded::Told), [&told; 3]),
+            (Put::Superseded(Superseded::Remembered), [&known; 3]),
         ] {
             let view = Script::new(1, move |_, _| put.clone());
             let settled = run(&view, rows(&[("a", &[3, 3, 2])]), 8, 60_000).await;
-            assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
+            assert_eq!(settled.values().collect::<Vec<_>>(), expected);
         }
     }
 
@@ -295,7 +298,7 @@ mod tests {
         let view = Script::new(1, |_, commit| if commit == 3 { Put::Refused("why".to_owned()) } else { Put::Applied });
         let settled = run(&view, rows(&[("a", &[3, 2, 1])]), 8, 60_000).await;
         let refused = Disposition::Reported(Failure::Refused("why".to_owned()));
-        let expected = [refused, Disposition::Applied, Disposition::Superseded];
+        let expected = [refused, Disposition::Applied, Disposition::Superseded(Superseded::Told)];
         assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
     }
 
@@ -321,7 +324,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_created_settles_its_row_and_what_is_not_is_put() {
-        let view = Script::new(1, |_, _| Put::Superseded);
+        let view = Script::new(1, |_, _| Put::Superseded(Superseded::Told));
         let mut rows = rows(&[("a", &[3, 2, 1]), ("there", &[2, 1]), ("b", &[1]), ("update", &[1])]);
         for row in &mut rows[..3] {
             row[0].item.creates = true;
@@ -329,7 +332,7 @@ mod tests {
         rows[0][2].item.moved = vec![MovedColumn { object: "object".to_owned(), json: "1".to_owned() }];
         let pace = Pace::new(NonZeroUsize::MIN).with_creates_together();
         let settled = run_at(&pace, &view, rows, 60_000).await;
-        let [applied, superseded] = [Disposition::Applied, Disposition::Superseded];
+        let [applied, superseded] = [Disposition::Applied, Disposition::Superseded(Superseded::Told)];
         let mut expected = vec![superseded; 7];
         (expected[0], expected[5]) = (applied.clone(), applied);
         assert_eq!(settled.into_values().collect::<Vec<_>>(), expected);
@@ -381,8 +384,8 @@ mod tests {
     async fn objects_of_older_changes_go_once_a_newer_one_stands() {
         for (end, cleared) in [
             (Put::Applied, true),
-            (Put::Superseded, true),
-            (Put::Duplicate, true),
+            (Put::Superseded(Superseded::Told), true),
+            (Put::Superseded(Superseded::Same), true),
             (Put::Retryable(String::new()), false),
         ] {
             let view = Script::new(1, move |_, _| end.clone());

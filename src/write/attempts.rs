@@ -1,20 +1,26 @@
 //! What became of the requests to DynamoDB: how long each attempt took, and how many were throttled.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use metrique::unit::Count;
+use metrique::unit_of_work::metrics;
+
 use crate::batch::tally::Distribution;
+use crate::lock::lock;
 
 /// Counts the attempts of a client, for whoever asks next.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<Attempted>);
 
-/// The attempts of some time.
+/// The attempts of a batch, as metrics.
+#[metrics(subfield_owned)]
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Attempted {
-    /// How many microseconds each took, answered or not.
-    pub microseconds: Distribution,
+    /// How long each took, answered or not.
+    pub dynamo_db_time: Distribution<1000>,
     /// How many of them were throttled.
+    #[metrics(unit = Count)]
     pub throttled: usize,
 }
 
@@ -22,7 +28,7 @@ impl Attempts {
     /// An attempt has ended.
     pub fn ended(&self, after: Duration, throttled: bool) {
         self.with(|attempted| {
-            attempted.microseconds.record(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+            attempted.dynamo_db_time.record(after);
             attempted.throttled += usize::from(throttled);
         });
     }
@@ -33,8 +39,7 @@ impl Attempts {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Attempted) -> T) -> T {
-        // Numbers are written whole: a panic elsewhere leaves no half of one.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.0))
     }
 }
 
@@ -49,7 +54,7 @@ mod tests {
         attempts.ended(Duration::from_micros(7), false);
         attempts.ended(Duration::from_micros(7), true);
         let taken = attempts.take();
-        assert_eq!((taken.microseconds.groups(100), taken.throttled), (vec![Group { count: 2, sum: 14 }], 1));
+        assert_eq!((taken.dynamo_db_time.groups(100), taken.throttled), (vec![Group { count: 2, sum: 14 }], 1));
         assert_eq!(attempts.take(), Attempted::default());
     }
 }

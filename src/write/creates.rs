@@ -135,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::batch::coalesce::Candidate;
+    use crate::batch::ledger::RecordId;
     use crate::item::projection::Notes;
     use crate::record::change::CommitTimestamp;
 
@@ -149,7 +150,7 @@ mod tests {
             guard: None,
             notes: Notes::default(),
         };
-        vec![Candidate { record: key, item }]
+        vec![Candidate { id: RecordId(key), item }]
     }
 
     fn rows(count: usize) -> Vec<RowChanges> {
@@ -170,7 +171,7 @@ mod tests {
                 Next::Put(_) => put += 1,
                 Next::Create(rows) => {
                     asked += rows.len();
-                    waiting.created_but(rows.into_iter().filter(|row| finds(row[0].record)).collect());
+                    waiting.created_but(rows.into_iter().filter(|row| finds(row[0].id.0)).collect());
                 }
             }
         }

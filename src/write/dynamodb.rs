@@ -18,6 +18,7 @@ use aws_sdk_dynamodb::types::{
     MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
 };
 
+use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
 use crate::item::projection::{Guard, ViewItem};
 use crate::item::reserved::OVERFLOW;
@@ -229,8 +230,8 @@ impl View for DynamoDbView {
             return match self.write(item, Condition::Newer).await {
                 Ok(Written::Done(_)) => Put::Applied,
                 Ok(Written::NotMet(standing)) => match standing.and_then(|standing| standing.committed) {
-                    Some(newer) if newer.supersedes(committed) => Put::Superseded,
-                    Some(same) if same == committed => Put::Duplicate,
+                    Some(newer) if newer.supersedes(committed) => Put::Superseded(Superseded::Told),
+                    Some(same) if same == committed => Put::Superseded(Superseded::Same),
                     Some(_) | None => Put::NothingToReplace,
                 },
                 Err(not_done) => not_done,
@@ -406,7 +407,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
     let message = message.unwrap_or("no message");
     match code {
-        Some("ConditionalCheckFailedException") => Put::Superseded,
+        Some("ConditionalCheckFailedException") => Put::Superseded(Superseded::Told),
         // Every item has the key that the table had at the start: the table is another one now.
         Some("ValidationException") if TABLE_HAS_ANOTHER_KEY.iter().any(|known| message.starts_with(known)) => {
             Put::Unavailable(format!("ValidationException: {message}"))
@@ -491,7 +492,7 @@ mod tests {
         let retryable = |why: &str| Put::Retryable(why.to_owned());
         let withheld = "DynamoDB's message is left out, since it can quote the row";
         for (code, status, expected) in [
-            (Some("ConditionalCheckFailedException"), 400, Put::Superseded),
+            (Some("ConditionalCheckFailedException"), 400, Put::Superseded(Superseded::Told)),
             (Some("ValidationException"), 400, refused(withheld)),
             (Some("ResourceNotFoundException"), 400, unavailable("ResourceNotFoundException: why")),
             (Some("AccessDeniedException"), 400, unavailable("AccessDeniedException: why")),

@@ -21,6 +21,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
 use crate::item::projection::ViewItem;
 use crate::record::change::CommitTimestamp;
@@ -58,7 +59,7 @@ impl<V: View> Remembering<V> {
     async fn ask(&self, key: Fingerprint, item: ViewItem) -> Put {
         let committed = item.committed;
         let put = self.view.put(item).await;
-        if matches!(put, Put::Applied | Put::Superseded | Put::Duplicate) {
+        if matches!(put, Put::Applied | Put::Superseded(Superseded::Told | Superseded::Same)) {
             self.with_known(|known| known.insert(key, committed, SystemTime::now()));
         }
         put
@@ -72,7 +73,7 @@ impl<V: View> View for Remembering<V> {
             (key, known.get(key, SystemTime::now()))
         });
         if item.moved.is_empty() && known.is_some_and(|known| !item.committed.supersedes(known)) {
-            return Put::Known;
+            return Put::Superseded(Superseded::Remembered);
         }
         self.ask(key, item).await
     }
@@ -261,17 +262,26 @@ mod tests {
     #[tokio::test]
     async fn what_the_view_is_known_to_show_or_to_have_passed_is_not_asked_for_again() {
         let items = vec![item("a", 2), item("a", 2), item("a", 1), item("b", 1), item("a", 3)];
-        let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded, Put::Applied]).await;
-        assert_eq!(ends, [Put::Applied, Put::Known, Put::Known, Put::Superseded, Put::Applied]);
+        let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Applied]).await;
+        assert_eq!(
+            ends,
+            [
+                Put::Applied,
+                Put::Superseded(Superseded::Remembered),
+                Put::Superseded(Superseded::Remembered),
+                Put::Superseded(Superseded::Told),
+                Put::Applied
+            ]
+        );
         assert_eq!(asked, ["a@2", "b@1", "a@3"]);
     }
 
     #[tokio::test]
     async fn a_change_that_lost_is_known_as_well() {
-        for lost in [Put::Superseded, Put::Duplicate] {
+        for lost in [Put::Superseded(Superseded::Told), Put::Superseded(Superseded::Same)] {
             let (ends, asked) =
                 put(vec![item("a", 2), item("a", 2), item("a", 3)], vec![lost.clone(), Put::Applied]).await;
-            assert_eq!(ends, [lost, Put::Known, Put::Applied]);
+            assert_eq!(ends, [lost, Put::Superseded(Superseded::Remembered), Put::Applied]);
             assert_eq!(asked, ["a@2", "a@3"]);
         }
     }
@@ -289,21 +299,39 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_put_anew_is_asked_for_and_remembered_as_ever() {
-        let answers = vec![Put::Applied, Put::Superseded, Put::Refused(String::new()), Put::Applied];
+        let answers = vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Refused(String::new()), Put::Applied];
         let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
-        assert_eq!([view.put(item("a", 1)).await, view.put_anew(item("a", 1)).await], [Put::Applied, Put::Superseded]);
+        assert_eq!(
+            [view.put(item("a", 1)).await, view.put_anew(item("a", 1)).await],
+            [Put::Applied, Put::Superseded(Superseded::Told)]
+        );
         // What was confirmed before holds, whatever DynamoDB makes of the item now.
         let refused = view.put_anew(item("a", 1)).await;
-        assert_eq!([refused, view.put(item("a", 1)).await], [Put::Refused(String::new()), Put::Known]);
-        assert_eq!([view.put_anew(item("a", 2)).await, view.put(item("a", 2)).await], [Put::Applied, Put::Known]);
+        assert_eq!(
+            [refused, view.put(item("a", 1)).await],
+            [Put::Refused(String::new()), Put::Superseded(Superseded::Remembered)]
+        );
+        assert_eq!(
+            [view.put_anew(item("a", 2)).await, view.put(item("a", 2)).await],
+            [Put::Applied, Put::Superseded(Superseded::Remembered)]
+        );
         assert_eq!(view.view.asked.into_inner(), ["a@1", "a@1", "a@1", "a@2"]);
     }
 
     #[tokio::test]
     async fn a_change_with_moved_columns_goes_all_its_way_whatever_is_known() {
         let items = vec![large("a", 2), large("a", 2), large("a", 1), item("a", 1)];
-        let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded, Put::Superseded]).await;
-        assert_eq!(ends, [Put::Applied, Put::Superseded, Put::Superseded, Put::Known]);
+        let (ends, asked) =
+            put(items, vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Superseded(Superseded::Told)]).await;
+        assert_eq!(
+            ends,
+            [
+                Put::Applied,
+                Put::Superseded(Superseded::Told),
+                Put::Superseded(Superseded::Told),
+                Put::Superseded(Superseded::Remembered)
+            ]
+        );
         assert_eq!(asked, ["a@2", "a@2", "a@1"]);
     }
 
@@ -316,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_created_is_known_and_what_is_known_is_not_created() {
-        let answers = RefCell::new(vec![Put::Applied, Put::Superseded, Put::Applied]);
+        let answers = RefCell::new(vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Applied]);
         let view = Remembering::new(Script { answers, asked: RefCell::default() });
         let create = |key: &str, committed: u64| ViewItem { creates: true, ..item(key, committed) };
         assert!(view.may_create(&create("a", 1)) && !view.may_create(&item("a", 1)));
@@ -324,7 +352,10 @@ mod tests {
         // Only what was confirmed: of b nothing is known.
         assert!(!view.may_create(&create("a", 1)) && !view.may_create(&create("a", 2)));
         assert!(view.may_create(&create("b", 1)));
-        assert_eq!([view.put(item("a", 1)).await, view.put(item("b", 1)).await], [Put::Known, Put::Applied]);
+        assert_eq!(
+            [view.put(item("a", 1)).await, view.put(item("b", 1)).await],
+            [Put::Superseded(Superseded::Remembered), Put::Applied]
+        );
         assert_eq!(view.view.asked.into_inner(), ["a@1", "b@1", "b@1"]);
     }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use crate::batch::disposition::Superseded;
 use crate::bucket::{Objects, ObjectsError, list_all};
 use crate::item::indexes::Indexes;
 use crate::item::overflow::{self, MovedColumn};
@@ -113,10 +114,10 @@ impl<O: Objects> Row<'_, O> {
         match (order(item.committed, standing.as_ref()), &standing) {
             (Order::Same, Some(Standing { moved: Some(_), .. })) => {
                 // On the heap, as all that is rare here: the common way stays small.
-                Box::pin(self.finish(item, Put::Duplicate)).await
+                Box::pin(self.finish(item, Put::Superseded(Superseded::Same))).await
             }
-            (Order::Same, _) => Ok(Put::Duplicate),
-            (Order::Behind, Some(_)) => Ok(Put::Superseded),
+            (Order::Same, _) => Ok(Put::Superseded(Superseded::Same)),
+            (Order::Behind, Some(_)) => Ok(Put::Superseded(Superseded::Told)),
             (_, None) if item.guard.is_some() => Ok(Put::NothingToReplace),
             (Order::Ahead, _) | (Order::Behind, None) => Box::pin(self.take_over(item)).await,
         }
@@ -133,10 +134,10 @@ impl<O: Objects> Row<'_, O> {
                 self.unmark(item, Put::Applied).await
             }
             Written::NotMet(standing) => match order(item.committed, standing.as_ref()) {
-                Order::Same => self.finish(item, Put::Duplicate).await,
+                Order::Same => self.finish(item, Put::Superseded(Superseded::Same)).await,
                 Order::Ahead if is_guarded => Ok(Put::NothingToReplace),
                 Order::Behind if is_guarded && standing.is_none() => Ok(Put::NothingToReplace),
-                Order::Behind | Order::Ahead => Ok(Put::Superseded),
+                Order::Behind | Order::Ahead => Ok(Put::Superseded(Superseded::Told)),
             },
         }
     }
@@ -175,7 +176,7 @@ impl<O: Objects> Row<'_, O> {
                 match (order(committed, standing.as_ref()), standing) {
                     (Order::Same, _) => {
                         self.retire_older(&key, committed).await?;
-                        return Ok(Put::Duplicate);
+                        return Ok(Put::Superseded(Superseded::Same));
                     }
                     // Ours among them; and those of an item that ours has replaced, should a crash or a lost answer
                     // have come between that and their retiring.
@@ -188,7 +189,7 @@ impl<O: Objects> Row<'_, O> {
                     // Nobody said that ours are not the live ones.
                     (Order::Ahead | Order::Behind, _) => {}
                 }
-                Ok(Put::Superseded)
+                Ok(Put::Superseded(Superseded::Told))
             }
         }
     }

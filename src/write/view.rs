@@ -1,14 +1,14 @@
 //! The materialized view, as the handler sees it: a place that takes an item if it is newer than what is there.
 //!
-//! Invariant: what [`Put`] says of an outcome holds: `Applied`, `Superseded`, `Duplicate` and `Known` are only said
-//! where the view confirmed it.
+//! Invariant: what [`Put`] says of an outcome holds: `Applied` and `Superseded` are only said where the
+//! view confirmed it.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::item::projection::ViewItem;
-
+use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
+use crate::item::projection::ViewItem;
 
 /// Where items are written. One trait, so that the handler knows nothing of DynamoDB.
 pub trait View {
@@ -51,13 +51,8 @@ pub trait View {
 pub enum Put {
     /// The view shows the item.
     Applied,
-    /// The view shows a newer commit of the row, or the same and did not tell.
-    Superseded,
-    /// The view shows this commit of the row already, as it told: the change came again, or the answer to its write was
-    /// lost.
-    Duplicate,
-    /// As the view has confirmed before, it shows a newer commit of the row, or the same; it was not asked again.
-    Known,
+    /// The view shows a newer commit of the row, or this one: it came again, or the answer to its write was lost.
+    Superseded(Superseded),
     /// The item may only replace an older one (see [`crate::item::projection::Guard`]), and there is none, or only a tombstone
     /// that was written late.
     NothingToReplace,

@@ -66,9 +66,10 @@ impl Function {
         time: Duration,
     ) -> Vec<Disposition> {
         let event = parsed(&kinesis::event_of(data));
-        let records = self.handler.process(&event, Origin::Stream, "request", Deadline::after(time)).await.records;
-        assert_eq!(records.len(), event.records.len(), "every record ends");
-        records.into_iter().map(|record| record.disposition).collect()
+        let ledger = self.handler.process(&event, Origin::Stream, Deadline::after(time)).await.ledger;
+        let entries = ledger.entries();
+        assert_eq!(entries.len(), event.records.len(), "every record ends");
+        entries.iter().map(|entry| entry.end().clone()).collect()
     }
 
     /// Delivers a batch of these data: the places of those that are reported.
@@ -78,7 +79,7 @@ impl Function {
 
     /// Delivers a Lambda event: the answer as Lambda gets it.
     pub async fn answer(&self, event: &Value) -> Value {
-        let response = self.handler.handle(&parsed(event), "request", Deadline::after(PLENTY)).await;
+        let response = self.handler.handle(&parsed(event), Deadline::after(PLENTY)).await;
         serde_json::to_value(response).expect("an answer is JSON")
     }
 }

@@ -459,7 +459,7 @@ mod tests {
                 let _ = request.send().await;
             }
             let counted = attempts.take();
-            let ended: u64 = counted.microseconds.groups(100).iter().map(|group| group.count).sum();
+            let ended: u64 = counted.dynamo_db_time.groups(100).iter().map(|group| group.count).sum();
             assert_eq!((pace.writes_in_flight(), counted.throttled, ended), (allowed, throttled, 60), "{answer:?}");
         }
     }

@@ -1,0 +1,360 @@
+//! The records of a batch, each with its table and how it has ended.
+//!
+//! Every record starts as reported, so that a record which nothing settles is delivered again. Writes, split changes and
+//! the quarantine run at the same time, and each settles its records as their ends come. So what was applied counts even
+//! if the deadline cuts off the rest.
+//!
+//! Invariants: pure, the time is an argument; every record has one end; an end stays, except that a reported record can
+//! still be applied or quarantined, and that the view may confirm what was known from memory.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::time::{Duration, SystemTime};
+
+use aws_lambda_events::event::streams::KinesisEventResponse;
+
+use crate::batch::disposition::{Disposition, Failure, Superseded};
+use crate::item::projection::{Notes, ViewItem};
+use crate::item::reserved::DELETED;
+use crate::record::change::CommitTimestamp;
+use crate::record::delivery::Record;
+use crate::record::sequence::SequenceNumber;
+use crate::record::tables::SourceTable;
+
+/// DynamoDB counts a write by each kilobyte begun.
+const BYTES_OF_A_WRITE_UNIT: usize = 1024;
+
+/// Names a record of a batch: its position in the delivery, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordId(pub usize);
+
+/// The records of a batch.
+#[derive(Debug, Default)]
+pub struct Ledger<'a>(RefCell<Vec<Entry<'a>>>);
+
+/// A record of a batch.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    delivered: &'a Record,
+    fate: Fate<'a>,
+}
+
+/// How a record has ended, and what is known of it by then.
+#[derive(Debug, Clone)]
+pub struct Fate<'a> {
+    /// Its table, as far as it is known and configured.
+    pub table: Option<&'a SourceTable>,
+    /// Its end.
+    pub end: Disposition,
+    /// What it writes, if it came so far.
+    pub write: Option<Write>,
+    /// For a split change that DynamoDB refused: all objects of its set. They go to the quarantine in place of the
+    /// record.
+    pub refused_set: Vec<String>,
+}
+
+/// What a record writes, as far as it is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    committed: CommitTimestamp,
+    /// The write units of its item.
+    pub units: usize,
+    /// Whether it deletes the row.
+    pub tombstone: bool,
+    /// Whether columns of it were moved to objects.
+    pub overflowed: bool,
+    /// What is counted and logged of the change beside that.
+    pub notes: Notes,
+    /// A newer change of the row, or the same one, is in the batch and written in its place.
+    pub coalesced: bool,
+    /// How long after its commit the view showed it.
+    pub freshness: Option<Duration>,
+}
+
+impl Write {
+    /// The write of an item.
+    pub fn of(item: &ViewItem) -> Self {
+        Self {
+            committed: item.committed,
+            units: item.bytes.div_ceil(BYTES_OF_A_WRITE_UNIT),
+            tombstone: item.attributes.contains_key(DELETED),
+            overflowed: !item.moved.is_empty(),
+            notes: item.notes.clone(),
+            coalesced: false,
+            freshness: None,
+        }
+    }
+}
+
+impl<'a> Fate<'a> {
+    /// An end of which no more is known.
+    pub fn of(end: impl Into<Disposition>) -> Self {
+        Self { table: None, end: end.into(), write: None, refused_set: Vec::new() }
+    }
+
+    /// Takes over another end of the same record, if that asks for more.
+    pub fn or_more(&mut self, other: Self) {
+        if other.end.weight() > self.end.weight() {
+            *self = other;
+        }
+    }
+
+    /// The write has ended, at `now`.
+    pub fn settle(&mut self, end: Disposition, now: SystemTime) {
+        if let (Disposition::Applied, Some(write)) = (&end, &mut self.write) {
+            write.freshness = Some(write.committed.age(now));
+        }
+        self.end = end;
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// The record, as it was delivered.
+    pub fn delivered(&self) -> &'a Record {
+        self.delivered
+    }
+
+    /// Its table, as far as it is known and configured.
+    pub fn table(&self) -> Option<&'a SourceTable> {
+        self.fate.table
+    }
+
+    /// How it has ended.
+    pub fn end(&self) -> &Disposition {
+        &self.fate.end
+    }
+
+    /// Why it is reported, if it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self.end() {
+            Disposition::Reported(failure) => Some(failure),
+            Disposition::Applied
+            | Disposition::Superseded(_)
+            | Disposition::Filtered
+            | Disposition::Kept
+            | Disposition::Quarantined(_) => None,
+        }
+    }
+
+    /// What it writes, if it came so far.
+    pub fn write(&self) -> Option<&Write> {
+        self.fate.write.as_ref()
+    }
+
+    /// For a split change that DynamoDB refused: all objects of its set.
+    pub fn refused_set(&self) -> &[String] {
+        &self.fate.refused_set
+    }
+}
+
+impl<'a> Ledger<'a> {
+    /// A ledger with room for so many records.
+    pub fn with_capacity(records: usize) -> Self {
+        Self(RefCell::new(Vec::with_capacity(records)))
+    }
+
+    /// Adds the next record of the batch.
+    pub fn add(
+        &mut self,
+        delivered: &'a Record,
+        table: Option<&'a SourceTable>,
+        end: Disposition,
+        write: Option<Write>,
+    ) {
+        let fate = Fate { table, write, ..Fate::of(end) };
+        self.0.get_mut().push(Entry { delivered, fate });
+    }
+
+    /// Notes that a newer change of the same row is written in the place of this one.
+    pub fn coalesce(&mut self, id: RecordId) {
+        if let Some(write) = &mut self.0.get_mut()[id.0].fate.write {
+            write.coalesced = true;
+        }
+    }
+
+    /// All records, in the order of their delivery.
+    ///
+    /// Nothing can be settled while the answer is in use.
+    pub fn entries(&self) -> Ref<'_, [Entry<'a>]> {
+        Ref::map(self.0.borrow(), Vec::as_slice)
+    }
+
+    /// The records that `is_meant` names.
+    pub fn select(&self, is_meant: impl Fn(&Entry<'a>) -> bool) -> Vec<RecordId> {
+        let entries = self.entries();
+        let places = entries.iter().enumerate().filter(|(_, entry)| is_meant(entry));
+        places.map(|(place, _)| RecordId(place)).collect()
+    }
+
+    /// Whether `is_meant` names a record.
+    pub fn any(&self, is_meant: impl Fn(&Entry<'a>) -> bool) -> bool {
+        self.entries().iter().any(is_meant)
+    }
+
+    /// One record.
+    pub fn entry(&self, id: RecordId) -> Ref<'_, Entry<'a>> {
+        Ref::map(self.0.borrow(), |entries| &entries[id.0])
+    }
+
+    fn open(&self, id: RecordId) -> Option<RefMut<'_, Fate<'a>>> {
+        let fate = RefMut::map(self.0.borrow_mut(), |entries| &mut entries[id.0].fate);
+        let is_open = matches!(fate.end, Disposition::Reported(_) | Disposition::Superseded(Superseded::Remembered));
+        is_open.then_some(fate)
+    }
+
+    /// The write of a record has ended, at `now`.
+    pub fn settle(&self, id: RecordId, end: Disposition, now: SystemTime) {
+        if let Some(mut fate) = self.open(id) {
+            fate.settle(end, now);
+        }
+    }
+
+    /// A part of a split change has the fate of its set.
+    pub fn settle_part(&self, id: RecordId, of_set: Fate<'a>) {
+        if let Some(mut fate) = self.open(id) {
+            let table = fate.table.or(of_set.table);
+            *fate = Fate { table, ..of_set };
+        }
+    }
+
+    /// A reported record is in the quarantine now.
+    pub fn quarantine(&self, id: RecordId) {
+        if let Some(mut fate) = self.open(id)
+            && let Disposition::Reported(failure) = &fate.end
+        {
+            fate.end = Disposition::Quarantined(failure.clone());
+        }
+    }
+
+    /// Takes what a refused record writes from another plan of the same batch. A part of a split change keeps its own:
+    /// its set was written again when it was put together.
+    pub fn plan_again(&self, other: Ledger<'_>) {
+        for (entry, other) in self.0.borrow_mut().iter_mut().zip(other.0.into_inner()) {
+            if entry.fate.end.is_refused() && other.fate.write.is_some() {
+                entry.fate.write = other.fate.write;
+            }
+        }
+    }
+
+    /// The answer to Lambda: the sequence numbers of the reported records, lowest first.
+    ///
+    /// Lambda takes the lowest number as its checkpoint and delivers that record and all later ones of the batch again,
+    /// so the order is for people.
+    pub fn answer(&self) -> KinesisEventResponse {
+        let entries = self.entries();
+        let reported = entries.iter().filter(|entry| entry.failure().is_some());
+        let mut numbers: Vec<&SequenceNumber> = reported.map(|entry| &entry.delivered.sequence_number).collect();
+        numbers.sort();
+        let mut answer = KinesisEventResponse::default();
+        answer.set_failures(numbers.into_iter().map(SequenceNumber::as_str));
+        answer
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A ledger of records that have ended in these ways.
+    pub(crate) fn ended<'a>(
+        record: &'a Record,
+        ends: impl IntoIterator<Item = (Option<&'a SourceTable>, Disposition)>,
+    ) -> Ledger<'a> {
+        let mut ledger = Ledger::default();
+        for (table, end) in ends {
+            ledger.add(record, table, end, None);
+        }
+        ledger
+    }
+
+    fn check(reported: &[&str], json: &str) {
+        let records: Vec<Record> = reported
+            .iter()
+            .map(|number| Record { sequence_number: SequenceNumber::new(*number), ..Record::default() })
+            .collect();
+        let mut ledger = Ledger::default();
+        for record in &records {
+            ledger.add(record, None, Failure::OutOfTime.into(), None);
+            ledger.add(record, None, Disposition::Applied, None);
+        }
+        assert_eq!(serde_json::to_string(&ledger.answer()).unwrap(), json);
+    }
+
+    #[test]
+    fn nothing_reported_is_an_empty_list() {
+        check(&[], r#"{"batchItemFailures":[]}"#);
+    }
+
+    #[test]
+    fn the_lowest_number_stands_first_also_where_the_lengths_differ() {
+        check(
+            &["10", "9", "00000000000000000000000000000000000000000000000000000000000000011"],
+            concat!(
+                r#"{"batchItemFailures":[{"itemIdentifier":"9"},{"itemIdentifier":"10"},"#,
+                r#"{"itemIdentifier":"00000000000000000000000000000000000000000000000000000000000000011"}]}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn an_end_stays_unless_it_is_reported_or_from_memory() {
+        let record = Record::default();
+        let refused = || Disposition::from(Failure::Refused("why".to_owned()));
+        for (end, then, expected) in [
+            (refused(), Disposition::Applied, Disposition::Applied),
+            (Superseded::Remembered.into(), Superseded::Told.into(), Superseded::Told.into()),
+            (Disposition::Applied, refused(), Disposition::Applied),
+            (Disposition::Filtered, Disposition::Applied, Disposition::Filtered),
+            (Superseded::Told.into(), refused(), Superseded::Told.into()),
+        ] {
+            let ledger = ended(&record, [(None, end)]);
+            ledger.settle(RecordId(0), then, SystemTime::UNIX_EPOCH);
+            assert_eq!(*ledger.entry(RecordId(0)).end(), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_reported_record_becomes_a_quarantined_one() {
+        let record = Record::default();
+        let ends = [Failure::Part.into(), Disposition::Applied, Disposition::Filtered, Superseded::Remembered.into()];
+        let ledger = ended(&record, ends.clone().map(|end| (None, end)));
+        (0..4).for_each(|place| ledger.quarantine(RecordId(place)));
+        let found: Vec<Disposition> = ledger.entries().iter().map(|entry| entry.end().clone()).collect();
+        assert_eq!(found[0], Disposition::Quarantined(Failure::Part));
+        assert_eq!(found[1..], ends[1..]);
+    }
+
+    #[test]
+    fn a_record_of_two_sets_has_the_end_that_asks_for_more_and_of_two_alike_the_first() {
+        let refused = || Disposition::from(Failure::Refused("why".to_owned()));
+        for (first, second, expected) in [
+            (Disposition::Kept, Disposition::Applied, 1),
+            (Disposition::Applied, Superseded::Told.into(), 0),
+            (Disposition::Applied, Disposition::Applied, 0),
+            (refused(), refused(), 0),
+            (refused(), Failure::OutOfTime.into(), 1),
+        ] {
+            let [mut fate, second] = [(first, "first"), (second, "second")]
+                .map(|(end, set)| Fate { refused_set: vec![set.to_owned()], ..Fate::of(end) });
+            let expected = [&fate, &second][expected].clone();
+            fate.or_more(second);
+            assert_eq!((fate.end, fate.refused_set), (expected.end, expected.refused_set));
+        }
+    }
+
+    #[test]
+    fn a_clock_behind_the_commit_s_makes_no_age() {
+        let committed = CommitTimestamp::from_nanoseconds(1_773_843_841_076_494_565).unwrap();
+        let write = Write {
+            committed,
+            units: 1,
+            tombstone: false,
+            overflowed: false,
+            notes: Notes::default(),
+            coalesced: false,
+            freshness: None,
+        };
+        let mut fate = Fate { write: Some(write), ..Fate::of(Failure::OutOfTime) };
+        fate.settle(Disposition::Applied, SystemTime::UNIX_EPOCH);
+        assert_eq!(fate.write.unwrap().freshness, Some(Duration::ZERO));
+    }
+}
