@@ -235,13 +235,13 @@ check-demo:
 
 .PHONY: check-replay
 check-replay:
-	$(call say,What the README says to type)
+	$(call say,The replay of the quarantine)
 	.ci/check-replay
 
 # By the clients of DynamoDB that people have, which take Python and Node.js.
 .PHONY: check-reader
 check-reader:
-	$(call say,The readers of README.md beside the function)
+	$(call say,The readers of docs/large-rows.md beside the function)
 	cargo build --locked --bin dsql-view --example dynamodb
 	.ci/with-services .ci/check-reader
 

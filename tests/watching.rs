@@ -158,7 +158,7 @@ fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
     for output in both.split("$(output ").skip(1).map(|output| output.split(')').next().unwrap()) {
         assert!(outputs.get(output).is_some(), "a page asks for the output {output}");
     }
-    assert!(std::fs::read_to_string(format!("{root}/README.md")).unwrap().contains("](RUNBOOK.md)"));
+    assert!(std::fs::read_to_string(format!("{root}/README.md")).unwrap().contains("](docs/runbook.md)"));
 }
 
 /// The widgets of the dashboard of a stack that has all that it can have.
@@ -215,4 +215,16 @@ fn the_dashboard_shows_metrics_that_are_there() {
             shown.contains(metric) || matches!(metric, "Errors" | "OldestIncompleteSet" | "GetRecords.Success");
         assert!(is_shown, "{alarm} watches {metric}");
     }
+}
+
+#[test]
+fn the_page_of_the_metrics_has_each_in_its_table() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+    let (_, behind) = page.split_once("| metric | unit | by table | meaning |\n").expect("a table of metrics");
+    let rows = behind.lines().skip(1).take_while(|row| row.starts_with('|'));
+    let cell = |row: &str, place: usize| row.split('|').nth(place).unwrap().trim().replace('`', "");
+    let told: Vec<_> = rows.map(|row| (cell(row, 1), cell(row, 2), cell(row, 3))).collect();
+    let by_table = |by_table: bool| if by_table { "yes" } else { "" }.to_owned();
+    let expected = METRICS.map(|(name, unit, tables)| (name.to_owned(), unit.to_lowercase(), by_table(tables)));
+    assert_eq!(told, expected);
 }

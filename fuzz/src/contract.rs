@@ -1,4 +1,4 @@
-//! What a record must become: the contract of the README, written down a second time, from its words and without the
+//! What a record must become: the contract of the pages, written down a second time, from their words and without the
 //! library.
 
 use std::collections::HashMap;

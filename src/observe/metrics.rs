@@ -376,17 +376,4 @@ mod tests {
         assert_eq!(metrics_of(&line), [("Received", "Count"), ("Applied", "Count")]);
         assert_eq!((&line["Received"], &line["Applied"]), (&json!(2), &json!(2)));
     }
-
-    #[test]
-    fn the_readme_has_each_metric_in_its_table() {
-        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-        let (_, behind) =
-            readme.split_once("| metric | unit | by table | what it counts |\n").expect("a table of metrics");
-        let rows = behind.lines().skip(1).take_while(|row| row.starts_with('|'));
-        let cell = |row: &str, place: usize| row.split('|').nth(place).unwrap().trim().replace('`', "");
-        let told: Vec<_> = rows.map(|row| (cell(row, 1), cell(row, 2), cell(row, 3))).collect();
-        let by_table = |by_table: bool| if by_table { "yes" } else { "" }.to_owned();
-        let expected = METRICS.map(|(name, unit, tables)| (name.to_owned(), unit.to_lowercase(), by_table(tables)));
-        assert_eq!(told, expected);
-    }
 }
