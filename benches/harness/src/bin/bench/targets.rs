@@ -86,7 +86,7 @@ impl Target {
         };
         let shown = figures.iter().map(|of| format!("{} {}", bound.shown(of.value), of.of).trim_end().to_owned());
         let is_reached = figures.iter().all(|of| !of.counts || bound.is_kept_by(of.value));
-        let verdict = if is_reached { "reached" } else { "[missed](ARCHITECTURE.md#what-is-missed)" };
+        let verdict = if is_reached { "reached" } else { "[missed](architecture.md#missed-targets)" };
         vec![what.to_owned(), target, shown.collect::<Vec<_>>().join(", "), verdict.to_owned()]
     }
 }
@@ -136,7 +136,7 @@ impl Targets {
         let mut section = Section::new(
             "What was to be reached",
             "From the figures below; where there are several, the medians of the turns, and where there are many, the worst. MB are millions \
-             of bytes. Why something is missed stands in [ARCHITECTURE.md](ARCHITECTURE.md#what-is-missed).",
+             of bytes. Why something is missed stands in [architecture.md](architecture.md#missed-targets).",
         );
         section.table(&["", "target", "measured", ""], rows);
         Some(section.text())
