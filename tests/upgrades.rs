@@ -1,7 +1,7 @@
 //! A new version, other tables, and a view that is filled anew from the stream: nothing is lost on the way, and nothing
 //! goes back.
 //!
-//! The stream is read as Lambda's event source mapping reads it from `TRIM_HORIZON`. UPGRADING.md says what to type for
+//! The stream is read as Lambda's event source mapping reads it from `TRIM_HORIZON`. docs/upgrading.md says what to type for
 //! each of these.
 
 mod harness;

@@ -1,4 +1,4 @@
-//! `make bench`: measures the release binary beside what else one could write, and writes BENCHMARKS.md.
+//! `make bench`: measures the release binary beside what else one could write, and writes docs/benchmarks.md.
 //!
 //! | variable | |
 //! |---|---|
@@ -42,7 +42,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 const SECTIONS: [&str; 10] =
     ["peers", "requests", "write-units", "start", "growth", "pace", "creates", "throttling", "bucket", "pipeline"];
-const DOCUMENT: &str = "BENCHMARKS.md";
+const DOCUMENT: &str = "docs/benchmarks.md";
 const RUNS: usize = 5;
 
 /// What the sections measure with.
