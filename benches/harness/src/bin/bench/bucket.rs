@@ -41,8 +41,8 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     }
     let mut section = Section::new(
         "A bucket that is not needed",
-        "`OBJECTS_BUCKET` set, with batches that have nothing for it, against not set. The stub sends the live item with a refusal where it is \
-         asked to, as DynamoDB does.",
+        "`OBJECTS_BUCKET` set against not set, with batches that need no bucket. If a request asks for it, the stub \
+         sends the live item with a refusal, as DynamoDB does.",
     );
     section.table(&["", "ratio", "with", "without"], rows);
     Ok(section.text())

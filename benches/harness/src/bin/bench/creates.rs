@@ -26,10 +26,11 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Creates sent together",
         &format!(
-            "`BATCHED_CREATES` on against off, on {BATCHES} batches of {} changes, all of which say that they create their row. *Found* is the \
-             share of those at whose key something stands, so that the row is put after all; where that is all of them, no stream is \
-             of less use for it. *Requests* and *asked for* are with the setting on, for each change. The stub answers a request of 25 \
-             statements in the time of one put, which nobody has tried on DynamoDB; the last row of all has it take {SLOW_STATEMENTS_MS} ms.",
+            "`BATCHED_CREATES` on against off, on {BATCHES} batches of {} changes, which all say that they create \
+             their row. *Found* is the share of changes that find an item at their key, so that the function puts the \
+             row after all. At 100 % the setting is of no use. *Requests* and *asked for* are counts for each change, \
+             with the setting on. The stub answers a request of 25 statements in the time of one put, which nobody \
+             has tried on DynamoDB. In the last row of all it takes {SLOW_STATEMENTS_MS} ms.",
             count(BATCH),
         ),
     );

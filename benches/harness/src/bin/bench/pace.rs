@@ -45,8 +45,9 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Pace",
         &format!(
-            "The wall time of a batch of {} rows, DynamoDB answering after {LATENCY_MS} ms, with {IN_FLIGHT} writes in flight, against the ideal of \
-             {} × {LATENCY_MS} ms ÷ {IN_FLIGHT} = {}. One after the other, a write takes {} here, the way to the stub and back with it.",
+            "The wall time of a batch of {} rows, DynamoDB answering after {LATENCY_MS} ms, with {IN_FLIGHT} writes \
+             in flight. The ideal is {} × {LATENCY_MS} ms ÷ {IN_FLIGHT} = {}. One after the other, a write takes {} \
+             here, with the way to the stub and back.",
             count(CHANGES),
             count(CHANGES),
             time(ideal),

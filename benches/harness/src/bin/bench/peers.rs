@@ -64,20 +64,27 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
 
     let mut section = Section::new(
         "Against the straightforward handlers",
-        "How many times as much each takes as dsql-view, and in brackets what it takes for 1,000 changes. All of them read the same events, \
-         make the same items and put them with the same condition (`benches/peers`), with their SDK's defaults: Rust with one write \
-         after the other; Node.js with all at once over 50 sockets; Python (boto3) with 32 threads, with one write after the other, and \
-         with the batch processor of Powertools. *Superseded* is the share of writes whose condition DynamoDB finds not met.",
+        "For dsql-view, each table shows the figure for 1,000 changes. For the others it shows a ratio, with \
+         dsql-view as 1, and in brackets their own figure for 1,000 changes. All of them read the same events, make \
+         the same items, and put them with the same condition (`benches/peers`). They use their SDK's defaults:\n\n\
+         - Rust makes one write after the other.\n\
+         - Node.js makes all writes at once, over 50 sockets.\n\
+         - Python (boto3) uses 32 threads, makes one write after the other, or uses the batch processor of \
+         Powertools.\n\n\
+         *Superseded* is the share of writes whose condition DynamoDB finds not met.",
     );
     section.says("**CPU**, DynamoDB answering at once:");
     section.table(&heads, cpus);
-    section.says("**Wall time**, DynamoDB answering at once, so that nothing but the processor is waited for:");
+    section.says("**Wall time**, DynamoDB answering at once, so only the processor takes time:");
     section.table(&heads, walls);
-    section.says("**Batches of 1,000, DynamoDB answering after 5 ms**, none superseded, and the most memory that each had in all of this:");
+    section.says(
+        "**Batches of 1,000, DynamoDB answering after 5 ms**, none superseded. The memory is the most that \
+                  each process had in all these batches:",
+    );
     heads.splice(0..2, [""]);
     section.table(&heads, slow.into_iter().map(|(name, row)| [vec![name.to_owned()], row].concat()));
     if subjects.len() < 6 {
-        section.says("Python or Node.js is not there: what it would show is missing.");
+        section.says("Python or Node.js is not installed, so its figures are missing.");
     }
     Ok(section.text())
 }

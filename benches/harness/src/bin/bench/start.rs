@@ -26,13 +26,16 @@ const PAYLOADS: usize = 10;
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Start, first batch, size, memory",
-        "Beside a function that does nothing, built with the same runtime in the same profile. *Init* is from the start of the process to \
-         its first request for an invocation, with DescribeTable, which DynamoDB answers at once. In production the certificates of \
-         Amazon's authorities are built in and no file is read; nobody but Amazon has a certificate that they vouch for, so that this cannot \
-         be measured here. Nearest to it is TLS with the stub's certificate alone in `SSL_CERT_FILE`: the same handshake, one small file read, \
-         and no chain of signatures, which Amazon's certificates have. Without TLS shows what the handshake and its making ready take; with \
-         all of this system's certificates in the file is what naming authorities of one's own costs. *A round trip* is a connection and \
-         DescribeTable alone, from a process that runs already. Megabytes are millions of bytes; MiB are 1,048,576.",
+        "Hello world is a function that does nothing, built with the same runtime in the same profile. *Init* lasts \
+         from the start of the process to its first request for an invocation. It includes DescribeTable, which \
+         DynamoDB answers at once. *A round trip* is a connection and DescribeTable alone, from a process that \
+         already runs. Megabytes are millions of bytes, and a MiB is 1,048,576 bytes.\n\n\
+         In production the certificates of Amazon's authorities are built in, and the function reads no file. This \
+         cannot be measured here, because only Amazon has a certificate that they vouch for. The nearest figure is \
+         *over TLS*, with the stub's certificate alone in `SSL_CERT_FILE`. It has the same handshake and one small \
+         file to read, but no chain of signatures, which Amazon's certificates have. The difference to *without TLS* \
+         is the price of the handshake and of its preparation. The difference to *all of the system's certificates* \
+         in the file is the price of naming authorities of your own.",
     );
     let (endpoint, tls_endpoint) = (bench.stub.endpoint(), bench.stub.tls_endpoint());
     let over_tls = bench.programs.function(&tls_endpoint);
@@ -61,9 +64,10 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     section.says(&format!("A round trip takes {without_tls} without TLS, and {with_tls} over it."));
 
     section.says(&format!(
-        "**The first batch** of a process over TLS, DynamoDB answering after {LATENCY_MS} ms, against one of the same size after {} answers \
-         more, when all writes that are allowed have been in flight and connections have stopped growing. *Connections* are those that \
-         the batches opened, medians.",
+        "**The first batch** of a process over TLS, DynamoDB answering after {LATENCY_MS} ms, against a warm one of \
+         the same size. The warm one comes {} answers later, when all allowed writes have been in flight and the \
+         connections have stopped growing. *Connections* is the number of connections that each batch opened, as a \
+         median.",
         count(WARM_UP.iter().sum()),
     ));
     let (mut rows, mut ratios) = (Vec::new(), Vec::new());

@@ -51,26 +51,30 @@ impl Target {
         let number = |figure: f64| format!("{figure:.0}");
         let megabytes = |bytes: f64| format!("{:.1} MB", bytes / 1e6);
         match self {
-            Self::FirstDelivery => ("write units a row of a first delivery", AtMost(1.0, times)),
+            Self::FirstDelivery => ("write units a row, first delivery", AtMost(1.0, times)),
             Self::Redelivery => ("write units of the same batch again", AtMost(0.0, number)),
-            Self::OwnCpu => ("own CPU on top of the writes, of the SDK's PutItem", AtMost(0.1, percent)),
+            Self::OwnCpu => {
+                ("the function's own CPU beyond the writes, as a share of the SDK's PutItem", AtMost(0.1, percent))
+            }
             Self::OwnInstructions => ("the same in instructions", AtMost(0.1, percent)),
-            Self::Python => ("CPU of the handlers in Python, dsql-view's being 1", AtLeast(10.0, times)),
-            Self::Node => ("CPU of the one in Node.js, the same", AtLeast(5.0, times)),
-            Self::Client => ("CPU of PutItem by its client, of the SDK's with the defaults", AtMost(2.0 / 3.0, times)),
-            Self::Wall => ("wall time of 1,000 rows at 5 ms, to the ideal", AtMost(1.3, times)),
+            Self::Python => ("CPU of the handlers in Python, with dsql-view as 1", AtLeast(10.0, times)),
+            Self::Node => ("CPU of the handler in Node.js, with dsql-view as 1", AtLeast(5.0, times)),
+            Self::Client => {
+                ("CPU of PutItem with dsql-view's client, with the SDK's default client as 1", AtMost(2.0 / 3.0, times))
+            }
+            Self::Wall => ("wall time of 1,000 rows at 5 ms, with the ideal as 1", AtMost(1.3, times)),
             Self::CreatesOfInserts => {
-                ("`BATCHED_CREATES` with inserts: CPU and wall time, to those without", AtMost(0.5, times))
+                ("`BATCHED_CREATES` with inserts: CPU and wall time, with the setting off as 1", AtMost(0.5, times))
             }
             Self::CreatesElsewhere => {
-                ("the same where rows are found, the most of both (5 % are noise)", AtMost(1.05, times))
+                ("the same if rows are found: the larger of both (5 % are noise)", AtMost(1.05, times))
             }
-            Self::Throttled5 => ("wall time with 5 % throttled, to that with none", AtMost(3.0, times)),
-            Self::Throttled30 => ("with 30 %", AtMost(8.0, times)),
+            Self::Throttled5 => ("wall time with 5 % throttled, with 0 % as 1", AtMost(3.0, times)),
+            Self::Throttled30 => ("the same with 30 %", AtMost(8.0, times)),
             Self::Goodput => ("goodput over a rate", AtLeast(0.95, percent)),
             Self::Reported => ("records reported while DynamoDB throttles", AtMost(0.0, number)),
-            Self::Init => ("init, to 1.5 times hello world's and a round trip", AtMost(1.0, times)),
-            Self::FirstBatch => ("wall time of a first batch, to a warm one", AtMost(2.0, times)),
+            Self::Init => ("init, with 1.5 times hello world's plus a round trip as 1", AtMost(1.0, times)),
+            Self::FirstBatch => ("wall time of a first batch, with a warm one as 1", AtMost(2.0, times)),
             Self::Zip => ("zip", AtMost(3e6, megabytes)),
             Self::Memory => ("memory with full payloads", AtMost(40e6, megabytes)),
         }
@@ -86,7 +90,7 @@ impl Target {
         };
         let shown = figures.iter().map(|of| format!("{} {}", bound.shown(of.value), of.of).trim_end().to_owned());
         let is_reached = figures.iter().all(|of| !of.counts || bound.is_kept_by(of.value));
-        let verdict = if is_reached { "reached" } else { "[missed](ARCHITECTURE.md#what-is-missed)" };
+        let verdict = if is_reached { "reached" } else { "[missed](architecture.md#missed-targets)" };
         vec![what.to_owned(), target, shown.collect::<Vec<_>>().join(", "), verdict.to_owned()]
     }
 }
@@ -134,9 +138,10 @@ impl Targets {
             return None;
         }
         let mut section = Section::new(
-            "What was to be reached",
-            "From the figures below; where there are several, the medians of the turns, and where there are many, the worst. MB are millions \
-             of bytes. Why something is missed stands in [ARCHITECTURE.md](ARCHITECTURE.md#what-is-missed).",
+            "Targets",
+            "This table compares the figures of the sections below with their targets. Figures of several turns are \
+             medians. If a section has many figures for a target, the worst one stands here. MB are millions of \
+             bytes. [Missed targets](architecture.md#missed-targets) explains each target that is missed.",
         );
         section.table(&["", "target", "measured", ""], rows);
         Some(section.text())

@@ -33,10 +33,12 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     }
     let mut section = Section::new(
         "Write units",
-        "What DynamoDB bills for a batch, as a multiple of its rows, the least that a first delivery can take, and in brackets in units. \
-         The changes of a row come in no order. Then the same batch again, to the same process and to one that has just started. \
-         DynamoDB bills a write whose condition is not met like any other; the stub remembers each row's newest commit, checks the \
-         condition and bills by size. Every item has less than 1 KB: a row with columns in the bucket is asked for each time that it comes.",
+        "This table shows DynamoDB's bill for a batch as a multiple of its rows, with the units in brackets. A first \
+         delivery cannot cost less than one unit a row. The changes of a row come in no order. Then the same batch \
+         comes again, to the same process and to one that has just started. DynamoDB bills a write whose condition is \
+         not met like any other. The stub remembers each row's newest commit, checks the condition, and bills by \
+         size. Every item has less than 1 KB. A row with columns in the bucket would take a request each time that it \
+         comes.",
     );
     section.table(&["changes", "rows", "", "first delivery", "redelivery", "redelivery to a new process"], rows);
     Ok(section.text())
