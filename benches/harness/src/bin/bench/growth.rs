@@ -8,7 +8,7 @@ use crate::subject::Subject;
 use crate::{Bench, BoxError};
 
 const CHANGES: [u64; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
-/// Batches that take long, and differ less.
+/// Batches from this size on take long, and differ less.
 const LARGE: u64 = 10_000;
 const RUNS_OF_LARGE: usize = 3;
 /// Bytes of a row, and how many rows make a batch of at most some 4 MB.
@@ -108,17 +108,17 @@ async fn writes_in_flight(bench: &mut Bench, section: &mut Section, function: &P
 
 /// A process for batches of a size.
 struct Size {
-    /// Where it stands on the line.
+    /// Its place on the line.
     x: f64,
     changes: u64,
-    /// Of a row's text, where it is another row than everywhere else.
+    /// The bytes of a row's text, if it is not the usual row.
     bytes: Option<u32>,
     subject: Subject,
     walls: Vec<Duration>,
     cpus: Vec<Duration>,
-    /// Of the batch before all others.
+    /// The changes of the batch before all others.
     warm_up: u64,
-    /// In bytes, and the connections, after the first batch.
+    /// The memory in bytes and the connections, after the first batch.
     memory: Option<f64>,
     connections: u64,
 }
@@ -157,7 +157,7 @@ impl Size {
     }
 }
 
-/// What a size takes: the times are a change's.
+/// The cost of a size. The times are those of a change.
 struct Point {
     x: f64,
     changes: u64,
@@ -174,7 +174,7 @@ impl Point {
     }
 }
 
-/// What the sizes take, turn by turn.
+/// The costs of the sizes, turn by turn.
 async fn points(bench: &mut Bench, what: &str, mut sizes: Vec<Size>) -> Result<Vec<Point>, BoxError> {
     bench.progress(&format!("  {what}"));
     let count = sizes.len();

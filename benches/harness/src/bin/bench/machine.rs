@@ -1,4 +1,4 @@
-//! What a run's figures belong to: the machine, the day, the versions.
+//! The machine, the day and the versions that a run's figures belong to.
 
 use std::process::Command;
 
@@ -63,7 +63,7 @@ fn versions(programs: &Programs) -> Vec<String> {
     versions
 }
 
-/// The first line that a command prints, where there is one.
+/// The first line that a command prints, if any.
 fn said_by(command: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(command).args(arguments).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())

@@ -1,4 +1,4 @@
-//! The function against what one would write without it.
+//! The function against the handlers that one would write without it.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{Bench, BoxError};
 const BATCHES: [u64; 3] = [100, 1_000, 5_000];
 const SUPERSEDED: [f64; 3] = [0.0, 0.5, 0.95];
 
-/// One that takes its writes one by one is slow, and what is slow needs fewer runs.
+/// Handlers with one write after the other are slow, and slow programs need fewer runs.
 const RUNS: usize = 3;
-/// So does what has many changes.
+/// So do batches with many changes.
 const LARGE: u64 = 5_000;
 const RUNS_OF_LARGE: usize = 2;
 
-/// What is measured at a time has at least so many changes.
+/// The least number of changes that are measured at a time.
 const CHANGES: u64 = 1_000;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
@@ -89,7 +89,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// What each of the subjects takes for 1,000 changes in each turn, in batches of this size.
+/// The cost of 1,000 changes for each subject in each turn, in batches of this size.
 async fn turn_by_turn(bench: &mut Bench, subjects: &mut [Subject], batch: u64) -> Result<Vec<Vec<Spent>>, BoxError> {
     let batches = CHANGES.div_ceil(batch);
     let mut spent = vec![Vec::new(); subjects.len()];
@@ -103,7 +103,7 @@ async fn turn_by_turn(bench: &mut Bench, subjects: &mut [Subject], batch: u64) -
     Ok(spent)
 }
 
-/// What the first takes as it is, what the others take with its ratio to it.
+/// The cost of the first, and the costs of the others with their ratios to it.
 fn shown(spent: &[Vec<Spent>], ratios: fn(&[Spent], &[Spent]) -> Spread, of: fn(&Spent) -> Duration) -> Vec<String> {
     let taken = |turns: &[Spent]| time(of(&Spent::median(turns)));
     let others =
@@ -111,7 +111,7 @@ fn shown(spent: &[Vec<Spent>], ratios: fn(&[Spent], &[Spent]) -> Spread, of: fn(
     [taken(&spent[0])].into_iter().chain(others).collect()
 }
 
-/// The handlers with how many times as much CPU as the first they take.
+/// The handlers, with the ratios of their CPU to that of the first.
 fn cpu_ratios(subjects: &[Subject], spent: &[Vec<Spent>]) -> Vec<(String, f64)> {
     let ratio = |(subject, turns): (&Subject, &Vec<Spent>)| {
         (subject.name.to_owned(), Spent::cpu_ratios(turns, &spent[0]).median)

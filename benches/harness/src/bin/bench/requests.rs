@@ -13,10 +13,10 @@ const IN_FLIGHT: usize = 64;
 const LATENCIES_MS: [u32; 2] = [0, 5];
 /// A difference of two figures has the noise of both.
 const TURNS_A_RUN: usize = 3;
-/// Callgrind takes fifty times as long.
+/// Fewer, because callgrind takes fifty times as long.
 const CHANGES_COUNTED: u64 = 1_000;
 
-/// What is subtracted stands beside what it is subtracted from.
+/// Each loop that is subtracted stands beside the function that it is subtracted from.
 const NAMES: [&str; 5] = [
     "**dsql-view**, from the event to its answer",
     "the SDK's PutItem, dsql-view's client and allocator",
@@ -27,7 +27,7 @@ const NAMES: [&str; 5] = [
 /// The places in [`NAMES`].
 const FUNCTION: usize = 0;
 const OWN_CLIENT: usize = 1;
-/// What the ratios are to.
+/// The base of the ratios.
 const SDK: usize = 2;
 const KNOWN: usize = 4;
 /// The names to `puts` of those from [`OWN_CLIENT`] to [`KNOWN`].
@@ -83,11 +83,11 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// What one of [`NAMES`] takes.
+/// The cost of one of [`NAMES`].
 #[derive(Default)]
 struct Taken {
     spent: Vec<Spent>,
-    /// The most of a turn.
+    /// The most of any turn.
     puts: u64,
     bytes_of_a_put: Option<u64>,
 }
@@ -178,7 +178,7 @@ fn section_of_own_work(
     section.table(if instructions.is_some() { &heads } else { &heads[..3] }, rows);
 }
 
-/// What a change takes each of [`NAMES`], where callgrind is there.
+/// The instructions of a change for each of [`NAMES`], if callgrind is installed.
 async fn instructions(bench: &mut Bench) -> Result<Option<[u64; NAMES.len()]>, BoxError> {
     let Some(callgrind) = Callgrind::find() else { return Ok(None) };
     bench.progress("  instructions, by callgrind");

@@ -18,7 +18,7 @@ const LATENCY_MS: u32 = 5;
 /// After 320 answers 64 writes may be in flight; in the second of two such batches they are, and no connection is left
 /// to open.
 const WARM_UP: [u64; 2] = [400; 2];
-/// What an event of 6 MB holds.
+/// The changes in an event of 6 MB.
 const FULL_PAYLOAD: u64 = 5_300;
 const LARGEST_EVENT: usize = 6 * 1024 * 1024;
 const PAYLOADS: usize = 10;
@@ -123,7 +123,7 @@ async fn init(bench: &mut Bench, programs: &[Program; 4]) -> Result<(Vec<Vec<Str
     Ok((rows, round_trips))
 }
 
-/// Its row, and how many times as long as a warm one it takes.
+/// Its row, and the ratio of its time to that of a warm one.
 async fn first_batch(bench: &mut Bench, program: &Program, batch: u64) -> Result<(Vec<String>, f64), BoxError> {
     let (mut firsts, mut warms) = (Vec::new(), Vec::new());
     let mut connections = [const { Vec::new() }; 2];
@@ -169,7 +169,7 @@ async fn memory(bench: &mut Bench, program: &Program) -> Result<[f64; 3], BoxErr
     Ok(peaks)
 }
 
-/// The bytes of a file in a zip, but for its directory's hundred.
+/// The bytes of a file in a zip, without the hundred of its directory.
 fn zipped(file: &Path) -> Result<u64, BoxError> {
     let output = Command::new("gzip").args(["-9", "--stdout"]).arg(file).stdin(Stdio::null()).output()?;
     if output.status.success() { Ok(output.stdout.len() as u64) } else { Err("gzip failed".into()) }

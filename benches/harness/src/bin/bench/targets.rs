@@ -1,8 +1,8 @@
-//! What was to be reached, beside what this run has measured.
+//! The targets, beside the figures of this run.
 
 use crate::figures::{Section, percent, times};
 
-/// Something that was to be reached. The order is that of the document.
+/// A target. The order is that of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     FirstDelivery,
@@ -80,7 +80,7 @@ impl Target {
         }
     }
 
-    /// Its row, given what was measured.
+    /// Its row, from the measured figures.
     fn row(self, figures: &[Figure]) -> Vec<String> {
         let (what, bound) = self.bound();
         let target = match &bound {
@@ -98,29 +98,29 @@ impl Target {
 /// A figure that was measured.
 struct Figure {
     target: Target,
-    /// What it is of, where a target has several.
+    /// The case that it belongs to, if a target has several.
     of: String,
     value: f64,
-    /// Whether the target is missed where this misses it.
+    /// Whether the target is missed if this figure misses it.
     counts: bool,
 }
 
-/// What a run has measured of the targets.
+/// The figures of a run for the targets.
 #[derive(Default)]
 pub struct Targets(Vec<Figure>);
 
 impl Targets {
-    /// Notes a figure, and what it is of where a target has several.
+    /// Notes a figure, with its case if a target has several.
     pub fn note(&mut self, target: Target, of: impl Into<String>, value: f64) {
         self.0.push(Figure { target, of: of.into(), value, counts: true });
     }
 
-    /// Notes what something else reaches of it.
+    /// Notes the figure of another program, for comparison.
     pub fn note_beside(&mut self, target: Target, of: impl Into<String>, value: f64) {
         self.0.push(Figure { target, of: of.into(), value, counts: false });
     }
 
-    /// Notes the one of the figures that is farthest on the wrong side.
+    /// Notes only the worst of the figures.
     pub fn note_worst(&mut self, target: Target, figures: impl IntoIterator<Item = (String, f64)>) {
         let badness = |figure: f64| if matches!(target.bound().1, AtMost(..)) { figure } else { -figure };
         let worst = figures.into_iter().max_by(|(_, a), (_, b)| badness(*a).total_cmp(&badness(*b)));
@@ -129,7 +129,7 @@ impl Targets {
         }
     }
 
-    /// The section, where anything was measured.
+    /// The section, if anything was measured.
     pub fn section(mut self) -> Option<String> {
         self.0.sort_by_key(|figure| figure.target);
         let of_targets = self.0.chunk_by(|a, b| a.target == b.target);

@@ -1,4 +1,4 @@
-//! What becomes of batches when DynamoDB throttles.
+//! Batches while DynamoDB throttles.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const LATENCY_MS: u32 = 5;
 const SHARES: [f64; 3] = [0.0, 0.05, 0.3];
 /// Writes a second, and how many functions write at the same time.
 const RATES: [(u32, u64); 4] = [(500, 1), (2_000, 1), (500, 4), (2_000, 4)];
-/// How long each rate is written against, at least.
+/// The least time for which each rate is tested.
 const STORM: Duration = Duration::from_secs(8);
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {

@@ -1,4 +1,4 @@
-//! What DynamoDB bills for a batch and for its repetitions.
+//! DynamoDB's bill for a batch and for its repetitions.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// For a first delivery, another to the same process, and another to a new one.
+/// The units of a first delivery, of another to the same process, and of another to a new one.
 pub async fn units(bench: &mut Bench, program: &Program, changes: u64, rows: u64) -> Result<[u64; 3], BoxError> {
     bench.stub.reset()?;
     let event = bench.workload.event_of_history(changes, rows);
