@@ -104,7 +104,7 @@ mutants: ## Change the code in small ways, and tell which changes no test notice
 # Give FUNCTION to measure another binary. Python, Node.js and valgrind show what they are for, where they are there.
 # Each of the binaries is built alone and after the criterion bench, or they would get the features of what is built with them.
 .PHONY: bench
-bench: ## Measure all that BENCHMARKS.md tells, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
+bench: ## Measure all figures of docs/benchmarks.md, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
 	$(if $(findstring pipeline,$(or $(ONLY),pipeline)),cargo bench --locked --bench pipeline)
 	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
 	cargo build --locked --release --package dsql-view-peers
@@ -284,7 +284,7 @@ check-local: $(LOCAL)
 
 .PHONY: check-runbook
 check-runbook: $(VENV)/sam
-	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
+	$(call say,The commands of docs/runbook.md and docs/upgrading.md)
 	cargo build --locked --bins --example local
 	env -u MAKEFLAGS -u MFLAGS .ci/with-services .ci/check-runbook
 

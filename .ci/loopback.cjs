@@ -1,4 +1,4 @@
-// Makes every TCP server of this process listen on 127.0.0.1 alone: kinesis-local has no setting for its address and takes all of them.
+// Makes every TCP server of this process listen only on 127.0.0.1. kinesis-local has no setting for its address and listens on all.
 'use strict';
 
 const { Server } = require('node:net');
@@ -6,7 +6,7 @@ const { Server } = require('node:net');
 const host = '127.0.0.1';
 const listen = Server.prototype.listen;
 
-// listen(options, callback?) or listen(port, …, callback?); what names no port, such as a Unix socket, stays as it is.
+// listen(options, callback?) or listen(port, …, callback?); a call without a port, as for a Unix socket, stays as it is.
 Server.prototype.listen = function (first, ...rest) {
   if (typeof first === 'object' && first !== null && first.port !== undefined) {
     return listen.call(this, { ...first, host }, ...rest);

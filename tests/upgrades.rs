@@ -1,8 +1,8 @@
-//! A new version, other tables, and a view that is filled anew from the stream: nothing is lost on the way, and nothing
-//! goes back.
+//! A new version, other tables, and a view that is filled again from the stream: no change is lost meanwhile, and no
+//! item goes back to an older state.
 //!
-//! The stream is read as Lambda's event source mapping reads it from `TRIM_HORIZON`. UPGRADING.md says what to type for
-//! each of these.
+//! The stream is read as Lambda's event source mapping reads it from `TRIM_HORIZON`. docs/upgrading.md has the commands
+//! for each of these.
 
 mod harness;
 

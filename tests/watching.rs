@@ -1,5 +1,5 @@
-//! The alarms and the dashboard of `template.yaml` watch what the functions tell, and RUNBOOK.md says what to do about
-//! each alarm.
+//! The alarms and the dashboard of `template.yaml` watch metrics that exist, and docs/runbook.md has a section for each
+//! alarm.
 
 mod stack;
 
@@ -137,7 +137,7 @@ fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
     assert_eq!(alarms, ALARMS);
 
     let root = env!("CARGO_MANIFEST_DIR");
-    let runbook = std::fs::read_to_string(format!("{root}/RUNBOOK.md")).unwrap();
+    let runbook = std::fs::read_to_string(format!("{root}/docs/runbook.md")).unwrap();
     let sections: Vec<(&str, &str)> =
         runbook.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap()).collect();
     let (alarms, others) = sections.split_at(ALARMS.len().min(sections.len()));
@@ -146,14 +146,14 @@ fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
     for (alarm, section) in alarms {
         assert!(section.contains("```sh\n"), "nothing to type for {alarm}");
         let description = at(properties(&template, alarm), "AlarmDescription").as_str().unwrap();
-        assert!(description.ends_with(&format!("stands in RUNBOOK.md, {alarm}.")), "{description}");
+        assert!(description.ends_with(&format!("What to do: docs/runbook.md, {alarm}.")), "{description}");
         assert!(description.len() <= 1024, "{alarm}");
     }
     for link in runbook.split("](#").skip(1).map(|link| link.split(')').next().unwrap()) {
         assert!(ALARMS.iter().any(|alarm| alarm.to_lowercase() == link), "the runbook links to {link}");
     }
     let outputs = at(&template, "Outputs");
-    let upgrading = std::fs::read_to_string(format!("{root}/UPGRADING.md")).unwrap();
+    let upgrading = std::fs::read_to_string(format!("{root}/docs/upgrading.md")).unwrap();
     let both = format!("{runbook}{upgrading}");
     for output in both.split("$(output ").skip(1).map(|output| output.split(')').next().unwrap()) {
         assert!(outputs.get(output).is_some(), "a page asks for the output {output}");

@@ -1,4 +1,4 @@
-//! What a bucket costs a function that does not need it.
+//! The cost of a bucket for a function that does not need it.
 
 use serde_json::json;
 
@@ -8,12 +8,12 @@ use crate::{Bench, BoxError};
 
 const CHANGES: u64 = 5_000;
 const STARTS: usize = 31;
-/// What is nearly equal takes more turns.
+/// Figures that are nearly equal take more turns.
 const TURNS_A_RUN: usize = 5;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let without = bench.programs.function(&bench.stub.endpoint());
-    // Where nothing listens: a call would fail.
+    // Nothing listens there, so a call would fail.
     let with = without.clone().with("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9").with("OBJECTS_BUCKET", "not-needed");
     let programs = [with, without];
     let mut inits = [Vec::new(), Vec::new()];
@@ -41,8 +41,8 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     }
     let mut section = Section::new(
         "A bucket that is not needed",
-        "`OBJECTS_BUCKET` set, with batches that have nothing for it, against not set. The stub sends the live item with a refusal where it is \
-         asked to, as DynamoDB does.",
+        "`OBJECTS_BUCKET` set against not set, with batches that need no bucket. If a request asks for it, the stub \
+         sends the live item with a refusal, as DynamoDB does.",
     );
     section.table(&["", "ratio", "with", "without"], rows);
     Ok(section.text())

@@ -1,16 +1,16 @@
-//! `bench check`: what can be counted of the targets, on small batches, with whatever binaries are there. It measures
-//! no time.
+//! `bench check`: counts the targets that can be counted, on small batches, with the binaries that are there. It
+//! measures no time.
 
 use serde_json::json;
 
 use crate::subject::Subject;
 use crate::{Bench, BoxError, write_units};
 
-/// So few that the memory of known rows, which is of fixed size, forgets none.
+/// Few enough that the memory of known rows, which has a fixed size, forgets none.
 const ROWS: u64 = 100;
 const CHANGES: u64 = 300;
 
-/// An error where a count is another than it has to be.
+/// Fails if a count is wrong.
 pub async fn run(bench: &mut Bench) -> Result<(), BoxError> {
     // Few at a time, so that no answer is waited for so long on a slow machine that it is given up and counted twice.
     let function = bench.programs.function(&bench.stub.endpoint()).with("WRITE_CONCURRENCY", "4");

@@ -11,12 +11,11 @@ use crate::{Bench, BoxError};
 const BATCH: u64 = 1_000;
 const BATCHES: u64 = 5;
 const LATENCIES_MS: [u32; 2] = [0, 5];
-/// What a request of many statements takes where it does not take a put's time.
+/// The time of a request with many statements, if it is not the time of a put.
 const SLOW_STATEMENTS_MS: u32 = 25;
-/// The shares of creates at whose keys something stands: a stream of inserts, and what is delivered again or all
-/// updates.
+/// The shares of creates that find an item: from a stream of inserts to one of repeated deliveries or updates.
 const FOUND: [f64; 6] = [0.0, 0.01, 0.05, 0.1, 0.5, 1.0];
-/// What is nearly equal takes more turns.
+/// Figures that are nearly equal take more turns.
 const TURNS_A_RUN: usize = 2;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
@@ -26,10 +25,11 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Creates sent together",
         &format!(
-            "`BATCHED_CREATES` on against off, on {BATCHES} batches of {} changes, all of which say that they create their row. *Found* is the \
-             share of those at whose key something stands, so that the row is put after all; where that is all of them, no stream is \
-             of less use for it. *Requests* and *asked for* are with the setting on, for each change. The stub answers a request of 25 \
-             statements in the time of one put, which nobody has tried on DynamoDB; the last row of all has it take {SLOW_STATEMENTS_MS} ms.",
+            "`BATCHED_CREATES` on against off, on {BATCHES} batches of {} changes, which all say that they create \
+             their row. *Found* is the share of changes that find an item at their key, so that the function puts the \
+             row after all. At 100 % the setting is of no use. *Requests* and *asked for* are counts for each change, \
+             with the setting on. The stub answers a request of 25 statements in the time of one put, which nobody \
+             has tried on DynamoDB. In the last row of all it takes {SLOW_STATEMENTS_MS} ms.",
             count(BATCH),
         ),
     );
@@ -50,7 +50,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
             let turns = TURNS_A_RUN * bench.runs;
             let compared = compare(bench, &programs, &stub, turns).await?;
             if found == 0.0 && compared.statements == 0 {
-                return Err("no create was sent together with others, though nothing stands at their keys".into());
+                return Err("no create was sent together with others, though their keys have no items".into());
             }
             let [cpu, wall] = compared.ratios();
             if found == 0.0 && statements_ms.is_none() {
@@ -68,7 +68,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// What the turns took with the setting on and off, and what was sent with it on.
+/// The cost of the turns with the setting on and off, and the requests with it on.
 struct Compared {
     on: Vec<Spent>,
     off: Vec<Spent>,
@@ -109,7 +109,7 @@ async fn compare(
 }
 
 impl Compared {
-    /// Of CPU and wall time, on to off.
+    /// The ratios of CPU and wall time, on to off.
     fn ratios(&self) -> [Spread; 2] {
         [Spent::cpu_ratios(&self.on, &self.off), Spent::wall_ratios(&self.on, &self.off)]
     }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-/// What the turns gave: the middle, and what a quarter of them lies below and above.
+/// The figures of the turns: the median, and the two quartiles.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     pub low: f64,
@@ -24,7 +24,7 @@ impl Spread {
         Self { low: at(1), median: at(2), high: at(3) }
     }
 
-    /// How many times as much the first took as the second in the turn in which both stood side by side.
+    /// The ratios of the first to the second, each of one turn, in which both were measured side by side.
     pub fn of_ratios(a: impl IntoIterator<Item = Duration>, b: impl IntoIterator<Item = Duration>) -> Self {
         Self::of(a.into_iter().zip(b).map(|(a, b)| ratio(a, b)))
     }
@@ -36,12 +36,12 @@ impl fmt::Display for Spread {
     }
 }
 
-/// The middle one.
+/// The median.
 pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     Duration::from_secs_f64(Spread::of(times.into_iter().map(|time| time.as_secs_f64())).median)
 }
 
-/// The places of what is measured side by side, turn by turn: the one that comes first in one turn comes last in the
+/// The places of the programs that are measured side by side, turn by turn. The first of one turn is the last of the
 /// next.
 pub fn turns(count: usize, of: usize) -> impl Iterator<Item = usize> {
     (0..count).flat_map(move |turn| (0..of).map(move |place| if turn % 2 == 0 { place } else { of - 1 - place }))
@@ -91,13 +91,13 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// So many, for ratios.
+/// A count, for ratios.
 #[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
 pub fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// A share, with one decimal, so that none is rounded up to what was to be reached.
+/// A share, with one decimal, so that rounding does not reach a target.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
@@ -112,7 +112,7 @@ pub fn megabytes(bytes: f64) -> String {
     format!("{:.2} MB", bytes / 1e6)
 }
 
-/// One of so many.
+/// The time of one, from the time of all.
 pub fn each(time: Duration, count: u64) -> Duration {
     time.div_f64(float(count))
 }
@@ -126,7 +126,7 @@ pub fn line((x0, y0): (f64, f64), (x1, y1): (f64, f64), x: f64) -> f64 {
 pub struct Section(String);
 
 impl Section {
-    /// With what its figures are and how they are measured.
+    /// With a text on the figures and on how they are measured.
     pub fn new(title: &str, how: &str) -> Self {
         Self(format!("## {title}\n\n{how}\n"))
     }

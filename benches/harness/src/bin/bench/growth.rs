@@ -8,7 +8,7 @@ use crate::subject::Subject;
 use crate::{Bench, BoxError};
 
 const CHANGES: [u64; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
-/// Batches that take long, and differ less.
+/// Batches from this size on take long, and differ less.
 const LARGE: u64 = 10_000;
 const RUNS_OF_LARGE: usize = 3;
 /// Bytes of a row, and how many rows make a batch of at most some 4 MB.
@@ -22,9 +22,10 @@ const WARM_UP_IN_FLIGHT: u64 = 2_000;
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Growth",
-        "Each size in a process of its own, which has had a batch of one before, turn by turn. The line goes through the first and the last \
-         figure of each column; the ratio is how far above it (over 1) or below it a figure lies. Memory is the most that was resident \
-         after the first batch of the size, in one process each.",
+        "Each size has a process of its own, which has had a batch of one before. The sizes take turns. A line goes \
+         through the first and the last figure of each column. The ratio says how far a figure lies above the line \
+         (over 1) or below it. Memory is the most that was resident after the first batch of the size, in one process \
+         each.",
     );
     let function = bench.programs.function(&bench.stub.endpoint());
     changes_in_a_batch(bench, &mut section, &function).await?;
@@ -41,7 +42,8 @@ async fn changes_in_a_batch(bench: &mut Bench, section: &mut Section, function: 
     }
     let points = points(bench, "changes in a batch", sizes).await?;
     section.says(
-        "**Changes in a batch**, DynamoDB answering at once. Lambda gives a function no more than some 5,300 of them at a time.",
+        "**Changes in a batch**, DynamoDB answering at once. Lambda gives a function at most some 5,300 of them at a \
+         time.",
     );
     let rows = CHANGES.iter().zip(&points).map(|(changes, of)| {
         let (cpu, memory) = (against_line(&points, of, Point::cpu_of_batch), against_line(&points, of, |of| of.memory));
@@ -58,7 +60,8 @@ async fn bytes_of_a_row(bench: &mut Bench, section: &mut Section, function: &Pro
     }
     let points = points(bench, "bytes of a row", sizes).await?;
     section.says(
-        "**Bytes of a row**, a text. CPU is a change's; memory is that of a batch of at most 4 MB, and so has no line.",
+        "**Bytes of a row**, a text. CPU is that of a change. Memory is that of a batch of at most 4 MB, and so has \
+         no line.",
     );
     let rows = ROWS.iter().zip(&points).map(|((bytes, rows), of)| {
         let cpu = against_line(&points, of, |of| of.cpu.as_secs_f64());
@@ -76,9 +79,10 @@ async fn writes_in_flight(bench: &mut Bench, section: &mut Section, function: &P
     }
     let points = points(bench, "writes in flight", sizes).await?;
     section.says(&format!(
-        "**Writes in flight**, a batch of {}, DynamoDB answering after {LATENCY_MS} ms. The least that the wall time can be is the latency \
-         divided by the writes in flight, or the CPU's time where that is more. Each process has had a batch of {} before, after which all \
-         writes that are allowed may be in flight; *connections* is how many it had after that and the first of the batches.",
+        "**Writes in flight**, a batch of {}, DynamoDB answering after {LATENCY_MS} ms. The least possible wall time \
+         is the latency divided by the writes in flight, or the CPU time if that is more. Each process has had a \
+         batch of {} before, and after it all allowed writes may be in flight. *Connections* is the number of \
+         connections after that batch and the first measured one.",
         count(CHANGES_IN_FLIGHT),
         count(WARM_UP_IN_FLIGHT),
     ));
@@ -104,17 +108,17 @@ async fn writes_in_flight(bench: &mut Bench, section: &mut Section, function: &P
 
 /// A process for batches of a size.
 struct Size {
-    /// Where it stands on the line.
+    /// Its place on the line.
     x: f64,
     changes: u64,
-    /// Of a row's text, where it is another row than everywhere else.
+    /// The bytes of a row's text, if it is not the usual row.
     bytes: Option<u32>,
     subject: Subject,
     walls: Vec<Duration>,
     cpus: Vec<Duration>,
-    /// Of the batch before all others.
+    /// The changes of the batch before all others.
     warm_up: u64,
-    /// In bytes, and the connections, after the first batch.
+    /// The memory in bytes and the connections, after the first batch.
     memory: Option<f64>,
     connections: u64,
 }
@@ -153,7 +157,7 @@ impl Size {
     }
 }
 
-/// What a size takes: the times are a change's.
+/// The cost of a size. The times are those of a change.
 struct Point {
     x: f64,
     changes: u64,
@@ -170,7 +174,7 @@ impl Point {
     }
 }
 
-/// What the sizes take, turn by turn.
+/// The costs of the sizes, turn by turn.
 async fn points(bench: &mut Bench, what: &str, mut sizes: Vec<Size>) -> Result<Vec<Point>, BoxError> {
     bench.progress(&format!("  {what}"));
     let count = sizes.len();

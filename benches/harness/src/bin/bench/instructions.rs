@@ -1,6 +1,6 @@
-//! Instructions, which no other process on the machine changes: counted by valgrind's callgrind.
+//! Instructions, counted by valgrind's callgrind. No other process on the machine changes them.
 //!
-//! What a batch takes is the difference of two runs, one with it and one without.
+//! The cost of a batch is the difference of two runs, one with it and one without.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,24 +23,24 @@ const CALLGRIND: [&str; 2] = ["--tool=callgrind", "--callgrind-out-file=/dev/nul
 /// After 320 answers a process has 64 writes in flight, and so as many connections as it will have.
 pub const WARM_UP: u64 = 400;
 
-/// Callgrind, where it is there.
+/// Callgrind, if it is installed.
 pub struct Callgrind(PathBuf);
 
 impl Callgrind {
-    /// As the path has it.
+    /// The one on the path.
     pub fn find() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join("valgrind")).find(|file| file.exists()).map(Self)
     }
 
-    /// What a batch takes a function that had some others before.
+    /// The instructions of a batch, in a function that had some others before.
     pub async fn of_function(&self, program: &Program, before: &[&Bytes], batch: &Bytes) -> Result<u64, BoxError> {
         let without = self.function(program, before).await?;
         let with = self.function(program, &[before, &[batch]].concat()).await?;
         Ok(with.saturating_sub(without))
     }
 
-    /// What sending so many ready-made requests takes.
+    /// The instructions for sending a number of ready-made requests.
     pub async fn of_puts(
         &self,
         programs: &Programs,

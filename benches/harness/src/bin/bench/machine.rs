@@ -1,4 +1,4 @@
-//! What a run's figures belong to: the machine, the day, the versions.
+//! The machine, the day and the versions that a run's figures belong to.
 
 use std::process::Command;
 
@@ -24,16 +24,20 @@ pub fn heading(programs: &Programs) -> String {
     let rows = rows.map(|(name, value)| format!("| {name} | {} |\n", value.unwrap_or_default()));
     format!(
         "# Benchmarks\n\n\
-         Written by `make bench`; do not edit. Times are medians of several turns, in each of which what is compared was measured side by \
-         side. A ratio of times is the median of the turns' own ratios; where two more stand beside it, in brackets, a quarter of the turns \
-         lies below and a quarter above. From a single run each are memory (the most that one process had), write units, the storms \
-         over a rate, callgrind's instructions and the sizes; criterion has statistics of its own. Ratios come first: times belong to this \
-         machine and this day, and other machines have others.\n\n\
+         `make bench` writes this page, so do not edit it. Each turn measures the programs side by side, and a time \
+         is the median of several turns. A ratio of times is the median of the turns' own ratios. If two more ratios \
+         stand beside it in brackets, a quarter of the turns lies below the first, and a quarter above the \
+         second.\n\n\
+         Some figures come from a single run: memory (the most that one process had), write units, the storms over a \
+         rate, callgrind's instructions, and sizes. criterion has its own statistics. Ratios come first, because \
+         times belong to this machine and this day. Other machines have other times.\n\n\
          | | |\n|---|---|\n{}\n\
-         CPU is the processor's time of the whole process, user and system, all threads. The DynamoDB is a stub on the loopback interface, a \
-         process of its own that speaks its HTTP and answers after 0 or 5 ms without storing anything; functions run behind the real \
-         exchange of Lambda's Runtime API. A change is a record of some 460 bytes with eight columns, and no two of a batch are of the \
-         same row, unless it says otherwise. The function is the release binary, with the default settings; what else is in Rust is built in the same profile.\n",
+         CPU is the processor time of the whole process: user and system, all threads. The DynamoDB is a stub on the \
+         loopback interface, in a process of its own. It speaks DynamoDB's HTTP, and answers after 0 or 5 ms without \
+         storing anything. Functions run behind the real exchange of Lambda's Runtime API.\n\n\
+         A change is a record of some 460 bytes with eight columns. No two changes of a batch are of the same row, \
+         unless a section says otherwise. The function is the release binary with the default settings. All other \
+         Rust programs are built in the same profile.\n",
         rows.concat()
     )
 }
@@ -59,7 +63,7 @@ fn versions(programs: &Programs) -> Vec<String> {
     versions
 }
 
-/// The first line that a command prints, where there is one.
+/// The first line that a command prints, if any.
 fn said_by(command: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(command).args(arguments).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())

@@ -1,12 +1,12 @@
-//! `make bench`: measures the release binary beside what else one could write, and writes BENCHMARKS.md.
+//! `make bench`: measures the release binary beside other programs for the same task, and writes docs/benchmarks.md.
 //!
 //! | variable | |
 //! |---|---|
-//! | `ONLY` | the sections to measure, separated by commas, which are then only printed; all, where it is empty |
+//! | `ONLY` | the sections to measure and only print, separated by commas; all, if it is empty |
 //! | `RUNS` | how many times each figure is measured; its median counts |
-//! | `FUNCTION` | the function's binary, where it is another than the one beside this |
+//! | `FUNCTION` | the function's binary, if it is not the one beside this |
 //!
-//! With the argument `check` it counts in place of measuring, on small batches, and fails where a count is wrong.
+//! With the argument `check` it counts instead of measuring, on small batches, and fails if a count is wrong.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -37,15 +37,15 @@ use programs::Programs;
 use stub::StubProcess;
 use targets::Targets;
 
-/// What ends the bench.
+/// An error that ends the bench.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 const SECTIONS: [&str; 10] =
     ["peers", "requests", "write-units", "start", "growth", "pace", "creates", "throttling", "bucket", "pipeline"];
-const DOCUMENT: &str = "BENCHMARKS.md";
+const DOCUMENT: &str = "docs/benchmarks.md";
 const RUNS: usize = 5;
 
-/// What the sections measure with.
+/// The tools that all sections measure with.
 pub struct Bench {
     runs: usize,
     programs: Programs,
@@ -56,7 +56,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Says what is being measured.
+    /// Prints the step that is being measured.
     fn progress(&self, what: &str) {
         eprintln!("{:>5.0} s  {what}", self.started.elapsed().as_secs_f64());
     }

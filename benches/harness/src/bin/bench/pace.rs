@@ -1,4 +1,4 @@
-//! A batch against the time in which its writes could be done at best.
+//! A batch against the least time in which its writes could be done.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{Bench, BoxError};
 const CHANGES: u64 = 1_000;
 const IN_FLIGHT: u32 = 64;
 const LATENCY_MS: u32 = 5;
-/// What `puts` is told to show what the stub's latency is.
+/// The number of puts that show the stub's latency.
 const ONE_BY_ONE: u64 = 100;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
@@ -45,8 +45,9 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Pace",
         &format!(
-            "The wall time of a batch of {} rows, DynamoDB answering after {LATENCY_MS} ms, with {IN_FLIGHT} writes in flight, against the ideal of \
-             {} × {LATENCY_MS} ms ÷ {IN_FLIGHT} = {}. One after the other, a write takes {} here, the way to the stub and back with it.",
+            "The wall time of a batch of {} rows, DynamoDB answering after {LATENCY_MS} ms, with {IN_FLIGHT} writes \
+             in flight. The ideal is {} × {LATENCY_MS} ms ÷ {IN_FLIGHT} = {}. One after the other, a write takes {} \
+             here, with the way to the stub and back.",
             count(CHANGES),
             count(CHANGES),
             time(ideal),

@@ -1,4 +1,4 @@
-//! The function against what one would write without it.
+//! The function against the handlers that one would write without it.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{Bench, BoxError};
 const BATCHES: [u64; 3] = [100, 1_000, 5_000];
 const SUPERSEDED: [f64; 3] = [0.0, 0.5, 0.95];
 
-/// One that takes its writes one by one is slow, and what is slow needs fewer runs.
+/// Handlers with one write after the other are slow, and slow programs need fewer runs.
 const RUNS: usize = 3;
-/// So does what has many changes.
+/// So do batches with many changes.
 const LARGE: u64 = 5_000;
 const RUNS_OF_LARGE: usize = 2;
 
-/// What is measured at a time has at least so many changes.
+/// The least number of changes that are measured at a time.
 const CHANGES: u64 = 1_000;
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
@@ -64,25 +64,32 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
 
     let mut section = Section::new(
         "Against the straightforward handlers",
-        "How many times as much each takes as dsql-view, and in brackets what it takes for 1,000 changes. All of them read the same events, \
-         make the same items and put them with the same condition (`benches/peers`), with their SDK's defaults: Rust with one write \
-         after the other; Node.js with all at once over 50 sockets; Python (boto3) with 32 threads, with one write after the other, and \
-         with the batch processor of Powertools. *Superseded* is the share of writes whose condition DynamoDB finds not met.",
+        "For dsql-view, each table shows the figure for 1,000 changes. For the others it shows a ratio, with \
+         dsql-view as 1, and in brackets their own figure for 1,000 changes. All of them read the same events, make \
+         the same items, and put them with the same condition (`benches/peers`). They use their SDK's defaults:\n\n\
+         - Rust makes one write after the other.\n\
+         - Node.js makes all writes at once, over 50 sockets.\n\
+         - Python (boto3) uses 32 threads, makes one write after the other, or uses the batch processor of \
+         Powertools.\n\n\
+         *Superseded* is the share of writes whose condition DynamoDB finds not met.",
     );
     section.says("**CPU**, DynamoDB answering at once:");
     section.table(&heads, cpus);
-    section.says("**Wall time**, DynamoDB answering at once, so that nothing but the processor is waited for:");
+    section.says("**Wall time**, DynamoDB answering at once, so only the processor takes time:");
     section.table(&heads, walls);
-    section.says("**Batches of 1,000, DynamoDB answering after 5 ms**, none superseded, and the most memory that each had in all of this:");
+    section.says(
+        "**Batches of 1,000, DynamoDB answering after 5 ms**, none superseded. The memory is the most that \
+                  each process had in all these batches:",
+    );
     heads.splice(0..2, [""]);
     section.table(&heads, slow.into_iter().map(|(name, row)| [vec![name.to_owned()], row].concat()));
     if subjects.len() < 6 {
-        section.says("Python or Node.js is not there: what it would show is missing.");
+        section.says("Python or Node.js is not installed, so its figures are missing.");
     }
     Ok(section.text())
 }
 
-/// What each of the subjects takes for 1,000 changes in each turn, in batches of this size.
+/// The cost of 1,000 changes for each subject in each turn, in batches of this size.
 async fn turn_by_turn(bench: &mut Bench, subjects: &mut [Subject], batch: u64) -> Result<Vec<Vec<Spent>>, BoxError> {
     let batches = CHANGES.div_ceil(batch);
     let mut spent = vec![Vec::new(); subjects.len()];
@@ -96,7 +103,7 @@ async fn turn_by_turn(bench: &mut Bench, subjects: &mut [Subject], batch: u64) -
     Ok(spent)
 }
 
-/// What the first takes as it is, what the others take with its ratio to it.
+/// The cost of the first, and the costs of the others with their ratios to it.
 fn shown(spent: &[Vec<Spent>], ratios: fn(&[Spent], &[Spent]) -> Spread, of: fn(&Spent) -> Duration) -> Vec<String> {
     let taken = |turns: &[Spent]| time(of(&Spent::median(turns)));
     let others =
@@ -104,7 +111,7 @@ fn shown(spent: &[Vec<Spent>], ratios: fn(&[Spent], &[Spent]) -> Spread, of: fn(
     [taken(&spent[0])].into_iter().chain(others).collect()
 }
 
-/// The handlers with how many times as much CPU as the first they take.
+/// The handlers, with the ratios of their CPU to that of the first.
 fn cpu_ratios(subjects: &[Subject], spent: &[Vec<Spent>]) -> Vec<(String, f64)> {
     let ratio = |(subject, turns): (&Subject, &Vec<Spent>)| {
         (subject.name.to_owned(), Spent::cpu_ratios(turns, &spent[0]).median)

@@ -18,7 +18,7 @@ const BATCHES: [u64; 3] = [1, 100, 5_000];
 pub fn measure() -> Result<String, BoxError> {
     let mut section = Section::new(
         "Without the network",
-        "What a record takes before a request is sent, by criterion (`benches/pipeline.rs`), in one thread.",
+        "The time that a record takes before a request is sent, by criterion (`benches/pipeline.rs`), in one thread.",
     );
     let mut rows = Vec::new();
     for (group, name) in GROUPS {

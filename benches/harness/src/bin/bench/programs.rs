@@ -1,4 +1,4 @@
-//! The programs that are measured, and what they are started with.
+//! The programs that are measured, and the settings that they are started with.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ impl Program {
         Self { name, binary, environment }.with("VIEW_TABLE", VIEW)
     }
 
-    /// With this variable.
+    /// The same with this variable.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
@@ -67,7 +67,7 @@ impl Programs {
         self.project.join(path)
     }
 
-    /// The function, which this is all about.
+    /// The function that the bench is about.
     pub fn function(&self, endpoint: &str) -> Program {
         Program::new("dsql-view", self.function.clone(), endpoint).with("SOURCE_TABLES", SOURCE_TABLES)
     }
@@ -82,7 +82,7 @@ impl Programs {
         Program::new("Rust, one by one", self.beside("plain_handler"), endpoint)
     }
 
-    /// The straightforward handler in Node.js, where it is installed.
+    /// The straightforward handler in Node.js, if it is installed.
     pub fn node(&self, endpoint: &str) -> Option<Program> {
         let modules = self.of_project(".tools/peers/node/node_modules");
         let bootstrap = self.of_project("benches/peers/node/bootstrap");
@@ -91,7 +91,7 @@ impl Programs {
         Some(program.with("PATH", std::env::var("PATH").ok()?).with("NODE_PATH", modules))
     }
 
-    /// The straightforward handlers in Python, where they are installed: on 32 threads, one by one, and by Powertools.
+    /// The straightforward handlers in Python, if they are installed: on 32 threads, one by one, and by Powertools.
     pub fn python(&self, endpoint: &str) -> Vec<Program> {
         let folder = self.of_project(".tools/peers/python/bin");
         if !folder.join("python3").exists() {
@@ -113,7 +113,7 @@ impl Programs {
         handlers.into_iter().map(program).collect()
     }
 
-    /// The function, and all that is there of the others.
+    /// The function, and all others that are installed.
     pub fn all(&self, endpoint: &str) -> Vec<Program> {
         let mut programs = vec![self.function(endpoint), self.plain(endpoint)];
         programs.extend(self.node(endpoint));

@@ -1,4 +1,4 @@
-//! The process of the binary `puts`: the writes alone.
+//! The process of the binary `puts`, which only writes.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -59,7 +59,7 @@ impl Puts {
         Ok(Self { input, output, _process: process })
     }
 
-    /// Puts so many rows.
+    /// Puts a number of rows.
     pub async fn put(&mut self, first: u64, count: u64) -> Result<Spent, BoxError> {
         self.input.write_all(format!("{first} {count}\n").as_bytes()).await?;
         let line = self.output.next_line().await?.ok_or("puts has ended")?;

@@ -13,10 +13,10 @@ const IN_FLIGHT: usize = 64;
 const LATENCIES_MS: [u32; 2] = [0, 5];
 /// A difference of two figures has the noise of both.
 const TURNS_A_RUN: usize = 3;
-/// Callgrind takes fifty times as long.
+/// Fewer, because callgrind takes fifty times as long.
 const CHANGES_COUNTED: u64 = 1_000;
 
-/// What is subtracted stands beside what it is subtracted from.
+/// Each loop that is subtracted stands beside the function that it is subtracted from.
 const NAMES: [&str; 5] = [
     "**dsql-view**, from the event to its answer",
     "the SDK's PutItem, dsql-view's client and allocator",
@@ -27,7 +27,7 @@ const NAMES: [&str; 5] = [
 /// The places in [`NAMES`].
 const FUNCTION: usize = 0;
 const OWN_CLIENT: usize = 1;
-/// What the ratios are to.
+/// The base of the ratios.
 const SDK: usize = 2;
 const KNOWN: usize = 4;
 /// The names to `puts` of those from [`OWN_CLIENT`] to [`KNOWN`].
@@ -43,23 +43,29 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Against its writes alone, and the limit",
         &format!(
-            "What a change takes, with {IN_FLIGHT} writes in flight: the function with a batch of {}, beside loops that put the same items and do \
-             nothing else, their items and requests ready before the clock runs. *Made by hand* is the least there can be: JSON that is there \
-             already, `aws-sigv4`, one HTTP client (in the bench only). *A batch that it knows* is the one before again, which the view is known \
-             to show; *puts* says how many were sent, at most in a turn: where a few were sent of what is known, the memory of fixed size had \
-             forgotten them. Instructions are callgrind's, of user code, for a batch of {} after a first one of {WARM_UP}; its processor has \
-             none for SHA-256, so that signing weighs more in them than where there are such.",
+            "These tables show the cost of a change, with {IN_FLIGHT} writes in flight. The function has a batch of \
+             {}. The loops beside it put the same items and do nothing else, and their items and requests are ready \
+             before the clock runs. *A request made by hand* is the lower limit: JSON that is ready, `aws-sigv4`, and \
+             one HTTP client (in the bench only). *A batch that it knows* is the previous batch again, which the \
+             function remembers to be in the view. *Puts* is the number of puts that were sent, the most of any turn. \
+             If a few puts were sent for a known batch, the memory had forgotten their rows, because its size is \
+             fixed.\n\n\
+             Instructions are callgrind's, of user code, for a batch of {} after a first one of {WARM_UP}. \
+             Callgrind's processor has no instructions for SHA-256. So signing weighs more here than on a processor \
+             that has them.",
             count(CHANGES),
             count(CHANGES_COUNTED),
         ),
     );
     section.says(
-        "**The function's own work** is told in two ways, each as a share of the SDK's PutItem, its client with the defaults. *The difference* of \
-         the function and the loop with its client and allocator has all that the function does beyond sending: reading the event, decoding, \
-         projecting, and making items and requests, which the loop has ready. What the loop itself does to keep its writes in flight is \
-         subtracted with the writes, and the difference has the noise of both. *The batch that it knows* has less noise, and is a lower bound: \
-         the function reads, decodes and projects each change and looks it up, but makes no requests, keeps none in flight, and remembers \
-         nothing new.",
+        "**The function's own work** is measured in two ways, each as a share of the SDK's PutItem with its default \
+         client.\n\n\
+         - *The difference* is the function less the loop with dsql-view's client and allocator. It contains all work \
+         beyond sending: reading the event, decoding, projecting, and making items and requests, which the loop has \
+         ready. The loop's own work to keep its writes in flight is subtracted with the writes. The difference has \
+         the noise of both.\n\
+         - *The batch that it knows* has less noise, and is a lower bound. The function reads, decodes and projects \
+         each change, and looks it up. But it makes no requests, keeps none in flight, and remembers nothing new.",
     );
     let instructions = instructions(bench).await?;
     for latency in LATENCIES_MS {
@@ -72,16 +78,16 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
         section_of_own_work(bench, &mut section, &taken, instructions, latency);
     }
     if instructions.is_none() {
-        section.says("There is no valgrind here: instructions are missing.");
+        section.says("valgrind is not installed, so the instructions are missing.");
     }
     Ok(section.text())
 }
 
-/// What one of [`NAMES`] takes.
+/// The cost of one of [`NAMES`].
 #[derive(Default)]
 struct Taken {
     spent: Vec<Spent>,
-    /// The most of a turn.
+    /// The most of any turn.
     puts: u64,
     bytes_of_a_put: Option<u64>,
 }
@@ -172,7 +178,7 @@ fn section_of_own_work(
     section.table(if instructions.is_some() { &heads } else { &heads[..3] }, rows);
 }
 
-/// What a change takes each of [`NAMES`], where callgrind is there.
+/// The instructions of a change for each of [`NAMES`], if callgrind is installed.
 async fn instructions(bench: &mut Bench) -> Result<Option<[u64; NAMES.len()]>, BoxError> {
     let Some(callgrind) = Callgrind::find() else { return Ok(None) };
     bench.progress("  instructions, by callgrind");

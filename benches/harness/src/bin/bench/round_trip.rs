@@ -1,4 +1,4 @@
-//! What the way to the stub and back takes: a connection, and one DescribeTable over it.
+//! The time to the stub and back: a connection, and one DescribeTable over it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -18,7 +18,7 @@ const LATENCY_MS: u32 = 5;
 /// After 320 answers 64 writes may be in flight; in the second of two such batches they are, and no connection is left
 /// to open.
 const WARM_UP: [u64; 2] = [400; 2];
-/// What an event of 6 MB holds.
+/// The changes in an event of 6 MB.
 const FULL_PAYLOAD: u64 = 5_300;
 const LARGEST_EVENT: usize = 6 * 1024 * 1024;
 const PAYLOADS: usize = 10;
@@ -26,13 +26,16 @@ const PAYLOADS: usize = 10;
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Start, first batch, size, memory",
-        "Beside a function that does nothing, built with the same runtime in the same profile. *Init* is from the start of the process to \
-         its first request for an invocation, with DescribeTable, which DynamoDB answers at once. In production the certificates of \
-         Amazon's authorities are built in and no file is read; nobody but Amazon has a certificate that they vouch for, so that this cannot \
-         be measured here. Nearest to it is TLS with the stub's certificate alone in `SSL_CERT_FILE`: the same handshake, one small file read, \
-         and no chain of signatures, which Amazon's certificates have. Without TLS shows what the handshake and its making ready take; with \
-         all of this system's certificates in the file is what naming authorities of one's own costs. *A round trip* is a connection and \
-         DescribeTable alone, from a process that runs already. Megabytes are millions of bytes; MiB are 1,048,576.",
+        "Hello world is a function that does nothing, built with the same runtime in the same profile. *Init* lasts \
+         from the start of the process to its first request for an invocation. It includes DescribeTable, which \
+         DynamoDB answers at once. *A round trip* is a connection and DescribeTable alone, from a process that \
+         already runs. Megabytes are millions of bytes, and a MiB is 1,048,576 bytes.\n\n\
+         In production the certificates of Amazon's authorities are built in, and the function reads no file. This \
+         cannot be measured here, because only Amazon has a certificate that they vouch for. The nearest figure is \
+         *over TLS*, with the stub's certificate alone in `SSL_CERT_FILE`. It has the same handshake and one small \
+         file to read, but no chain of signatures, which Amazon's certificates have. The difference to *without TLS* \
+         is the price of the handshake and of its preparation. The difference to *all of the system's certificates* \
+         in the file is the price of naming authorities of your own.",
     );
     let (endpoint, tls_endpoint) = (bench.stub.endpoint(), bench.stub.tls_endpoint());
     let over_tls = bench.programs.function(&tls_endpoint);
@@ -61,9 +64,10 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     section.says(&format!("A round trip takes {without_tls} without TLS, and {with_tls} over it."));
 
     section.says(&format!(
-        "**The first batch** of a process over TLS, DynamoDB answering after {LATENCY_MS} ms, against one of the same size after {} answers \
-         more, when all writes that are allowed have been in flight and connections have stopped growing. *Connections* are those that \
-         the batches opened, medians.",
+        "**The first batch** of a process over TLS, DynamoDB answering after {LATENCY_MS} ms, against a warm one of \
+         the same size. The warm one comes {} answers later, when all allowed writes have been in flight and the \
+         connections have stopped growing. *Connections* is the number of connections that each batch opened, as a \
+         median.",
         count(WARM_UP.iter().sum()),
     ));
     let (mut rows, mut ratios) = (Vec::new(), Vec::new());
@@ -119,7 +123,7 @@ async fn init(bench: &mut Bench, programs: &[Program; 4]) -> Result<(Vec<Vec<Str
     Ok((rows, round_trips))
 }
 
-/// Its row, and how many times as long as a warm one it takes.
+/// Its row, and the ratio of its time to that of a warm one.
 async fn first_batch(bench: &mut Bench, program: &Program, batch: u64) -> Result<(Vec<String>, f64), BoxError> {
     let (mut firsts, mut warms) = (Vec::new(), Vec::new());
     let mut connections = [const { Vec::new() }; 2];
@@ -165,7 +169,7 @@ async fn memory(bench: &mut Bench, program: &Program) -> Result<[f64; 3], BoxErr
     Ok(peaks)
 }
 
-/// The bytes of a file in a zip, but for its directory's hundred.
+/// The bytes of a file in a zip, without the hundred of its directory.
 fn zipped(file: &Path) -> Result<u64, BoxError> {
     let output = Command::new("gzip").args(["-9", "--stdout"]).arg(file).stdin(Stdio::null()).output()?;
     if output.status.success() { Ok(output.stdout.len() as u64) } else { Err("gzip failed".into()) }

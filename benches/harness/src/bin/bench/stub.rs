@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::BoxError;
 use crate::programs::Programs;
 
-/// What clients on this machine trust beside the stub's certificate, where they are to read as many as a system has.
+/// The certificates of this system, for clients that are to read as many beside the stub's own.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 const CERTIFICATE: &str = "stub.pem";
 const ALL_ROOTS: &str = "roots.pem";
@@ -68,22 +68,22 @@ impl StubProcess {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
-    /// Changes what it does.
+    /// Changes its behaviour.
     pub fn set(&self, settings: &Value) -> Result<(), BoxError> {
         self.ask("POST", "/settings", &settings.to_string()).map(drop)
     }
 
-    /// Has it answer after so many milliseconds.
+    /// Sets the milliseconds after which it answers.
     pub fn set_latency(&self, milliseconds: u32) -> Result<(), BoxError> {
         self.set(&json!({ "latency_ms": milliseconds }))
     }
 
-    /// Has it forget counts and items.
+    /// Makes it forget counts and items.
     pub fn reset(&self) -> Result<(), BoxError> {
         self.ask("POST", "/reset", "").map(drop)
     }
 
-    /// What it has had since.
+    /// Its counts since then.
     pub fn counts(&self) -> Result<Counts, BoxError> {
         Ok(serde_json::from_str(&self.ask("GET", "/counts", "")?)?)
     }

@@ -1,4 +1,4 @@
-//! A function's process, and what its batches take.
+//! A function's process, and the cost of its batches.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::figures::{Spread, median};
 use crate::programs::Program;
 use crate::{BoxError, PLENTY};
 
-/// After its answer a process still asks for the next invocation; that is part of what a batch takes.
+/// After its answer a process still asks for the next invocation. That is part of a batch's cost.
 const AFTERWARDS: Duration = Duration::from_millis(10);
 
 /// A function that runs.
@@ -23,13 +23,13 @@ pub struct Subject {
     pub init: Duration,
 }
 
-/// What batches took.
+/// The cost of batches.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
     pub wall: Duration,
     /// The processor's time, of all threads.
     pub cpu: Duration,
-    /// How many records were reported.
+    /// The number of reported records.
     pub reported: u64,
 }
 
@@ -46,7 +46,7 @@ impl Subject {
         Ok(Self { name: program.name, running, process, init })
     }
 
-    /// Applies the batches, one after the other; it is an error where a record is reported.
+    /// Applies the batches, one after the other; a reported record is an error.
     pub async fn apply(&mut self, events: impl IntoIterator<Item = Bytes>) -> Result<Spent, BoxError> {
         let spent = self.try_to_apply(events).await?;
         if spent.reported > 0 {
@@ -57,7 +57,7 @@ impl Subject {
         Ok(spent)
     }
 
-    /// As [`Subject::apply`], where records may be reported.
+    /// Like [`Subject::apply`], but records may be reported.
     pub async fn try_to_apply(&mut self, events: impl IntoIterator<Item = Bytes>) -> Result<Spent, BoxError> {
         let mut spent = Spent::default();
         let before = cpu_time(self.process)?;
@@ -101,12 +101,12 @@ impl Spent {
         }
     }
 
-    /// How many times as much of the processor's time the first took as the second, turn by turn.
+    /// The ratios of the first's processor time to the second's, turn by turn.
     pub fn cpu_ratios(of: &[Self], to: &[Self]) -> Spread {
         Spread::of_ratios(of.iter().map(|spent| spent.cpu), to.iter().map(|spent| spent.cpu))
     }
 
-    /// As [`Spent::cpu_ratios`], of the time on the clock.
+    /// Like [`Spent::cpu_ratios`], for the time on the clock.
     pub fn wall_ratios(of: &[Self], to: &[Self]) -> Spread {
         Spread::of_ratios(of.iter().map(|spent| spent.wall), to.iter().map(|spent| spent.wall))
     }

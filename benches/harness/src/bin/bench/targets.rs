@@ -1,8 +1,8 @@
-//! What was to be reached, beside what this run has measured.
+//! The targets, beside the figures of this run.
 
 use crate::figures::{Section, percent, times};
 
-/// Something that was to be reached. The order is that of the document.
+/// A target. The order is that of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     FirstDelivery,
@@ -51,32 +51,36 @@ impl Target {
         let number = |figure: f64| format!("{figure:.0}");
         let megabytes = |bytes: f64| format!("{:.1} MB", bytes / 1e6);
         match self {
-            Self::FirstDelivery => ("write units a row of a first delivery", AtMost(1.0, times)),
+            Self::FirstDelivery => ("write units a row, first delivery", AtMost(1.0, times)),
             Self::Redelivery => ("write units of the same batch again", AtMost(0.0, number)),
-            Self::OwnCpu => ("own CPU on top of the writes, of the SDK's PutItem", AtMost(0.1, percent)),
+            Self::OwnCpu => {
+                ("the function's own CPU beyond the writes, as a share of the SDK's PutItem", AtMost(0.1, percent))
+            }
             Self::OwnInstructions => ("the same in instructions", AtMost(0.1, percent)),
-            Self::Python => ("CPU of the handlers in Python, dsql-view's being 1", AtLeast(10.0, times)),
-            Self::Node => ("CPU of the one in Node.js, the same", AtLeast(5.0, times)),
-            Self::Client => ("CPU of PutItem by its client, of the SDK's with the defaults", AtMost(2.0 / 3.0, times)),
-            Self::Wall => ("wall time of 1,000 rows at 5 ms, to the ideal", AtMost(1.3, times)),
+            Self::Python => ("CPU of the handlers in Python, with dsql-view as 1", AtLeast(10.0, times)),
+            Self::Node => ("CPU of the handler in Node.js, with dsql-view as 1", AtLeast(5.0, times)),
+            Self::Client => {
+                ("CPU of PutItem with dsql-view's client, with the SDK's default client as 1", AtMost(2.0 / 3.0, times))
+            }
+            Self::Wall => ("wall time of 1,000 rows at 5 ms, with the ideal as 1", AtMost(1.3, times)),
             Self::CreatesOfInserts => {
-                ("`BATCHED_CREATES` with inserts: CPU and wall time, to those without", AtMost(0.5, times))
+                ("`BATCHED_CREATES` with inserts: CPU and wall time, with the setting off as 1", AtMost(0.5, times))
             }
             Self::CreatesElsewhere => {
-                ("the same where rows are found, the most of both (5 % are noise)", AtMost(1.05, times))
+                ("the same if rows are found: the larger of both (5 % are noise)", AtMost(1.05, times))
             }
-            Self::Throttled5 => ("wall time with 5 % throttled, to that with none", AtMost(3.0, times)),
-            Self::Throttled30 => ("with 30 %", AtMost(8.0, times)),
+            Self::Throttled5 => ("wall time with 5 % throttled, with 0 % as 1", AtMost(3.0, times)),
+            Self::Throttled30 => ("the same with 30 %", AtMost(8.0, times)),
             Self::Goodput => ("goodput over a rate", AtLeast(0.95, percent)),
             Self::Reported => ("records reported while DynamoDB throttles", AtMost(0.0, number)),
-            Self::Init => ("init, to 1.5 times hello world's and a round trip", AtMost(1.0, times)),
-            Self::FirstBatch => ("wall time of a first batch, to a warm one", AtMost(2.0, times)),
+            Self::Init => ("init, with 1.5 times hello world's plus a round trip as 1", AtMost(1.0, times)),
+            Self::FirstBatch => ("wall time of a first batch, with a warm one as 1", AtMost(2.0, times)),
             Self::Zip => ("zip", AtMost(3e6, megabytes)),
             Self::Memory => ("memory with full payloads", AtMost(40e6, megabytes)),
         }
     }
 
-    /// Its row, given what was measured.
+    /// Its row, from the measured figures.
     fn row(self, figures: &[Figure]) -> Vec<String> {
         let (what, bound) = self.bound();
         let target = match &bound {
@@ -94,29 +98,29 @@ impl Target {
 /// A figure that was measured.
 struct Figure {
     target: Target,
-    /// What it is of, where a target has several.
+    /// The case that it belongs to, if a target has several.
     of: String,
     value: f64,
-    /// Whether the target is missed where this misses it.
+    /// Whether the target is missed if this figure misses it.
     counts: bool,
 }
 
-/// What a run has measured of the targets.
+/// The figures of a run for the targets.
 #[derive(Default)]
 pub struct Targets(Vec<Figure>);
 
 impl Targets {
-    /// Notes a figure, and what it is of where a target has several.
+    /// Notes a figure, with its case if a target has several.
     pub fn note(&mut self, target: Target, of: impl Into<String>, value: f64) {
         self.0.push(Figure { target, of: of.into(), value, counts: true });
     }
 
-    /// Notes what something else reaches of it.
+    /// Notes the figure of another program, for comparison.
     pub fn note_beside(&mut self, target: Target, of: impl Into<String>, value: f64) {
         self.0.push(Figure { target, of: of.into(), value, counts: false });
     }
 
-    /// Notes the one of the figures that is farthest on the wrong side.
+    /// Notes only the worst of the figures.
     pub fn note_worst(&mut self, target: Target, figures: impl IntoIterator<Item = (String, f64)>) {
         let badness = |figure: f64| if matches!(target.bound().1, AtMost(..)) { figure } else { -figure };
         let worst = figures.into_iter().max_by(|(_, a), (_, b)| badness(*a).total_cmp(&badness(*b)));
@@ -125,7 +129,7 @@ impl Targets {
         }
     }
 
-    /// The section, where anything was measured.
+    /// The section, if anything was measured.
     pub fn section(mut self) -> Option<String> {
         self.0.sort_by_key(|figure| figure.target);
         let of_targets = self.0.chunk_by(|a, b| a.target == b.target);
@@ -134,9 +138,10 @@ impl Targets {
             return None;
         }
         let mut section = Section::new(
-            "What was to be reached",
-            "From the figures below; where there are several, the medians of the turns, and where there are many, the worst. MB are millions \
-             of bytes. Why something is missed stands in [architecture.md](architecture.md#missed-targets).",
+            "Targets",
+            "This table compares the figures of the sections below with their targets. Figures of several turns are \
+             medians. If a section has many figures for a target, the worst one stands here. MB are millions of \
+             bytes. [Missed targets](architecture.md#missed-targets) explains each target that is missed.",
         );
         section.table(&["", "target", "measured", ""], rows);
         Some(section.text())

@@ -1,4 +1,4 @@
-//! What becomes of batches when DynamoDB throttles.
+//! Batches while DynamoDB throttles.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ const LATENCY_MS: u32 = 5;
 const SHARES: [f64; 3] = [0.0, 0.05, 0.3];
 /// Writes a second, and how many functions write at the same time.
 const RATES: [(u32, u64); 4] = [(500, 1), (2_000, 1), (500, 4), (2_000, 4)];
-/// How long each rate is written against, at least.
+/// The least time for which each rate is tested.
 const STORM: Duration = Duration::from_secs(8);
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     let mut section = Section::new(
         "Throttling",
-        &format!("Batches of {} rows, DynamoDB answering after {LATENCY_MS} ms, what it throttles too.", count(BATCH)),
+        &format!("Batches of {} rows. DynamoDB answers after {LATENCY_MS} ms, also if it throttles.", count(BATCH)),
     );
     at_random(bench, &mut section).await?;
     over_a_rate(bench, &mut section).await?;
@@ -45,7 +45,7 @@ async fn at_random(bench: &mut Bench, section: &mut Section) -> Result<(), BoxEr
     let walls: Vec<_> = spent.iter().map(|of| Spent::wall_ratios(of, &spent[0])).collect();
     bench.targets.note(Target::Throttled5, "", walls[1].median);
     bench.targets.note(Target::Throttled30, "", walls[2].median);
-    section.says("**At random**: the wall time of a batch, against one of which nothing is throttled.");
+    section.says("**At random**: the wall time of a batch, against a batch without throttling.");
     let mut rows = Vec::new();
     for (which, of) in spent.iter().enumerate() {
         let Spent { wall, reported, .. } = Spent::median(of);
@@ -65,9 +65,10 @@ async fn at_random(bench: &mut Bench, section: &mut Section) -> Result<(), BoxEr
 
 async fn over_a_rate(bench: &mut Bench, section: &mut Section) -> Result<(), BoxError> {
     section.says(
-        "**Over a rate**: DynamoDB takes so many writes a second (saved up for 50 ms at most) and throttles what comes over it; a function is \
-         given one batch after the other, new rows each. *Goodput* is the share of the rate that was written, without what was saved up \
-         before. Every change was either written or reported for another delivery, or the bench would have failed.",
+        "**Over a rate**: DynamoDB accepts a number of writes a second (saved up for at most 50 ms), and throttles \
+         all others. Each function gets one batch after the other, always with new rows. *Goodput* is the share of \
+         the rate that was written, without the writes that were saved up before. Every change was either written or \
+         reported for another delivery, or the bench would have failed.",
     );
     let program = bench.programs.function(&bench.stub.endpoint());
     let (mut rows, mut goodputs, mut all_reported) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What DynamoDB bills for a batch and for its repetitions.
+//! DynamoDB's bill for a batch and for its repetitions.
 
 use serde_json::json;
 
@@ -33,16 +33,18 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     }
     let mut section = Section::new(
         "Write units",
-        "What DynamoDB bills for a batch, as a multiple of its rows, the least that a first delivery can take, and in brackets in units. \
-         The changes of a row come in no order. Then the same batch again, to the same process and to one that has just started. \
-         DynamoDB bills a write whose condition is not met like any other; the stub remembers each row's newest commit, checks the \
-         condition and bills by size. Every item has less than 1 KB: a row with columns in the bucket is asked for each time that it comes.",
+        "This table shows DynamoDB's bill for a batch as a multiple of its rows, with the units in brackets. A first \
+         delivery cannot cost less than one unit a row. The changes of a row come in no order. Then the same batch \
+         comes again, to the same process and to one that has just started. DynamoDB bills a write whose condition is \
+         not met like any other. The stub remembers each row's newest commit, checks the condition, and bills by \
+         size. Every item has less than 1 KB. A row with columns in the bucket would take a request each time that it \
+         comes.",
     );
     section.table(&["changes", "rows", "", "first delivery", "redelivery", "redelivery to a new process"], rows);
     Ok(section.text())
 }
 
-/// For a first delivery, another to the same process, and another to a new one.
+/// The units of a first delivery, of another to the same process, and of another to a new one.
 pub async fn units(bench: &mut Bench, program: &Program, changes: u64, rows: u64) -> Result<[u64; 3], BoxError> {
     bench.stub.reset()?;
     let event = bench.workload.event_of_history(changes, rows);
