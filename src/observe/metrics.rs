@@ -3,7 +3,7 @@
 //! Each has the function's name as its dimension; those of a source table have the table's beside it, and only tables
 //! of `SOURCE_TABLES` have any, so that the settings bound how many metrics there are. `TABLE_METRICS` turns them off.
 //!
-//! Invariants: every name of a metric stands here; a line holds names, counts and times, never a row's value; one line
+//! Invariants: docs/metrics.md names every metric, and no others; a line holds names, counts and times, never a row's value; one line
 //! a batch and one at most for each table that it has records of, within the format's limits.
 
 use std::io::{self, Write};
@@ -31,40 +31,6 @@ pub const FUNCTION: &str = "FunctionName";
 
 /// The second dimension of a source table's metrics.
 pub const TABLE: &str = "Table";
-
-/// All metrics: the name, the unit, whether they are sent by table too.
-pub const METRICS: [(&str, &str, bool); 30] = [
-    ("Received", "Count", true),
-    ("Applied", "Count", true),
-    ("Superseded", "Count", true),
-    ("Filtered", "Count", false),
-    ("Kept", "Count", true),
-    ("Quarantined", "Count", true),
-    ("Failed", "Count", true),
-    ("Known", "Count", true),
-    ("Duplicates", "Count", true),
-    ("Coalesced", "Count", true),
-    ("ClockBehind", "Count", true),
-    ("StoredAsText", "Count", true),
-    ("LeftOutOfIndexes", "Count", true),
-    ("Tombstones", "Count", true),
-    ("Overflowed", "Count", true),
-    ("WriteUnits", "Count", true),
-    ("Freshness", "Milliseconds", true),
-    ("UnconfiguredTables", "Count", false),
-    ("FailedBatches", "Count", false),
-    ("DynamoDbTime", "Milliseconds", false),
-    ("Throttled", "Count", false),
-    ("RedrivenRecords", "Count", false),
-    ("RedrivenRanges", "Count", false),
-    ("PostponedRanges", "Count", false),
-    ("LostRanges", "Count", false),
-    ("ReplayedRecords", "Count", false),
-    ("FailedReplays", "Count", false),
-    ("QuarantinedObjects", "Count", false),
-    ("IncompleteSets", "Count", false),
-    ("OldestIncompleteSet", "Seconds", false),
-];
 
 /// A batch.
 #[metrics(rename_all = "PascalCase")]
@@ -303,14 +269,20 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_hold_the_metrics_that_are_named() {
+    fn the_lines_hold_the_metrics_that_the_page_names() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+        let (_, behind) = page.split_once("| metric | unit | by table | meaning |\n").expect("a table of metrics");
+        let rows = behind.lines().skip(1).take_while(|row| row.starts_with('|'));
+        let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>());
+        let named: Vec<_> = cells.map(|cells| (cells[1].clone(), cells[2].clone(), cells[3] == "yes")).collect();
         let lines = lines();
-        let is_of_table = |line: &&Json| line.get(TABLE).is_some();
-        let of_tables: BTreeSet<_> = lines.iter().filter(is_of_table).flat_map(metrics_of).collect();
-        let plain: Vec<_> = lines.iter().filter(|line| !is_of_table(line)).flat_map(metrics_of).collect();
-        assert_eq!(plain, METRICS.map(|(name, unit, _)| (name, unit)));
-        let named = METRICS.into_iter().filter(|(_, _, by_table)| *by_table).map(|(name, unit, _)| (name, unit));
-        assert_eq!(of_tables, named.collect());
+        let (of_tables, plain): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.get(TABLE).is_some());
+        let of_tables: BTreeSet<_> = of_tables.into_iter().flat_map(metrics_of).collect();
+        let found = plain.into_iter().flat_map(metrics_of);
+        let found: Vec<_> = found
+            .map(|metric| (metric.0.to_owned(), metric.1.to_lowercase(), of_tables.contains(&metric)))
+            .collect();
+        assert_eq!(found, named);
         assert_eq!(lines.last().unwrap()["OldestIncompleteSet"], 5);
     }
 
