@@ -279,9 +279,8 @@ mod tests {
         let (of_tables, plain): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.get(TABLE).is_some());
         let of_tables: BTreeSet<_> = of_tables.into_iter().flat_map(metrics_of).collect();
         let found = plain.into_iter().flat_map(metrics_of);
-        let found: Vec<_> = found
-            .map(|metric| (metric.0.to_owned(), metric.1.to_lowercase(), of_tables.contains(&metric)))
-            .collect();
+        let found: Vec<_> =
+            found.map(|metric| (metric.0.to_owned(), metric.1.to_lowercase(), of_tables.contains(&metric))).collect();
         assert_eq!(found, named);
         assert_eq!(lines.last().unwrap()["OldestIncompleteSet"], 5);
     }
