@@ -2,6 +2,8 @@
 //!
 //! [`plan`] says what each record asks for, [`ledger`] keeps how each has ended, and [`tally`] counts the ends.
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod coalesce;
 pub mod disposition;
 pub mod ledger;

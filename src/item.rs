@@ -3,6 +3,8 @@
 //! [`projection`] makes the item. It takes the key from [`key`], the values from [`attributes`], and moves large columns
 //! to objects by [`overflow`].
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod attributes;
 pub mod indexes;
 pub mod key;

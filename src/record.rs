@@ -2,6 +2,8 @@
 //!
 //! [`delivery`] reads Lambda's event, [`decode`] each record's bytes, [`tables`] says which tables are kept.
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod change;
 pub mod chunks;
 pub mod decode;

@@ -230,6 +230,13 @@ async fn metrics(function: &Function, name: &str, lines: usize) -> Vec<serde_jso
     }
 }
 
+/// The counts of a line of metrics that are not zero.
+fn counts(line: &serde_json::Value) -> Vec<(&str, u64)> {
+    let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().iter();
+    let names = metrics.filter(|metric| metric["Unit"] == "Count").filter_map(|metric| metric["Name"].as_str());
+    names.map(|name| (name, line[name].as_u64().unwrap())).filter(|(_, count)| *count > 0).collect()
+}
+
 #[tokio::test]
 async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
@@ -269,11 +276,6 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     let event = event_of(&batch).to_string();
     assert_eq!(reported(&function.invoke(event.clone(), LONG).await.response()), [4]);
     let found = metrics(&function, "Received", 3).await;
-    fn counts(line: &serde_json::Value) -> Vec<(&str, u64)> {
-        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().iter();
-        let names = metrics.filter(|metric| metric["Unit"] == "Count").filter_map(|metric| metric["Name"].as_str());
-        names.map(|name| (name, line[name].as_u64().unwrap())).filter(|(_, count)| *count > 0).collect()
-    }
     let throttled = found[0]["Throttled"].as_u64().unwrap();
     assert!(throttled > 1);
     let expected = [

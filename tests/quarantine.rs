@@ -215,7 +215,7 @@ fn ends(dispositions: &[Disposition]) -> [usize; 5] {
     for disposition in dispositions {
         let end = match disposition {
             Disposition::Superseded(Superseded::Remembered) => 0,
-            Disposition::Superseded(Superseded::Told) | Disposition::Superseded(Superseded::Same) => 1,
+            Disposition::Superseded(Superseded::Told | Superseded::Same) => 1,
             Disposition::Applied => 2,
             Disposition::Reported(Failure::Refused(_)) => 3,
             Disposition::Quarantined(Failure::Refused(_)) => 4,

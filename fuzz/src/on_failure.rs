@@ -40,8 +40,8 @@ fn check_message(text: &str, root: Option<Value<'_>>) {
             assert_eq!(Some(range.shard_id.as_str()), field("shardId"));
             assert_eq!(Some(range.first.as_str()), field("startSequenceNumber"));
             assert_eq!(Some(range.last.as_str()), field("endSequenceNumber"));
-            let (first, last) = (range.first.as_str(), range.last.as_str());
-            assert!(is_number(first) && is_number(last) && !exceeds(first, last));
+            let ends = [&range.first, &range.last].map(SequenceNumber::as_str);
+            assert!(ends.iter().all(|end| is_number(end)) && !exceeds(ends[0], ends[1]));
             assert!(range.arrived.is_none() || field("approximateArrivalOfFirstRecord").is_some());
             assert!(range.contains(&range.first) && range.contains(&range.last));
             let lost = range.lost_message().expect("texts are JSON");
@@ -151,7 +151,7 @@ impl Case {
                 break;
             }
             read.push(next);
-            progress.read(&SequenceNumber::new(if next % 2 == 0 { number(next) } else { next.to_string() }));
+            progress.read(&SequenceNumber::new(if next.is_multiple_of(2) { number(next) } else { next.to_string() }));
         }
         assert_eq!(progress.highest().map(value), read.last().copied());
         self.check_lost(&range, &progress, &read);

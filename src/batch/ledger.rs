@@ -85,7 +85,7 @@ impl Write {
     }
 }
 
-impl<'a> Fate<'a> {
+impl Fate<'_> {
     /// An end of which no more is known.
     pub fn of(end: impl Into<Disposition>) -> Self {
         Self { table: None, end: end.into(), write: None, refused_set: Vec::new() }
