@@ -8,8 +8,22 @@ use regex::Regex;
 
 /// From the foundation to the start of the functions.
 const ORDER: [&str; 16] = [
-    "hash", "lock", "deadline", "aws", "bucket", "record", "item", "batch", "write", "quarantine", "observe", "config",
-    "assembly", "handler", "redrive", "lambda",
+    "hash",
+    "lock",
+    "deadline",
+    "aws",
+    "bucket",
+    "record",
+    "item",
+    "batch",
+    "write",
+    "quarantine",
+    "observe",
+    "config",
+    "assembly",
+    "handler",
+    "redrive",
+    "lambda",
 ];
 
 /// `SOURCE_TABLES` refuses key columns with names that the view keeps for itself.
@@ -43,7 +57,7 @@ fn modules() -> BTreeMap<String, String> {
 /// The modules that each module uses.
 fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     let modules = modules();
-    let used = Regex::new(r"(?-u)\b(crate|super|self)((?:::\w+)*)(?:::\{([\w:, \n]*)\})?").unwrap();
+    let used = Regex::new(r"(?-u)\b(crate|super|self)(::\w+(?:::\w+)*)?(?:::\{([\w:, \n]*)\})?").unwrap();
     let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (module, code) in &modules {
         for found in used.captures_iter(code) {
@@ -52,9 +66,14 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
                 "self" => module.as_str(),
                 _ => module.rsplit_once("::").map_or("", |(parent, _)| parent),
             };
-            let group = found.get(3).map_or("", |group| group.as_str());
+            let (path, group) = (found.get(2), found.get(3));
+            // As in pub(super).
+            if path.or(group).is_none() {
+                continue;
+            }
+            let (path, group) = (path.map_or("", |path| path.as_str()), group.map_or("", |group| group.as_str()));
             for name in group.split(',') {
-                let path = format!("{base}{}::{}", &found[2], name.trim());
+                let path = format!("{base}{path}::{}", name.trim());
                 let mut path = path.trim_start_matches("::").trim_end_matches(':');
                 while !path.is_empty() && !modules.contains_key(path) {
                     path = path.rsplit_once("::").map_or("", |(parent, _)| parent);
