@@ -22,11 +22,12 @@ use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt};
 
+use crate::aws::service_error::ServiceError;
 use crate::batch::coalesce::Candidate;
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::batch::ledger::{Fate, Ledger, RecordId, Write};
 use crate::batch::plan::{Part, Planner, Role};
-use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects, ObjectsError, StoredObject, list_all};
+use crate::bucket::{self, MOST_OBJECTS_IN_FLIGHT, Objects, StoredObject, list_all};
 use crate::deadline::Deadline;
 use crate::item::indexes::Indexes;
 use crate::item::projection::{Circumstances, Origin, ViewItem};
@@ -106,12 +107,12 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         }
     }
 
-    async fn keep(&self, part: &Part, record: &Record) -> Result<(), ObjectsError> {
+    async fn keep(&self, part: &Part, record: &Record) -> Result<(), ServiceError> {
         let body = match part.role {
             Role::Member => serde_json::to_vec(record),
             Role::NotNeeded => Ok(b"{}".to_vec()),
         };
-        self.objects.put(&part.object, body.map_err(|_| ObjectsError::not_json())?).await
+        self.objects.put(&part.object, body.map_err(bucket::not_json)?).await
     }
 
     /// The fates of a set's members, the parts of this batch, in their order. All of them are kept by now.
@@ -137,7 +138,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         members: &[&Part],
         fates: &mut [Fate<'h>],
         deadline: Deadline,
-    ) -> Result<(), ObjectsError> {
+    ) -> Result<(), ServiceError> {
         self.quarantine_outside(set, members, fates).await?;
         // A chunk_id names the fragments of one image. If two changes share an image, both main records are there.
         for (total, main_record) in set.whole() {
@@ -158,7 +159,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             };
             let others = Fate { table: fate.table, ..Fate::of(others) };
             for (place, member) in concerned.enumerate() {
-                member.or_more(if place == 0 { fate.clone() } else { others.clone() });
+                member.raise_to(if place == 0 { fate.clone() } else { others.clone() });
             }
         }
         Ok(())
@@ -174,7 +175,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         total: u32,
         main_record: &StoredObject,
         deadline: Deadline,
-    ) -> Result<Fate<'h>, ObjectsError> {
+    ) -> Result<Fate<'h>, ServiceError> {
         let indexes = self.view.indexes();
         let Assembled { table, item, objects } = self.assemble(set, total, main_record, &indexes).await?;
         let mut fate = Fate { table, ..Fate::of(Disposition::Filtered) };
@@ -217,7 +218,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         set: &FragmentSet,
         members: &[&Part],
         fates: &mut [Fate<'h>],
-    ) -> Result<(), ObjectsError> {
+    ) -> Result<(), ServiceError> {
         let Some((total, outside)) = set.outside() else { return Ok(()) };
         let failure = Failure::Assemble(AssemblyError::Outside { total });
         for fragment in outside {
@@ -236,7 +237,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         total: u32,
         main_record: &StoredObject,
         indexes: &Indexes,
-    ) -> Result<Assembled<'h>, ObjectsError> {
+    ) -> Result<Assembled<'h>, ServiceError> {
         let pieces: Vec<&StoredObject> = set.pieces_of(total).collect();
         let objects =
             std::iter::once(main_record).chain(pieces.iter().copied()).map(|object| object.key.clone()).collect();

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::aws::service_error::ServiceError;
 use crate::hash::hash;
 
 pub mod s3;
@@ -27,39 +28,39 @@ pub trait Objects {
     ///
     /// # Errors
     /// Why the object is not there for certain; free of its contents.
-    fn put(&self, key: &str, body: Vec<u8>) -> impl Future<Output = Result<(), ObjectsError>>;
+    fn put(&self, key: &str, body: Vec<u8>) -> impl Future<Output = Result<(), ServiceError>>;
 
     /// The object at a key, or `None` where there is none.
     ///
     /// # Errors
     /// Why the bucket did not say.
-    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ObjectsError>>;
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ServiceError>>;
 
     /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. What
     /// was put before the call is there.
     ///
     /// # Errors
     /// Why the bucket did not say.
-    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Page, ObjectsError>>;
+    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Page, ServiceError>>;
 
     /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader
     /// may be on its way to it. One that is not there is as good as marked.
     ///
     /// # Errors
     /// Why the mark is not there for certain.
-    fn retire(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
+    fn retire(&self, key: &str) -> impl Future<Output = Result<(), ServiceError>>;
 
     /// Whether an object is marked by [`Objects::retire`], or not there at all.
     ///
     /// # Errors
     /// Why the bucket did not say.
-    fn is_retired(&self, key: &str) -> impl Future<Output = Result<bool, ObjectsError>>;
+    fn is_retired(&self, key: &str) -> impl Future<Output = Result<bool, ServiceError>>;
 
     /// Removes an object.
     ///
     /// # Errors
     /// Why it may still be there.
-    fn delete(&self, key: &str) -> impl Future<Output = Result<(), ObjectsError>>;
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), ServiceError>>;
 }
 
 /// A part of a listing.
@@ -86,7 +87,7 @@ pub struct StoredObject {
 ///
 /// # Errors
 /// Why the bucket did not say.
-pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<StoredObject>, ObjectsError> {
+pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<StoredObject>, ServiceError> {
     let mut all: Vec<StoredObject> = Vec::new();
     loop {
         let page = objects.list(prefix, all.last().map(|object| object.key.as_str())).await?;
@@ -97,21 +98,12 @@ pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<Store
     }
 }
 
-/// Why the bucket did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("OBJECTS_BUCKET did not {action}: {reason}")]
-pub struct ObjectsError {
-    /// What was asked of it.
-    pub action: &'static str,
-    /// What S3 or the way to it says.
-    pub reason: String,
-}
+/// The bucket, in errors: the setting that names it.
+pub const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
 
-impl ObjectsError {
-    /// A record could not be written as JSON. No such record is known.
-    pub(crate) fn not_json() -> Self {
-        Self { action: "take an object", reason: "it is no JSON".to_owned() }
-    }
+/// A record could not be written as JSON. No such record is known.
+pub(crate) fn not_json(_: serde_json::Error) -> ServiceError {
+    ServiceError { service: OBJECTS_BUCKET, action: "take an object", reason: "it is no JSON".to_owned() }
 }
 
 /// How many objects are on their way to or from the bucket at a time. Each can have megabytes.
@@ -159,15 +151,15 @@ mod tests {
             unreachable!("a listing is all that is asked for")
         }
 
-        async fn put(&self, _: &str, _: Vec<u8>) -> Result<(), ObjectsError> {
+        async fn put(&self, _: &str, _: Vec<u8>) -> Result<(), ServiceError> {
             unreachable!("a listing is all that is asked for")
         }
 
-        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, ServiceError> {
             unreachable!("a listing is all that is asked for")
         }
 
-        async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
+        async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ServiceError> {
             let mut keys = self.0.iter().filter(|key| key.starts_with(prefix) && Some(**key) > after);
             let stored =
                 |key: &&str| StoredObject { key: (*key).to_owned(), size: 1, written_at: SystemTime::UNIX_EPOCH };
@@ -175,15 +167,15 @@ mod tests {
             Ok(Page { objects, more: keys.next().is_some() })
         }
 
-        async fn retire(&self, _: &str) -> Result<(), ObjectsError> {
+        async fn retire(&self, _: &str) -> Result<(), ServiceError> {
             unreachable!("a listing is all that is asked for")
         }
 
-        async fn is_retired(&self, _: &str) -> Result<bool, ObjectsError> {
+        async fn is_retired(&self, _: &str) -> Result<bool, ServiceError> {
             unreachable!("a listing is all that is asked for")
         }
 
-        async fn delete(&self, _: &str) -> Result<(), ObjectsError> {
+        async fn delete(&self, _: &str) -> Result<(), ServiceError> {
             unreachable!("a listing is all that is asked for")
         }
     }

@@ -33,8 +33,8 @@ use crate::record::delivery::Batch;
 use crate::write::apply::apply;
 use crate::write::attempts::Attempts;
 use crate::write::dynamodb::{self, DynamoDbView, OpenError};
-use crate::write::known::Remembering;
 use crate::write::large_rows::OverflowView;
+use crate::write::memory::Remembering;
 use crate::write::pace::Pace;
 use crate::write::view::{Put, View};
 
@@ -140,11 +140,11 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Applies a batch, and answers which of its records shall be delivered again.
     pub async fn handle(&self, batch: &Batch, deadline: Deadline) -> KinesisEventResponse {
-        self.account(batch, Origin::Stream, deadline).await.answer()
+        self.process_observed(batch, Origin::Stream, deadline).await.answer()
     }
 
     /// Applies a batch, and reports how its records have ended to the log and the metrics.
-    pub async fn account<'b>(&'b self, batch: &'b Batch, origin: Origin, deadline: Deadline) -> Ledger<'b> {
+    pub async fn process_observed<'b>(&'b self, batch: &'b Batch, origin: Origin, deadline: Deadline) -> Ledger<'b> {
         // The start made requests too, which do not belong to this batch.
         self.attempts.take();
         // On the heap, once a batch: the types of nested futures must not grow too deep for the compiler.
@@ -230,8 +230,8 @@ impl<V: View, O: Objects> Handler<V, O> {
     /// Writes one remembered change again, so that DynamoDB shows whether it refuses everything.
     async fn decide(&self, batch: &Batch, ledger: &Ledger<'_>, origin: Origin, deadline: Deadline) {
         let rows = self.plan(batch, origin, &self.view.indexes()).rows;
-        let Some(Candidate { id, item }) = poison::to_decide(rows, ledger) else { return };
-        let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_anew(item)).await;
+        let Some(Candidate { id, item }) = poison::deciding_change(rows, ledger) else { return };
+        let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_without_memory(item)).await;
         let end = match put {
             Ok(Put::Applied) => Disposition::Applied,
             Ok(Put::Superseded(how)) => how.into(),

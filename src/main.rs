@@ -18,7 +18,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    start::ended(run().await)
+    start::exit_code(run().await)
 }
 
 async fn run() -> Result<(), BoxError> {

@@ -8,9 +8,10 @@
 
 use serde::Serialize;
 
+use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::Failure;
 use crate::batch::ledger::{Ledger, RecordId};
-use crate::bucket::{Objects, ObjectsError, segment, table_folder};
+use crate::bucket::{self, OBJECTS_BUCKET, Objects, segment, table_folder};
 use crate::record::delivery::{Record, stream_of};
 use crate::record::tables::SourceTable;
 
@@ -27,7 +28,7 @@ pub struct QuarantineObject {
 }
 
 #[derive(Serialize)]
-struct Quarantined<'a> {
+struct Body<'a> {
     reason: String,
     stage: String,
     #[serde(flatten)]
@@ -51,7 +52,7 @@ pub fn key(record: &Record, table: Option<&SourceTable>) -> String {
 /// # Errors
 /// The record cannot be written as JSON.
 pub fn object(record: &Record, table: Option<&SourceTable>, failure: &Failure) -> serde_json::Result<QuarantineObject> {
-    let quarantined = Quarantined { reason: failure.to_string(), stage: failure.stage().to_string(), record };
+    let quarantined = Body { reason: failure.to_string(), stage: failure.stage().to_string(), record };
     Ok(QuarantineObject { key: key(record, table), body: serde_json::to_vec_pretty(&quarantined)? })
 }
 
@@ -60,7 +61,7 @@ pub fn object(record: &Record, table: Option<&SourceTable>, failure: &Failure) -
 ///
 /// # Errors
 /// It is not confirmed to be there, and stays reported.
-pub async fn take<O: Objects>(objects: &O, ledger: &Ledger<'_>, id: RecordId) -> Result<(), ObjectsError> {
+pub async fn take<O: Objects>(objects: &O, ledger: &Ledger<'_>, id: RecordId) -> Result<(), ServiceError> {
     let (delivered, table, failure, set) = {
         let entry = ledger.entry(id);
         let Some(failure) = entry.failure() else { return Ok(()) };
@@ -84,7 +85,7 @@ pub async fn copy_set<O: Objects>(
     set: &[String],
     table: Option<&SourceTable>,
     failure: &Failure,
-) -> Result<(), ObjectsError> {
+) -> Result<(), ServiceError> {
     for key in set {
         put(objects, &kept_record(objects, key).await?, table, failure).await?;
     }
@@ -96,8 +97,8 @@ async fn put<O: Objects>(
     record: &Record,
     table: Option<&SourceTable>,
     failure: &Failure,
-) -> Result<(), ObjectsError> {
-    let QuarantineObject { key, body } = object(record, table, failure).map_err(|_| ObjectsError::not_json())?;
+) -> Result<(), ServiceError> {
+    let QuarantineObject { key, body } = object(record, table, failure).map_err(bucket::not_json)?;
     objects.put(&key, body).await
 }
 
@@ -105,8 +106,9 @@ async fn put<O: Objects>(
 ///
 /// # Errors
 /// The bucket did not give it, or the object is not a record.
-pub async fn kept_record<O: Objects>(objects: &O, key: &str) -> Result<Record, ObjectsError> {
-    let unreadable = || ObjectsError {
+pub async fn kept_record<O: Objects>(objects: &O, key: &str) -> Result<Record, ServiceError> {
+    let unreadable = || ServiceError {
+        service: OBJECTS_BUCKET,
         action: "give a record that was kept",
         reason: format!("{key} is gone, or was changed by someone else"),
     };

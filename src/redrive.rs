@@ -26,6 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::tally::Tally;
 use crate::config::Config;
@@ -43,7 +44,7 @@ pub mod waiting;
 use queue::{Message, Queues};
 use range::ShardRange;
 use replay::Replay;
-use shard::{ShardError, Shards};
+use shard::Shards;
 
 /// The function.
 #[derive(Debug)]
@@ -88,11 +89,11 @@ pub enum Answer {
     /// To SQS.
     Sqs(SqsAnswer),
     /// To a replay.
-    Replay(replay::Counts),
+    Replay(replay::ReplayAnswer),
     /// To a look at the parts that wait.
     Waiting(waiting::Found),
     /// To a look at the quarantine.
-    Quarantined(waiting::Quarantined),
+    Quarantined(waiting::QuarantineSize),
 }
 
 /// Why there is no answer.
@@ -109,7 +110,7 @@ pub enum RedriveError {
     #[error(transparent)]
     Replay(#[from] replay::ReplayError),
     #[error(transparent)]
-    Objects(#[from] crate::bucket::ObjectsError),
+    Objects(#[from] crate::aws::service_error::ServiceError),
 }
 
 impl<'de> Deserialize<'de> for Invocation {
@@ -211,7 +212,7 @@ impl Redrive {
 
     /// Applies the records of a range, and tells of those that are lost; else why the message is not done.
     async fn redrive(&self, message: &Message, range: &ShardRange, deadline: Deadline) -> Result<Tally, String> {
-        let told = |error: ShardError| error.to_string();
+        let told = |error: ServiceError| error.to_string();
         let mut total = Tally::default();
         let mut reader = self.shards.read(range).await.map_err(told)?;
         loop {
@@ -219,7 +220,7 @@ impl Redrive {
                 return Err(OUT_OF_TIME.to_owned());
             }
             let Some(batch) = reader.next().await.map_err(told)? else { break };
-            let ledger = self.handler.account(&batch, Origin::Stream, deadline).await;
+            let ledger = self.handler.process_observed(&batch, Origin::Stream, deadline).await;
             ledger.entries().iter().for_each(|entry| total.add(entry));
             // The other pages hold what may be applied; the message comes again for this one.
             if ledger.any(|entry| is_hopeless(entry.end())) {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use dsql_view::assembly::Assembler;
+use dsql_view::aws::service_error::ServiceError;
 use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view::batch::plan::Planner;
-use dsql_view::bucket::{Objects, ObjectsError, Page, StoredObject};
+use dsql_view::bucket::{Objects, Page, StoredObject};
 use dsql_view::deadline::Deadline;
 use dsql_view::item::indexes::Indexes;
 use dsql_view::item::projection::{Circumstances, Origin, ViewItem};
@@ -135,16 +136,16 @@ impl Objects for World {
         "bucket"
     }
 
-    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), ObjectsError> {
+    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), ServiceError> {
         self.objects.borrow_mut().insert(key.to_owned(), body);
         Ok(())
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ServiceError> {
         Ok(self.objects.borrow().get(key).cloned())
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ServiceError> {
         const PAGE: usize = 3;
         let mut objects: Vec<_> = self
             .stored(prefix)
@@ -156,15 +157,15 @@ impl Objects for World {
         Ok(Page { objects, more })
     }
 
-    async fn retire(&self, _: &str) -> Result<(), ObjectsError> {
+    async fn retire(&self, _: &str) -> Result<(), ServiceError> {
         Ok(())
     }
 
-    async fn is_retired(&self, _: &str) -> Result<bool, ObjectsError> {
+    async fn is_retired(&self, _: &str) -> Result<bool, ServiceError> {
         Ok(true)
     }
 
-    async fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+    async fn delete(&self, key: &str) -> Result<(), ServiceError> {
         self.objects.borrow_mut().remove(key);
         Ok(())
     }

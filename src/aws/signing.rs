@@ -38,13 +38,13 @@ pub struct KeepingAuthScheme {
 
 #[derive(Debug, Default)]
 struct KeepingSigner {
-    kept: Mutex<Kept>,
+    kept: Mutex<DerivedKey>,
     of_the_sdk: SigV4Signer,
 }
 
 /// What is the same for all requests of a second, and the key, which is for those of a day.
 #[derive(Default)]
-struct Kept {
+struct DerivedKey {
     /// Since the epoch.
     second: u64,
     /// That second as `20260318T142401Z`; the first eight characters are the day.
@@ -55,9 +55,9 @@ struct Kept {
     key: Vec<u8>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for DerivedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("time", &self.time).finish_non_exhaustive()
+        f.debug_struct("DerivedKey").field("time", &self.time).finish_non_exhaustive()
     }
 }
 
@@ -124,7 +124,7 @@ fn authority(request: &HttpRequest) -> Option<&str> {
     is_plain.then_some(authority)
 }
 
-impl Kept {
+impl DerivedKey {
     /// Makes anew what is not of this second, day, place or identity.
     fn update(&mut self, now: SystemTime, region: &str, service: &str, credentials: &Credentials) {
         let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -220,7 +220,12 @@ pub(crate) mod tests {
         request
     }
 
-    fn signed(kept: &mut Kept, mut request: HttpRequest, now: SystemTime, credentials: &Credentials) -> HttpRequest {
+    fn signed(
+        kept: &mut DerivedKey,
+        mut request: HttpRequest,
+        now: SystemTime,
+        credentials: &Credentials,
+    ) -> HttpRequest {
         assert!(is_plain(&request));
         kept.update(now, "eu-central-1", "dynamodb", credentials);
         kept.sign(&mut request, credentials);
@@ -245,7 +250,7 @@ pub(crate) mod tests {
         instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
-    fn check(kept: &mut Kept, request: &dyn Fn() -> HttpRequest, now: SystemTime, credentials: &Credentials) {
+    fn check(kept: &mut DerivedKey, request: &dyn Fn() -> HttpRequest, now: SystemTime, credentials: &Credentials) {
         let ours = signed(kept, request(), now, credentials);
         for (name, value) in expected(&request(), now, credentials) {
             assert_eq!(ours.headers().get(&name), Some(value.as_str()), "{name}");
@@ -265,7 +270,7 @@ pub(crate) mod tests {
         ) {
             let credentials = Credentials::new("AKIAEXAMPLE", secret, token, None, "test");
             let request = || request(&format!("{scheme}://{host}/"), &target, &body);
-            check(&mut Kept::default(), &request, at(seconds), &credentials);
+            check(&mut DerivedKey::default(), &request, at(seconds), &credentials);
         }
     }
 
@@ -274,7 +279,7 @@ pub(crate) mod tests {
         let [one, other] = ["one", "other"].map(|secret| Credentials::new("AKIAEXAMPLE", secret, None, None, "test"));
         let with_token = Credentials::new("AKIAEXAMPLE", "one", Some("token".to_owned()), None, "test");
         let request = || request("https://dynamodb.eu-central-1.amazonaws.com/", "DynamoDB_20120810.PutItem", "{}");
-        let mut kept = Kept::default();
+        let mut kept = DerivedKey::default();
         for (seconds, credentials) in [
             (NOON, &one),
             (NOON, &one),
@@ -292,7 +297,7 @@ pub(crate) mod tests {
     #[test]
     fn the_key_is_derived_once_a_day() {
         let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
-        let mut kept = Kept::default();
+        let mut kept = DerivedKey::default();
         let mut key_at = |seconds| {
             kept.update(at(seconds), "eu-central-1", "dynamodb", &credentials);
             kept.key.as_ptr()

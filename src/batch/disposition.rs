@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::bucket::ObjectsError;
+use crate::aws::service_error::ServiceError;
 use crate::item::projection::ProjectionError;
 use crate::record::envelope::DecodeError;
 use crate::record::fragments::AssemblyError;
@@ -58,7 +58,7 @@ pub enum Failure {
     /// The change that its pieces make cannot be read.
     Assemble(AssemblyError),
     /// The bucket did not take or give what this record needs.
-    Objects(ObjectsError),
+    Objects(ServiceError),
     /// DynamoDB did not answer, or not now; the write may have happened.
     Retryable(String),
     /// Nothing can be written: the table, the permission or the credentials are missing.
@@ -204,6 +204,7 @@ impl fmt::Display for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::OBJECTS_BUCKET;
 
     #[test]
     fn what_may_work_another_time_is_never_poison() {
@@ -213,7 +214,11 @@ mod tests {
             (Failure::Refused(String::new()), true, Stage::Apply),
             (Failure::Part, false, Stage::Assemble),
             (Failure::Assemble(AssemblyError::Checksum), true, Stage::Assemble),
-            (Failure::Objects(ObjectsError { action: "", reason: String::new() }), false, Stage::Assemble),
+            (
+                Failure::Objects(ServiceError { service: OBJECTS_BUCKET, action: "", reason: String::new() }),
+                false,
+                Stage::Assemble,
+            ),
             (Failure::Retryable(String::new()), false, Stage::Apply),
             (Failure::Unavailable(String::new()), false, Stage::Apply),
             (Failure::NotTried, false, Stage::Apply),
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_is_wrong_and_what_helps() {
-        let objects = ObjectsError { action: "take an object", reason: "SlowDown".to_owned() };
+        let objects = ServiceError { service: OBJECTS_BUCKET, action: "take an object", reason: "SlowDown".to_owned() };
         for (failure, expected) in [
             (Failure::Decode(DecodeError::UnknownType), "the record's type is not known"),
             (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), "the key has 2049 bytes"),

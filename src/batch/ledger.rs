@@ -92,7 +92,7 @@ impl Fate<'_> {
     }
 
     /// Takes over another end of the same record, if that asks for more.
-    pub fn or_more(&mut self, other: Self) {
+    pub fn raise_to(&mut self, other: Self) {
         if other.end.weight() > self.end.weight() {
             *self = other;
         }
@@ -336,7 +336,7 @@ pub(crate) mod tests {
             let [mut fate, second] = [(first, "first"), (second, "second")]
                 .map(|(end, set)| Fate { refused_set: vec![set.to_owned()], ..Fate::of(end) });
             let expected = [&fate, &second][expected].clone();
-            fate.or_more(second);
+            fate.raise_to(second);
             assert_eq!((fate.end, fate.refused_set), (expected.end, expected.refused_set));
         }
     }

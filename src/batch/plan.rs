@@ -107,7 +107,7 @@ pub enum Role {
 }
 
 /// What a record asks for.
-enum Way {
+enum Step {
     Write(ViewItem),
     Keep,
     Filter,
@@ -128,17 +128,17 @@ impl Planner {
                 let object = if is_replayed { fragments::replayed(&object) } else { object };
                 parts.push(Part { id, folder, object, role });
             };
-            let (table, way) = self.way(&record.data.0, now, &mut sources, &mut keep);
+            let (table, step) = self.step(&record.data.0, now, &mut sources, &mut keep);
             let mut write = None;
-            let end = match way {
-                Way::Write(item) => {
+            let end = match step {
+                Step::Write(item) => {
                     write = Some(Write::of(&item));
                     candidates.push(Candidate { id, item });
                     Failure::OutOfTime.into()
                 }
-                Way::Keep => Failure::Part.into(),
-                Way::Filter => Disposition::Filtered,
-                Way::Fail(failure) => failure.into(),
+                Step::Keep => Failure::Part.into(),
+                Step::Filter => Disposition::Filtered,
+                Step::Fail(failure) => failure.into(),
             };
             ledger.add(record, table, end, write);
         }
@@ -148,13 +148,13 @@ impl Planner {
     }
 
     /// What a record asks for, with its table if that is configured.
-    fn way(
+    fn step(
         &self,
         record: &[u8],
         now: Circumstances<'_>,
         sources: &mut Sources,
         keep: &mut impl FnMut(String, String, Role),
-    ) -> (Option<&SourceTable>, Way) {
+    ) -> (Option<&SourceTable>, Step) {
         // Routed before the rest is looked at: what is wrong with other tables' records is nothing to hold a shard for.
         let mut route = |record: &FullRecord<'_>| {
             let table = self.source_tables.get(record.schema(), record.table());
@@ -168,7 +168,7 @@ impl Planner {
         match decode::read(record) {
             Ok(Envelope::Full(full)) => match route(&full) {
                 Some(table) => (Some(table), self.change(full, table, now)),
-                None => (None, Way::Filter),
+                None => (None, Step::Filter),
             },
             Ok(Envelope::Chunked(chunked)) => {
                 let table = route(&chunked.record);
@@ -176,16 +176,16 @@ impl Planner {
             }
             Ok(Envelope::Fragment(fragment)) => {
                 keep(fragments::folder(&fragment.chunk_id), fragments::piece(&fragment), Role::Member);
-                (None, Way::Keep)
+                (None, Step::Keep)
             }
-            Err(error) => (None, Way::Fail(Failure::Decode(error))),
+            Err(error) => (None, Step::Fail(Failure::Decode(error))),
         }
     }
 
-    fn change(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Way {
+    fn change(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Step {
         match self.item(full, table, now) {
-            Ok(item) => Way::Write(item),
-            Err(failure) => Way::Fail(failure),
+            Ok(item) => Step::Write(item),
+            Err(failure) => Step::Fail(failure),
         }
     }
 
@@ -202,7 +202,7 @@ impl Planner {
         table: Option<&SourceTable>,
         now: Circumstances<'_>,
         keep: &mut impl FnMut(String, String, Role),
-    ) -> Way {
+    ) -> Step {
         let chunks = chunked.chunks();
         let mut not_needed = |image: Option<ChunkedImage<'_>>| {
             if let Some(image) = image {
@@ -213,15 +213,15 @@ impl Planner {
             (None, Ok(chunks)) => {
                 not_needed(chunks.needed);
                 not_needed(chunks.unneeded);
-                Way::Filter
+                Step::Filter
             }
-            (None, Err(_)) => Way::Filter,
-            (Some(_), Err(error)) => Way::Fail(Failure::Decode(error)),
+            (None, Err(_)) => Step::Filter,
+            (Some(_), Err(error)) => Step::Fail(Failure::Decode(error)),
             (Some(table), Ok(chunks)) => {
                 not_needed(chunks.unneeded);
                 let Some(image) = chunks.needed else { return self.change(chunked.record, table, now) };
                 keep(fragments::folder(&image.chunk_id), fragments::main_record(&image, record), Role::Member);
-                Way::Keep
+                Step::Keep
             }
         }
     }

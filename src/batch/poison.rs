@@ -43,7 +43,7 @@ pub fn is_undecided(ledger: &Ledger<'_>) -> bool {
 ///
 /// It is most like the refused ones, in its table and its columns, so that an index which is wrong for these is wrong for
 /// it. It has no moved columns, if there is such a one.
-pub fn to_decide(rows: Vec<RowChanges>, ledger: &Ledger<'_>) -> Option<Candidate> {
+pub fn deciding_change(rows: Vec<RowChanges>, ledger: &Ledger<'_>) -> Option<Candidate> {
     let entries = ledger.entries();
     let refused = entries.iter().filter(|entry| is_refused(entry));
     let tables: HashSet<_> = refused.filter_map(Entry::table).map(SourceTable::key_prefix).collect();
@@ -173,7 +173,7 @@ mod tests {
                 })
                 .collect();
             let ledger = ended(&record, ends);
-            let found = to_decide(rows, &ledger).map(|change| change.id.0);
+            let found = deciding_change(rows, &ledger).map(|change| change.id.0);
             assert_eq!(found, expected, "{ledger:?}");
         }
     }

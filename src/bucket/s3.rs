@@ -10,13 +10,13 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::aws::sdk_error;
-use crate::bucket::{Objects, ObjectsError, Page, StoredObject};
+use crate::aws::service_error::ServiceError;
+use crate::bucket::{OBJECTS_BUCKET, Objects, Page, StoredObject};
 
 /// The tag of an object that nothing refers to any more. The bucket's lifecycle rule for it stands in `template.yaml`.
 pub const RETIRED: (&str, &str) = ("dsql-view", "unneeded");
@@ -66,31 +66,35 @@ impl Objects for S3Objects {
         &self.shared.bucket
     }
 
-    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), ObjectsError> {
+    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), ServiceError> {
         let request = self.client().put_object().bucket(self.bucket()).key(key).body(ByteStream::from(body));
         match request.content_type("application/json").send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(failed("take an object", &error)),
+            Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "take an object", &error)),
         }
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ServiceError> {
         const ACTION: &str = "give an object";
         let object = match self.client().get_object().bucket(self.bucket()).key(key).send().await {
             Ok(object) => object,
             Err(error) if error.code() == Some(NO_SUCH_KEY) => return Ok(None),
-            Err(error) => return Err(failed(ACTION, &error)),
+            Err(error) => return Err(ServiceError::of(OBJECTS_BUCKET, ACTION, &error)),
         };
-        let cut_off = |_| ObjectsError { action: ACTION, reason: "it was cut off".to_owned() };
+        let cut_off = |_| ServiceError { service: OBJECTS_BUCKET, action: ACTION, reason: "it was cut off".to_owned() };
         let body = tokio::time::timeout(OPERATION_TIMEOUT, object.body.collect());
-        let body = body.await.map_err(|_| ObjectsError { action: ACTION, reason: "it came too slowly".to_owned() })?;
+        let body = body.await.map_err(|_| ServiceError {
+            service: OBJECTS_BUCKET,
+            action: ACTION,
+            reason: "it came too slowly".to_owned(),
+        })?;
         Ok(Some(body.map_err(cut_off)?.to_vec()))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ObjectsError> {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ServiceError> {
         let request = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
         let listed = request.set_start_after(after.map(str::to_owned)).send().await;
-        let listed = listed.map_err(|error| failed("list its objects", &error))?;
+        let listed = listed.map_err(|error| ServiceError::of(OBJECTS_BUCKET, "list its objects", &error))?;
         let object = |object: aws_sdk_s3::types::Object| StoredObject {
             size: object.size().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default(),
             written_at: object.last_modified().and_then(|at| (*at).try_into().ok()).unwrap_or(SystemTime::UNIX_EPOCH),
@@ -102,7 +106,7 @@ impl Objects for S3Objects {
 
     /// A lifecycle rule counts from when an object was written, so a tag alone would remove an old object within hours.
     /// Copying it onto itself writes it anew, with the tag.
-    async fn retire(&self, key: &str) -> Result<(), ObjectsError> {
+    async fn retire(&self, key: &str) -> Result<(), ServiceError> {
         let source = format!("{}/{}", self.bucket(), utf8_percent_encode(key, NON_ALPHANUMERIC));
         let request = self.client().copy_object().bucket(self.bucket()).key(key).copy_source(source);
         // S3 copies an object onto itself only where something of it changes.
@@ -115,26 +119,22 @@ impl Objects for S3Objects {
         {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(NO_SUCH_KEY) => Ok(()),
-            Err(error) => Err(failed("tag an object", &error)),
+            Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "tag an object", &error)),
         }
     }
 
-    async fn is_retired(&self, key: &str) -> Result<bool, ObjectsError> {
+    async fn is_retired(&self, key: &str) -> Result<bool, ServiceError> {
         match self.client().get_object_tagging().bucket(self.bucket()).key(key).send().await {
             Ok(tags) => Ok(tags.tag_set().iter().any(|tag| (tag.key(), tag.value()) == RETIRED)),
             Err(error) if error.code() == Some(NO_SUCH_KEY) => Ok(true),
-            Err(error) => Err(failed("tell an object's tags", &error)),
+            Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "tell an object's tags", &error)),
         }
     }
 
-    async fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+    async fn delete(&self, key: &str) -> Result<(), ServiceError> {
         match self.client().delete_object().bucket(self.bucket()).key(key).send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(failed("remove an object", &error)),
+            Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "remove an object", &error)),
         }
     }
-}
-
-fn failed<E: ProvideErrorMetadata>(action: &'static str, error: &SdkError<E>) -> ObjectsError {
-    ObjectsError { action, reason: sdk_error::reason(error) }
 }

@@ -114,7 +114,7 @@ fn number(json: &str, as_text: &mut bool) -> AttributeValue {
 
 /// A JSON number in plain notation: no exponent, no zeros that say nothing, and one zero. Texts of one number are one.
 /// `None`, where it would have more than `most_bytes`.
-pub(crate) fn plain(json: &str, most_bytes: usize) -> Option<Cow<'_, str>> {
+pub(crate) fn plain_notation(json: &str, most_bytes: usize) -> Option<Cow<'_, str>> {
     let is_plain_integer = !json.contains(['.', 'e', 'E']) && json != "-0";
     if is_plain_integer {
         return (json.len() <= most_bytes).then_some(Cow::Borrowed(json));
@@ -294,21 +294,21 @@ mod tests {
             (&["3.4028235e38", "340282350000000000000000000000000000000"], "340282350000000000000000000000000000000"),
         ] {
             for text in texts {
-                assert_eq!(plain(text, 2048).as_deref(), Some(expected), "{text}");
+                assert_eq!(plain_notation(text, 2048).as_deref(), Some(expected), "{text}");
             }
         }
         for row in NUMBERS.lines().skip(1) {
             let [json, expected, _] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row:?}") };
-            assert_eq!(plain(json, 2048).as_deref(), Some(expected), "{json}");
+            assert_eq!(plain_notation(json, 2048).as_deref(), Some(expected), "{json}");
         }
     }
 
     #[test]
     fn a_number_that_would_be_too_long_in_plain_notation_is_not_written_out() {
-        assert_eq!(plain("1e2047", 2048).map(|text| text.len()), Some(2048));
-        assert_eq!(plain("1e-2046", 2048).map(|text| text.len()), Some(2048));
+        assert_eq!(plain_notation("1e2047", 2048).map(|text| text.len()), Some(2048));
+        assert_eq!(plain_notation("1e-2046", 2048).map(|text| text.len()), Some(2048));
         for json in ["1e2048", "1e-2047", "-1e2047", "1e9999999999", "-1e-99999999999999999999", &"1".repeat(2049)] {
-            assert_eq!(plain(json, 2048), None, "{json}");
+            assert_eq!(plain_notation(json, 2048), None, "{json}");
         }
     }
 

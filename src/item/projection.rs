@@ -203,7 +203,7 @@ impl Projector {
         let mut columns = HashMap::with_capacity(14);
         let mut key = KeyColumns::of(table);
         json::for_each_member(row, |column, value| {
-            key.offer(&column, value);
+            key.take(&column, value);
             self.check_name(&column)?;
             let Column { value, as_text } = attributes::column(value);
             notes.as_text += usize::from(as_text);
@@ -260,7 +260,7 @@ fn deleted_key(table: &SourceTable, primary_key: &RawValue) -> Result<String, Pr
     const IMAGE: &str = "before";
     let mut key = KeyColumns::of(table);
     json::for_each_member(primary_key, |column, value| {
-        key.offer(&column, value);
+        key.take(&column, value);
         Ok(())
     })
     .map_err(|error: Option<ProjectionError>| error.unwrap_or_else(|| not_a_row(primary_key, IMAGE)))?;
@@ -286,7 +286,7 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
         Self { table, values: vec![None; table.primary_key().len()] }
     }
 
-    fn offer(&mut self, column: &str, value: &'a RawValue) {
+    fn take(&mut self, column: &str, value: &'a RawValue) {
         if let Some(place) = self.table.primary_key().iter().position(|key_column| key_column == column) {
             self.values[place] = Some(value);
         }
@@ -318,9 +318,8 @@ fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
         Some(b'"') => json::unquoted(value).map_err(|_| "text that is no JSON string"),
         Some(b'n' | b'[' | b'{') | None => Err(json::kind(value)),
         Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
-        Some(_) => {
-            attributes::plain(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
-        }
+        Some(_) => attributes::plain_notation(json, LONGEST_KEY)
+            .ok_or("a number of more than 2,048 characters when written out"),
     }
 }
 

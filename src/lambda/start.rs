@@ -25,7 +25,7 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// How a binary ends whose function did so.
-pub fn ended(function: Result<(), BoxError>) -> ExitCode {
+pub fn exit_code(function: Result<(), BoxError>) -> ExitCode {
     match function {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

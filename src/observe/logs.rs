@@ -23,10 +23,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::{Disposition, Failure, Stage};
 use crate::batch::ledger::{Entry, Ledger, RecordId};
 use crate::batch::tally::Tally;
-use crate::bucket::ObjectsError;
 use crate::quarantine;
 use crate::record::delivery::Record;
 use crate::record::tables::SourceTable;
@@ -157,7 +157,7 @@ fn quarantined(delivered: &Record, table: Option<&SourceTable>, failure: &Failur
 }
 
 /// Logs that the bucket did not do its part for some records of a batch, and what follows from that.
-pub fn bucket(ledger: &Ledger<'_>, records: &[RecordId], error: &ObjectsError, so: &'static str) {
+pub fn bucket(ledger: &Ledger<'_>, records: &[RecordId], error: &ServiceError, so: &'static str) {
     let entries = ledger.entries();
     let (shard, lowest, highest) = range(records.iter().map(|id| &entries[id.0]));
     tracing::warn!(shard, records = records.len(), lowest, highest, %error, "{so}");

@@ -35,7 +35,7 @@ pub const TABLE: &str = "Table";
 /// A batch.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug)]
-struct Batch {
+struct BatchLine {
     #[metrics(flatten)]
     records: Tally,
     #[metrics(unit = Count)]
@@ -49,7 +49,7 @@ struct Batch {
 /// A table's records in a batch.
 #[metrics(rename_all = "PascalCase", emf::dimension_sets = [["Table"]])]
 #[derive(Debug)]
-struct OfTable {
+struct TableLine {
     table: String,
     #[metrics(flatten)]
     records: Tally,
@@ -109,7 +109,7 @@ pub struct Quarantine {
 /// Split changes that wait for some of their parts.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct IncompleteSets {
     /// How many.
     #[metrics(unit = Count)]
     pub incomplete_sets: usize,
@@ -180,10 +180,10 @@ where
 
 /// Writes how the records of a batch ended, and what became of its requests to DynamoDB.
 pub fn emit_batch(records: Tally, unconfigured_tables: usize, attempted: Attempted) {
-    emit(Batch::of(records, unconfigured_tables, attempted));
+    emit(BatchLine::of(records, unconfigured_tables, attempted));
 }
 
-impl Batch {
+impl BatchLine {
     fn of(records: Tally, unconfigured_tables: usize, attempted: Attempted) -> Self {
         let failed_batches = usize::from(records.reported.is_some_and(|reported| reported > 0));
         Self { records, unconfigured_tables, failed_batches, attempted }
@@ -193,7 +193,7 @@ impl Batch {
 /// Writes how the records of a batch ended, a line for each table.
 pub fn emit_tables(tables: Vec<(&SourceTable, Tally)>) {
     for (table, records) in tables {
-        emit(OfTable { table: dimension(table.key_prefix()), records });
+        emit(TableLine { table: dimension(table.key_prefix()), records });
     }
 }
 
@@ -244,12 +244,12 @@ mod tests {
 
     fn lines() -> Vec<Json> {
         let (mut tally, attempted) = full();
-        let batch = line(Batch::of(tally.clone(), 1, attempted));
+        let batch = line(BatchLine::of(tally.clone(), 1, attempted));
         // A table's records are never filtered.
         tally.filtered = None;
         vec![
             batch,
-            line(OfTable { table: "public.users".to_owned(), records: tally }),
+            line(TableLine { table: "public.users".to_owned(), records: tally }),
             line(Redriven { redriven_records: 1, redriven_ranges: 1, postponed_ranges: 1 }),
             line(Lost {
                 lost_ranges: 1,
@@ -259,7 +259,7 @@ mod tests {
             }),
             line(Replayed { replayed_records: 1, failed_replays: 1 }),
             line(Quarantine { quarantined_objects: 1 }),
-            line(Waiting { incomplete_sets: 1, oldest_incomplete_set: Duration::from_secs(5) }),
+            line(IncompleteSets { incomplete_sets: 1, oldest_incomplete_set: Duration::from_secs(5) }),
         ]
     }
 
@@ -318,13 +318,13 @@ mod tests {
         for milliseconds in [100, 101, 7] {
             tally.freshness.record(Duration::from_millis(milliseconds));
         }
-        let records = line(Batch::of(tally.clone(), 0, Attempted::default()));
+        let records = line(BatchLine::of(tally.clone(), 0, Attempted::default()));
         assert_eq!(records["Freshness"], json!({ "Values": [7, 100.5], "Counts": [1, 2] }));
         // No requests have no time.
         assert_eq!(records.get("DynamoDbTime"), None);
         let mut attempted = Attempted::default();
         attempted.dynamo_db_time.record(Duration::from_micros(1500));
-        let records = line(Batch::of(tally, 0, attempted));
+        let records = line(BatchLine::of(tally, 0, attempted));
         assert_eq!(records["DynamoDbTime"], json!({ "Values": [1.5], "Counts": [1] }));
     }
 
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_table_s_line_holds_what_is_something() {
         let records = Tally { received: 2, applied: Some(2), ..Tally::default() };
-        let line = line(OfTable { table: "public.users".to_owned(), records });
+        let line = line(TableLine { table: "public.users".to_owned(), records });
         assert_eq!(metrics_of(&line), [("Received", "Count"), ("Applied", "Count")]);
         assert_eq!((&line["Received"], &line["Applied"]), (&json!(2), &json!(2)));
     }

@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Delivery {
 
 /// A record as the event has it.
 #[derive(Deserialize)]
-struct WireRecord<'a> {
+struct WireKinesisRecord<'a> {
     /// Such as `shardId-000000000006:49590338271490256608559692538361571095921575989136588898`.
     #[serde(borrow, default, rename = "eventID")]
     event_id: Option<&'a RawValue>,
@@ -142,7 +142,7 @@ fn records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D:
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut wire: A) -> Result<Self::Value, A::Error> {
             let mut records: Vec<Record> = Vec::new();
-            while let Some(WireRecord { event_id, event_source_arn, kinesis }) = wire.next_element()? {
+            while let Some(WireKinesisRecord { event_id, event_source_arn, kinesis }) = wire.next_element()? {
                 let last = records.last();
                 let (event_id, stream_arn) = (text(event_id), text(event_source_arn));
                 let shard = event_id.as_ref().and_then(|id| Some(id.split_once(':')?.0));

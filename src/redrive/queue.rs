@@ -7,12 +7,14 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
-use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::aws::sdk_error;
+use crate::aws::service_error::ServiceError;
+
+/// The service, in errors.
+const SQS: &str = "SQS";
 
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,14 +56,6 @@ fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
     Ok(value.as_str().unwrap_or_default().to_owned())
 }
 
-/// Why a queue did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("SQS did not {action}: {reason}")]
-pub struct QueueError {
-    action: &'static str,
-    reason: String,
-}
-
 impl Message {
     /// How long it shall wait for its next delivery: longer each time.
     pub fn wait(&self) -> Duration {
@@ -83,43 +77,48 @@ impl Queues {
     ///
     /// # Errors
     /// It is not certain that it waits so long; it comes when the queue's own visibility time-out is over.
-    pub async fn postpone(&self, message: &Message, wait: Duration) -> Result<(), QueueError> {
+    pub async fn postpone(&self, message: &Message, wait: Duration) -> Result<(), ServiceError> {
         let url = self.url(&message.queue_arn).await?;
         let seconds = i32::try_from(wait.as_secs()).unwrap_or(i32::MAX);
         let request = self.client.change_message_visibility().queue_url(url).receipt_handle(&message.receipt_handle);
         let done = request.visibility_timeout(seconds).send().await;
-        done.map(|_| ()).map_err(|error| failed("let a message wait", &error))
+        done.map(|_| ()).map_err(|error| ServiceError::of(SQS, "let a message wait", &error))
     }
 
     /// Sends a message to the dead-letter queue of the queue that another one came from.
     ///
     /// # Errors
     /// It is not certain that it is there.
-    pub async fn tell_dead_letter_queue(&self, from: &Message, body: String) -> Result<(), QueueError> {
+    pub async fn tell_dead_letter_queue(&self, from: &Message, body: String) -> Result<(), ServiceError> {
         let url = self.url(&from.queue_arn).await?;
         let request = self.client.get_queue_attributes().queue_url(url);
         let attributes = request.attribute_names(QueueAttributeName::RedrivePolicy).send().await;
-        let attributes = attributes.map_err(|error| failed("name the dead-letter queue", &error))?;
+        let attributes = attributes.map_err(|error| ServiceError::of(SQS, "name the dead-letter queue", &error))?;
         let policy = attributes.attributes.unwrap_or_default().remove(&QueueAttributeName::RedrivePolicy);
-        let arn = policy.as_deref().and_then(dead_letter_queue).ok_or_else(|| QueueError {
+        let arn = policy.as_deref().and_then(dead_letter_queue).ok_or_else(|| ServiceError {
+            service: SQS,
             action: "name the dead-letter queue",
             reason: format!("{} has no RedrivePolicy: give it one", from.queue_arn),
         })?;
         let url = self.url(&arn).await?;
         let sent = self.client.send_message().queue_url(url).message_body(body).send().await;
-        sent.map(|_| ()).map_err(|error| failed("take a message into the dead-letter queue", &error))
+        sent.map(|_| ()).map_err(|error| ServiceError::of(SQS, "take a message into the dead-letter queue", &error))
     }
 
-    async fn url(&self, arn: &str) -> Result<String, QueueError> {
+    async fn url(&self, arn: &str) -> Result<String, ServiceError> {
         const ACTION: &str = "say where a queue is";
         let mut parts = arn.split(':').skip(4);
         let (Some(account), Some(name)) = (parts.next(), parts.next()) else {
             let reason = format!("expected eventSourceARN to be the ARN of a queue, found {arn:?}");
-            return Err(QueueError { action: ACTION, reason });
+            return Err(ServiceError { service: SQS, action: ACTION, reason });
         };
         let request = self.client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
-        let found = request.send().await.map_err(|error| failed(ACTION, &error))?;
-        found.queue_url.ok_or_else(|| QueueError { action: ACTION, reason: "its answer holds no URL".to_owned() })
+        let found = request.send().await.map_err(|error| ServiceError::of(SQS, ACTION, &error))?;
+        found.queue_url.ok_or_else(|| ServiceError {
+            service: SQS,
+            action: ACTION,
+            reason: "its answer holds no URL".to_owned(),
+        })
     }
 }
 
@@ -130,10 +129,6 @@ fn dead_letter_queue(policy: &str) -> Option<String> {
         dead_letter_target_arn: String,
     }
     serde_json::from_str::<RedrivePolicy>(policy).ok().map(|policy| policy.dead_letter_target_arn)
-}
-
-fn failed<E: ProvideErrorMetadata>(action: &'static str, error: &SdkError<E>) -> QueueError {
-    QueueError { action, reason: sdk_error::reason(error) }
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::{Disposition, Failure, MAY_BE_DELETED};
 use crate::batch::tally::Tally;
-use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects, ObjectsError, StoredObject};
+use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects, StoredObject};
 use crate::deadline::Deadline;
 use crate::handler::Handler;
 use crate::item::projection::Origin;
@@ -47,7 +48,7 @@ pub struct Replay {
 /// What became of the records. They add up, `kept` among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Counts {
+pub struct ReplayAnswer {
     /// How many there were.
     pub replayed: usize,
     /// The view shows it now.
@@ -86,7 +87,7 @@ pub enum ReplayError {
     #[error("expected replay to be a prefix within {QUARANTINE}, such as quarantine/public.users/, found another")]
     NotInQuarantine,
     #[error(transparent)]
-    Objects(#[from] ObjectsError),
+    Objects(#[from] ServiceError),
 }
 
 impl Replay {
@@ -99,7 +100,7 @@ impl Replay {
         handler: &Handler<V, O>,
         objects: &O,
         deadline: Deadline,
-    ) -> Result<Counts, ReplayError> {
+    ) -> Result<ReplayAnswer, ReplayError> {
         if !self.prefix.starts_with(QUARANTINE) {
             return Err(ReplayError::NotInQuarantine);
         }
@@ -159,10 +160,10 @@ struct Pass<'h, V, O> {
 
 impl<V: View, O: Objects> Pass<'_, V, O> {
     /// The answer, which is told by metrics too. It goes on after the object `after`, if there is one.
-    fn ended(self, after: Option<String>) -> Counts {
+    fn ended(self, after: Option<String>) -> ReplayAnswer {
         let Self { ends, held_back, unread, .. } = self;
         let count = Option::unwrap_or_default;
-        let counts = Counts {
+        let counts = ReplayAnswer {
             replayed: ends.received + unread,
             applied: count(ends.applied),
             superseded: count(ends.superseded),
@@ -203,7 +204,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
                 }
             }
         }
-        let ledger = self.handler.account(&delivery, self.origin, self.deadline).await;
+        let ledger = self.handler.process_observed(&delivery, self.origin, self.deadline).await;
         let out_of_time = Disposition::Reported(Failure::OutOfTime);
         let was_time = !ledger.any(|entry| *entry.end() == out_of_time);
         let mut done = Vec::new();
@@ -253,9 +254,10 @@ mod tests {
         let expected = serde_json::json!({
             "replayed": 0, "applied": 0, "superseded": 0, "filtered": 0, "quarantined": 0, "failed": 0,
         });
-        assert_eq!(answer(Counts::default()), expected);
-        assert_eq!(answer(Counts { kept: 2, ..Counts::default() })["kept"], 2);
-        let held_back = Counts { held_back: 3, held_back_because: Some(MAY_BE_DELETED), ..Counts::default() };
+        assert_eq!(answer(ReplayAnswer::default()), expected);
+        assert_eq!(answer(ReplayAnswer { kept: 2, ..ReplayAnswer::default() })["kept"], 2);
+        let held_back =
+            ReplayAnswer { held_back: 3, held_back_because: Some(MAY_BE_DELETED), ..ReplayAnswer::default() };
         assert_eq!(answer(held_back.clone())["heldBack"], 3);
         let because = answer(held_back)["heldBackBecause"].to_string();
         assert!(because.contains("may have been deleted") && because.contains("replay with force"), "{because}");

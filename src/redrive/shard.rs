@@ -16,11 +16,14 @@ use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
 use aws_sdk_kinesis::types::{Record as KinesisRecord, ShardIteratorType};
 
 use super::range::{Progress, ShardRange};
-use crate::aws::sdk_error;
+use crate::aws::service_error::ServiceError;
 use crate::record::delivery::{Batch, Data, Record, to_the_millisecond};
 use crate::record::sequence::SequenceNumber;
 
 /// A page has up to 10 MiB.
+/// The service, in errors.
+const KINESIS: &str = "Kinesis";
+
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -33,14 +36,6 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Shards {
     client: Client,
-}
-
-/// Why a shard cannot be read at present.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Kinesis did not {action}: {reason}")]
-pub struct ShardError {
-    action: &'static str,
-    reason: String,
 }
 
 /// A range being read.
@@ -74,7 +69,7 @@ impl Shards {
     ///
     /// # Errors
     /// Kinesis did not say where it begins.
-    pub async fn read<'s>(&'s self, range: &'s ShardRange) -> Result<Reader<'s>, ShardError> {
+    pub async fn read<'s>(&'s self, range: &'s ShardRange) -> Result<Reader<'s>, ServiceError> {
         let iterator = iterator_at(&self.client, range).await?;
         let progress = Progress::default();
         Ok(Reader { client: &self.client, range, iterator, progress, pages: 0, end_of_first_page: None })
@@ -86,7 +81,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// Kinesis did not give a page.
-    pub async fn next(&mut self) -> Result<Option<Batch>, ShardError> {
+    pub async fn next(&mut self) -> Result<Option<Batch>, ServiceError> {
         while let Some(iterator) = self.iterator.take() {
             let page = match self
                 .client
@@ -102,7 +97,7 @@ impl Reader<'_> {
                     self.iterator = self.iterator_again().await?;
                     continue;
                 }
-                Err(error) => return Err(failed("give records", &error)),
+                Err(error) => return Err(ServiceError::of(KINESIS, "give records", &error)),
             };
             let at_the_tip = page.records.is_empty() && page.millis_behind_latest.unwrap_or_default() == 0;
             let mut records = self.records(page.records);
@@ -127,7 +122,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// Kinesis did not say.
-    pub async fn lost(self) -> Result<Vec<ShardRange>, ShardError> {
+    pub async fn lost(self) -> Result<Vec<ShardRange>, ServiceError> {
         let mut lost = self.progress.lost(self.range);
         // Several pages take time, and what expires within it leaves no trace in what is read, whatever was gone
         // before.
@@ -138,9 +133,11 @@ impl Reader<'_> {
         Ok(lost)
     }
 
-    async fn iterator_again(&self) -> Result<Option<String>, ShardError> {
+    async fn iterator_again(&self) -> Result<Option<String>, ServiceError> {
         let Some(highest) = self.progress.highest() else { return iterator_at(self.client, self.range).await };
-        iterator(self.client, self.range, Place::After(highest)).await.map_err(|error| failed(BEGIN, &error))
+        iterator(self.client, self.range, Position::After(highest))
+            .await
+            .map_err(|error| ServiceError::of(KINESIS, BEGIN, &error))
     }
 
     /// The records as Lambda would deliver them.
@@ -165,22 +162,22 @@ impl Reader<'_> {
 ///
 /// Of a number that the shard no longer holds, Kinesis gives its oldest record or an error: both end in the same place
 /// here.
-async fn iterator_at(client: &Client, range: &ShardRange) -> Result<Option<String>, ShardError> {
+async fn iterator_at(client: &Client, range: &ShardRange) -> Result<Option<String>, ServiceError> {
     const ARRIVAL_MAY_BE_OFF_BY: Duration = Duration::from_secs(1);
-    match iterator(client, range, Place::At(&range.first)).await {
+    match iterator(client, range, Position::At(&range.first)).await {
         Ok(iterator) => Ok(iterator),
         Err(error) if matches!(error.code(), Some(NOT_FOUND | "InvalidArgumentException")) => {
             let place = match range.arrived.and_then(|arrived| arrived.checked_sub(ARRIVAL_MAY_BE_OFF_BY)) {
-                Some(arrived) => Place::Since(arrived),
-                None => Place::Oldest,
+                Some(arrived) => Position::Since(arrived),
+                None => Position::Oldest,
             };
             match iterator(client, range, place).await {
                 Ok(iterator) => Ok(iterator),
                 Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
-                Err(error) => Err(failed(BEGIN, &error)),
+                Err(error) => Err(ServiceError::of(KINESIS, BEGIN, &error)),
             }
         }
-        Err(error) => Err(failed(BEGIN, &error)),
+        Err(error) => Err(ServiceError::of(KINESIS, BEGIN, &error)),
     }
 }
 
@@ -188,7 +185,7 @@ const NOT_FOUND: &str = "ResourceNotFoundException";
 const BEGIN: &str = "say where a range begins";
 
 /// A place in a shard.
-enum Place<'a> {
+enum Position<'a> {
     At(&'a SequenceNumber),
     After(&'a SequenceNumber),
     Since(SystemTime),
@@ -198,28 +195,28 @@ enum Place<'a> {
 async fn iterator(
     client: &Client,
     range: &ShardRange,
-    place: Place<'_>,
+    place: Position<'_>,
 ) -> Result<Option<String>, SdkError<GetShardIteratorError>> {
     let request = client.get_shard_iterator().stream_arn(&range.stream_arn).shard_id(&range.shard_id);
     let request = match place {
-        Place::At(number) => {
+        Position::At(number) => {
             request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(number.as_str())
         }
-        Place::After(number) => request
+        Position::After(number) => request
             .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
             .starting_sequence_number(number.as_str()),
-        Place::Since(time) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(time.into()),
-        Place::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+        Position::Since(time) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(time.into()),
+        Position::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
     };
     Ok(request.send().await?.shard_iterator)
 }
 
 /// The number of the first record of the range that the shard holds now.
-async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<SequenceNumber>, ShardError> {
+async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<SequenceNumber>, ServiceError> {
     let mut next = iterator_at(client, range).await?;
     while let Some(iterator) = next {
         let page = client.get_records().shard_iterator(iterator).stream_arn(&range.stream_arn).limit(1).send().await;
-        let page = page.map_err(|error| failed("give records", &error))?;
+        let page = page.map_err(|error| ServiceError::of(KINESIS, "give records", &error))?;
         let number = page.records.into_iter().next().map(|record| SequenceNumber::new(record.sequence_number));
         match number {
             Some(number) if range.contains(&number) => return Ok(Some(number)),
@@ -234,8 +231,4 @@ async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<Sequen
 
 fn is_expired(error: &SdkError<GetRecordsError>) -> bool {
     error.as_service_error().is_some_and(GetRecordsError::is_expired_iterator_exception)
-}
-
-fn failed<E: ProvideErrorMetadata>(action: &'static str, error: &SdkError<E>) -> ShardError {
-    ShardError { action, reason: sdk_error::reason(error) }
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::bucket::{Objects, ObjectsError, StoredObject};
-use crate::observe::metrics::{self, Waiting};
+use crate::aws::service_error::ServiceError;
+use crate::bucket::{Objects, StoredObject};
+use crate::observe::metrics::{self, IncompleteSets};
 use crate::quarantine::QUARANTINE;
 use crate::record::fragments::{FRAGMENTS, FragmentSet};
 
@@ -25,7 +26,7 @@ pub struct Found {
 
 /// What the quarantine has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Quarantined {
+pub struct QuarantineSize {
     /// How many records, as far as they were counted.
     pub quarantined: usize,
 }
@@ -38,7 +39,7 @@ const MOST_LISTINGS: usize = 50;
 ///
 /// # Errors
 /// The bucket did not list its objects.
-pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<Quarantined, ObjectsError> {
+pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<QuarantineSize, ServiceError> {
     let mut quarantined = 0;
     let mut last: Option<String> = None;
     for _ in 0..MOST_LISTINGS {
@@ -50,14 +51,14 @@ pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<Quarantined, Ob
         }
     }
     metrics::emit(metrics::Quarantine { quarantined_objects: quarantined });
-    Ok(Quarantined { quarantined })
+    Ok(QuarantineSize { quarantined })
 }
 
-/// Looks at all sets, and tells of those that wait: in the log, and by the metric [`Waiting`].
+/// Looks at all sets, and tells of those that wait: in the log, and by the metric [`IncompleteSets`].
 ///
 /// # Errors
 /// The bucket did not list its objects.
-pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
+pub async fn check<O: Objects>(objects: &O) -> Result<Found, ServiceError> {
     let mut found = Found::default();
     let mut set: Vec<StoredObject> = Vec::new();
     let mut last: Option<String> = None;
@@ -76,7 +77,7 @@ pub async fn check<O: Objects>(objects: &O) -> Result<Found, ObjectsError> {
         }
     }
     found.add(set);
-    metrics::emit(Waiting {
+    metrics::emit(IncompleteSets {
         incomplete_sets: found.incomplete_sets,
         oldest_incomplete_set: Duration::from_secs(found.oldest_seconds),
     });

@@ -22,7 +22,7 @@ use crate::batch::coalesce::RowChanges;
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::batch::ledger::RecordId;
 use crate::deadline::Deadline;
-use crate::write::creates::{Next, Waiting};
+use crate::write::creates::{Next, Queue};
 use crate::write::pace::Pace;
 use crate::write::view::{Put, View};
 
@@ -37,7 +37,7 @@ pub async fn apply<V: View>(
     mut settle: impl FnMut(RecordId, Disposition),
 ) {
     pace.begin();
-    let mut waiting = Waiting::new(rows, pace.creates(), |item| view.may_create(item));
+    let mut waiting = Queue::new(rows, pace.creates(), |item| view.may_create(item));
     let mut in_flight = FuturesUnordered::new();
     let mut nothing_can_be_written = false;
     let answer = tokio::time::sleep_until(deadline.answer_by);
@@ -58,7 +58,7 @@ pub async fn apply<V: View>(
         };
         let Some(Ended { settled, left }) = ended else { break };
         if let Some(left) = left {
-            waiting.created_but(left);
+            waiting.not_created(left);
         }
         for (id, disposition) in settled {
             nothing_can_be_written |= matches!(disposition, Disposition::Reported(Failure::Unavailable(_)));
@@ -119,7 +119,7 @@ async fn write<V: View>(
             Some(put) => put,
             // The older changes' objects are deleted next, so DynamoDB is asked, and not the memory.
             None if changes.as_slice().iter().any(|older| !older.item.moved.is_empty()) => {
-                view.put_anew(change.item).await
+                view.put_without_memory(change.item).await
             }
             None => view.put(change.item).await,
         };
@@ -199,7 +199,7 @@ mod tests {
             (self.answer)(&item.key, item.committed.to_string().parse().unwrap())
         }
 
-        async fn put_anew(&self, item: ViewItem) -> Put {
+        async fn put_without_memory(&self, item: ViewItem) -> Put {
             self.asked.borrow_mut().push("anew".to_owned());
             self.put(item).await
         }

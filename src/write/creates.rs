@@ -27,10 +27,10 @@ const ROW_BY_ROW: usize = 50;
 
 /// How creates have gone so far, from batch to batch.
 #[derive(Debug)]
-pub struct Creates(Mutex<Record>);
+pub struct Creates(Mutex<TrackRecord>);
 
 #[derive(Debug)]
-struct Record {
+struct TrackRecord {
     /// How many requests may be under way.
     requests: usize,
     /// How many creates are to be put row by row.
@@ -39,7 +39,7 @@ struct Record {
 
 impl Default for Creates {
     fn default() -> Self {
-        Self(Mutex::new(Record { requests: 1, row_by_row: 0 }))
+        Self(Mutex::new(TrackRecord { requests: 1, row_by_row: 0 }))
     }
 }
 
@@ -64,7 +64,7 @@ impl Creates {
         self.with(|record| record.row_by_row = record.row_by_row.saturating_sub(1));
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut TrackRecord) -> T) -> T {
         // Numbers are written whole: a panic elsewhere leaves no half of one.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -72,7 +72,7 @@ impl Creates {
 
 /// The rows of a batch that wait to be written.
 #[derive(Debug)]
-pub struct Waiting<'c> {
+pub struct Queue<'c> {
     creates: Option<&'c Creates>,
     to_create: VecDeque<RowChanges>,
     to_put: VecDeque<RowChanges>,
@@ -88,7 +88,7 @@ pub enum Next {
     Create(Vec<RowChanges>),
 }
 
-impl<'c> Waiting<'c> {
+impl<'c> Queue<'c> {
     /// All of these rows; those whose newest change `may_create` allows may be created together, if `creates` are.
     pub fn new(rows: Vec<RowChanges>, creates: Option<&'c Creates>, may_create: impl Fn(&ViewItem) -> bool) -> Self {
         let (to_create, to_put) = match creates {
@@ -115,7 +115,7 @@ impl<'c> Waiting<'c> {
     }
 
     /// A request with creates has ended: these rows were not created, as far as is known, and are put next.
-    pub fn created_but(&mut self, left: Vec<RowChanges>) {
+    pub fn not_created(&mut self, left: Vec<RowChanges>) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(creates) = self.creates {
             creates.ended(left.len());
@@ -164,14 +164,14 @@ mod tests {
     /// Writes so many rows, all of which may be created, and so many of them find something at their keys: how many
     /// creates were asked for, and how many rows were put.
     fn write(creates: &Creates, count: usize, finds: impl Fn(usize) -> bool) -> (usize, usize) {
-        let mut waiting = Waiting::new(rows(count), Some(creates), |_| true);
+        let mut waiting = Queue::new(rows(count), Some(creates), |_| true);
         let (mut asked, mut put) = (0, 0);
         while let Some(next) = waiting.to_send() {
             match next {
                 Next::Put(_) => put += 1,
                 Next::Create(rows) => {
                     asked += rows.len();
-                    waiting.created_but(rows.into_iter().filter(|row| finds(row[0].id.0)).collect());
+                    waiting.not_created(rows.into_iter().filter(|row| finds(row[0].id.0)).collect());
                 }
             }
         }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn without_creates_each_row_is_put_in_its_turn() {
-        let mut waiting = Waiting::new(rows(3), None, |_| true);
+        let mut waiting = Queue::new(rows(3), None, |_| true);
         let next: Vec<_> = std::iter::from_fn(|| waiting.to_send()).collect();
         assert_eq!(next, [0, 1, 2].map(row).map(Next::Put));
     }
@@ -188,10 +188,10 @@ mod tests {
     #[test]
     fn what_may_be_created_goes_together_and_the_rest_is_put() {
         let creates = Creates::default();
-        let mut waiting = Waiting::new(rows(7), Some(&creates), even);
+        let mut waiting = Queue::new(rows(7), Some(&creates), even);
         assert_eq!(waiting.to_send(), Some(Next::Create([0, 2, 4, 6].map(row).into())));
         assert_eq!(waiting.to_send(), Some(Next::Put(row(1))));
-        waiting.created_but(vec![row(4)]);
+        waiting.not_created(vec![row(4)]);
         let rest: Vec<_> = std::iter::from_fn(|| waiting.to_send()).collect();
         assert_eq!(rest, [3, 5, 4].map(row).map(Next::Put));
         assert_eq!(waiting.into_rows().count(), 0);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn one_create_alone_is_put() {
         let creates = Creates::default();
-        let mut waiting = Waiting::new(rows(1), Some(&creates), |_| true);
+        let mut waiting = Queue::new(rows(1), Some(&creates), |_| true);
         assert_eq!(waiting.to_send(), Some(Next::Put(row(0))));
         assert_eq!(waiting.to_send(), None);
     }
@@ -209,12 +209,12 @@ mod tests {
     fn requests_hold_no_more_than_dynamodb_takes_and_become_more_as_they_go_well() {
         let creates = Creates::default();
         for expected in [1, 2, 3] {
-            let mut waiting = Waiting::new(rows(1000), Some(&creates), |_| true);
+            let mut waiting = Queue::new(rows(1000), Some(&creates), |_| true);
             let next: Vec<_> = (0..10).filter_map(|_| waiting.to_send()).collect();
             let together = next.iter().filter(|next| matches!(next, Next::Create(rows) if rows.len() == MOST_TOGETHER));
             // While those are under way, others are put.
             assert_eq!((next.len(), together.count()), (10, expected));
-            waiting.created_but(Vec::new());
+            waiting.not_created(Vec::new());
             assert_eq!(waiting.into_rows().count(), 1000 - expected * MOST_TOGETHER - (10 - expected));
         }
     }
@@ -244,14 +244,14 @@ mod tests {
     fn a_moment_in_which_all_requests_fail_counts_as_one_that_does() {
         let creates = Creates::default();
         assert_eq!(write(&creates, 1000, |_| false), (1000, 0));
-        let mut waiting = Waiting::new(rows(1000), Some(&creates), |_| true);
+        let mut waiting = Queue::new(rows(1000), Some(&creates), |_| true);
         let mut under_way = Vec::new();
         while let Some(Next::Create(rows)) = waiting.to_send() {
             under_way.push(rows);
         }
         assert_eq!(under_way.len(), 40);
         for rows in under_way {
-            waiting.created_but(rows);
+            waiting.not_created(rows);
         }
         assert_eq!(write(&creates, 1250, |_| false), (0, 1250));
         assert_eq!(write(&creates, 1000, |_| false), (1000, 0));

@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::Superseded;
-use crate::bucket::{Objects, ObjectsError, list_all};
+use crate::bucket::{Objects, list_all};
 use crate::item::indexes::Indexes;
 use crate::item::overflow::{self, MovedColumn};
 use crate::item::projection::{Notes, ViewItem};
@@ -237,7 +238,7 @@ fn look(item: &ViewItem) -> ViewItem {
 }
 
 /// Retires those of these objects that are there and not retired yet, so that none is kept for longer by another look.
-async fn retire_left<O: Objects>(objects: &O, keys: impl IntoIterator<Item = String>) -> Result<(), ObjectsError> {
+async fn retire_left<O: Objects>(objects: &O, keys: impl IntoIterator<Item = String>) -> Result<(), ServiceError> {
     let mut left = Vec::new();
     for key in keys {
         if !objects.is_retired(&key).await? {
@@ -247,14 +248,14 @@ async fn retire_left<O: Objects>(objects: &O, keys: impl IntoIterator<Item = Str
     retire(objects, left).await
 }
 
-async fn retire<O: Objects>(objects: &O, keys: Vec<String>) -> Result<(), ObjectsError> {
+async fn retire<O: Objects>(objects: &O, keys: Vec<String>) -> Result<(), ServiceError> {
     let retired = stream::iter(keys).map(|key| async move { objects.retire(&key).await });
     retired.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect().await
 }
 
 /// The record comes again, and goes on where this ended.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn not_confirmed(error: ObjectsError) -> Put {
+fn not_confirmed(error: ServiceError) -> Put {
     Put::Retryable(error.to_string())
 }
 

@@ -16,7 +16,7 @@ pub trait View {
     fn put(&self, item: ViewItem) -> impl Future<Output = Put>;
 
     /// As [`View::put`], and the view is asked also where it is known to show a newer commit of the row, or the same.
-    fn put_anew(&self, item: ViewItem) -> impl Future<Output = Put> {
+    fn put_without_memory(&self, item: ViewItem) -> impl Future<Output = Put> {
         self.put(item)
     }
 

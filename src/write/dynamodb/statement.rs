@@ -12,14 +12,14 @@ use crate::item::attributes;
 const LONGEST_STATEMENT: usize = 8192;
 
 /// The largest item that goes with others: with all of them a request is no larger than with the largest item.
-const LARGEST_ITEM: usize = attributes::LARGEST_ITEM / crate::write::creates::MOST_TOGETHER;
+const LARGEST_CREATE: usize = attributes::LARGEST_ITEM / crate::write::creates::MOST_TOGETHER;
 
 /// Whether an item can be created by a statement along with others.
 pub fn is_possible(table: &str, key_attribute: &str, attributes: &HashMap<String, AttributeValue>) -> bool {
     let names = || attributes.keys().map(String::as_str).chain([key_attribute]);
     longest(table, names()) <= LONGEST_STATEMENT
         && names().all(is_plain)
-        && attributes::item_size(attributes) <= LARGEST_ITEM
+        && attributes::item_size(attributes) <= LARGEST_CREATE
 }
 
 /// How long a statement with these names can be, in bytes, which are no fewer than its characters.

@@ -78,7 +78,7 @@ impl<V: View> View for Remembering<V> {
         self.ask(key, item).await
     }
 
-    async fn put_anew(&self, item: ViewItem) -> Put {
+    async fn put_without_memory(&self, item: ViewItem) -> Put {
         let key = self.with_known(|known| known.fingerprint(&item.key));
         self.ask(key, item).await
     }
@@ -120,7 +120,7 @@ impl<V: View> View for Remembering<V> {
 struct Fingerprint([u64; 2]);
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Slot {
     key: Fingerprint,
     /// The newest commit that was confirmed; none, where the place is free.
     committed: Option<CommitTimestamp>,
@@ -134,10 +134,10 @@ struct KnownCommits {
     hashes: [RandomState; 2],
     /// Sets of [`WAYS`] places, one set a key; allocated whole with the first commit, so that its pages are taken as
     /// they are used.
-    places: Vec<[Place; WAYS]>,
+    places: Vec<[Slot; WAYS]>,
 }
 
-const FREE: Place = Place { key: Fingerprint([0; 2]), committed: None, confirmed_at: 0 };
+const FREE: Slot = Slot { key: Fingerprint([0; 2]), committed: None, confirmed_at: 0 };
 
 impl KnownCommits {
     fn new() -> Self {
@@ -171,7 +171,7 @@ impl KnownCommits {
         let of_key = set.iter().position(|place| place.key == key);
         let oldest = || (0..WAYS).min_by_key(|&place| set[place].confirmed_at);
         if let Some(place) = of_key.or_else(oldest) {
-            set[place] = Place { key, committed: Some(committed), confirmed_at: seconds(now) };
+            set[place] = Slot { key, committed: Some(committed), confirmed_at: seconds(now) };
         }
     }
 }
@@ -302,17 +302,17 @@ mod tests {
         let answers = vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Refused(String::new()), Put::Applied];
         let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
         assert_eq!(
-            [view.put(item("a", 1)).await, view.put_anew(item("a", 1)).await],
+            [view.put(item("a", 1)).await, view.put_without_memory(item("a", 1)).await],
             [Put::Applied, Put::Superseded(Superseded::Told)]
         );
         // What was confirmed before holds, whatever DynamoDB makes of the item now.
-        let refused = view.put_anew(item("a", 1)).await;
+        let refused = view.put_without_memory(item("a", 1)).await;
         assert_eq!(
             [refused, view.put(item("a", 1)).await],
             [Put::Refused(String::new()), Put::Superseded(Superseded::Remembered)]
         );
         assert_eq!(
-            [view.put_anew(item("a", 2)).await, view.put(item("a", 2)).await],
+            [view.put_without_memory(item("a", 2)).await, view.put(item("a", 2)).await],
             [Put::Applied, Put::Superseded(Superseded::Remembered)]
         );
         assert_eq!(view.view.asked.into_inner(), ["a@1", "a@1", "a@1", "a@2"]);
