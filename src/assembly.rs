@@ -26,7 +26,7 @@ use crate::aws::service_error::ServiceError;
 use crate::batch::coalesce::Candidate;
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::batch::ledger::{Fate, Ledger, RecordId, Write};
-use crate::batch::plan::{Part, Planner, Role};
+use crate::batch::plan::{Planner, Role, SetObject};
 use crate::bucket::{self, MOST_OBJECTS_IN_FLIGHT, Objects, StoredObject, list_all};
 use crate::deadline::Deadline;
 use crate::item::indexes::Indexes;
@@ -64,14 +64,14 @@ struct Assembled<'h> {
 impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     /// Keeps the parts of a batch, applies the changes whose sets they make whole, and settles their records. What is not
     /// done in time stays reported.
-    pub async fn settle(&self, ledger: &Ledger<'h>, parts: &[Part], deadline: Deadline) {
+    pub async fn settle(&self, ledger: &Ledger<'h>, parts: &[SetObject], deadline: Deadline) {
         for part in parts.iter().filter(|part| part.role == Role::Member) {
             ledger.settle(part.id, Failure::OutOfTime.into(), SystemTime::UNIX_EPOCH);
         }
-        let mut sets: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
+        let mut sets: BTreeMap<&str, Vec<&SetObject>> = BTreeMap::new();
         let (mut not_noted, mut problem) = (Vec::new(), None);
         let puts = stream::iter(parts)
-            .map(async |part: &'_ Part| {
+            .map(async |part: &'_ SetObject| {
                 let delivered = ledger.entry(part.id).delivered();
                 (part, self.keep(part, delivered).await)
             })
@@ -80,7 +80,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         while let Ok(Some((part, kept))) = tokio::time::timeout_at(deadline.answer_by, puts.next()).await {
             match (part.role, kept) {
                 (Role::Member, Ok(())) => sets.entry(&part.folder).or_default().push(part),
-                (Role::Member, Err(error)) => ledger.settle_part(part.id, Fate::of(Failure::Objects(error))),
+                (Role::Member, Err(error)) => ledger.settle_member(part.id, Fate::of(Failure::Objects(error))),
                 (Role::NotNeeded, Ok(())) => {}
                 (Role::NotNeeded, Err(error)) => {
                     not_noted.push(part.id);
@@ -102,12 +102,12 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             // Without an answer in time all of them stay reported, and are kept again.
             let Ok(fates) = tokio::time::timeout_at(deadline.answer_by, set).await else { return };
             for (part, fate) in members.iter().zip(fates) {
-                ledger.settle_part(part.id, fate);
+                ledger.settle_member(part.id, fate);
             }
         }
     }
 
-    async fn keep(&self, part: &Part, record: &Record) -> Result<(), ServiceError> {
+    async fn keep(&self, part: &SetObject, record: &Record) -> Result<(), ServiceError> {
         let body = match part.role {
             Role::Member => serde_json::to_vec(record),
             Role::NotNeeded => Ok(b"{}".to_vec()),
@@ -116,7 +116,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     }
 
     /// The fates of a set's members, the parts of this batch, in their order. All of them are kept by now.
-    async fn settle_set(&self, folder: &str, members: &[&Part], deadline: Deadline) -> Vec<Fate<'h>> {
+    async fn settle_set(&self, folder: &str, members: &[&SetObject], deadline: Deadline) -> Vec<Fate<'h>> {
         let mut fates: Vec<Fate<'h>> = members.iter().map(|_| Fate::of(Disposition::Kept)).collect();
         let completed = match list_all(self.objects, folder).await {
             Ok(objects) => self.complete(&FragmentSet::of(folder, objects), members, &mut fates, deadline).await,
@@ -135,7 +135,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     async fn complete(
         &self,
         set: &FragmentSet,
-        members: &[&Part],
+        members: &[&SetObject],
         fates: &mut [Fate<'h>],
         deadline: Deadline,
     ) -> Result<(), ServiceError> {
@@ -143,8 +143,9 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         // A chunk_id names the fragments of one image. If two changes share an image, both main records are there.
         for (total, main_record) in set.whole() {
             // A main record shares the fate of its own change; a fragment that of every change it belongs to.
-            let is_concerned =
-                |part: &Part| fragments::is_same(&part.object, &main_record.key) || !set.has_main_record(&part.object);
+            let is_concerned = |part: &SetObject| {
+                fragments::is_same(&part.object, &main_record.key) || !set.has_main_record(&part.object)
+            };
             let concerned = members.iter().zip(fates.iter_mut()).filter(|(part, _)| is_concerned(part));
             let mut concerned = concerned.map(|(_, fate)| fate).peekable();
             if concerned.peek().is_none() {
@@ -216,7 +217,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     async fn quarantine_outside(
         &self,
         set: &FragmentSet,
-        members: &[&Part],
+        members: &[&SetObject],
         fates: &mut [Fate<'h>],
     ) -> Result<(), ServiceError> {
         let Some((total, outside)) = set.outside() else { return Ok(()) };
@@ -238,17 +239,17 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         main_record: &StoredObject,
         indexes: &Indexes,
     ) -> Result<Assembled<'h>, ServiceError> {
-        let pieces: Vec<&StoredObject> = set.pieces_of(total).collect();
+        let fragments: Vec<&StoredObject> = set.fragments_of(total).collect();
         let objects =
-            std::iter::once(main_record).chain(pieces.iter().copied()).map(|object| object.key.clone()).collect();
+            std::iter::once(main_record).chain(fragments.iter().copied()).map(|object| object.key.clone()).collect();
         let poison =
             |error| Ok(Assembled { table: None, item: Err(Failure::Assemble(error)), objects: Vec::clone(&objects) });
-        let bytes = pieces.iter().map(|object| object.size).sum();
+        let bytes = fragments.iter().map(|object| object.size).sum();
         if let Err(error) = fragments::check_size(bytes) {
             return poison(error);
         }
         let mut variants = vec![Vec::new(); total as usize];
-        for object in pieces {
+        for object in fragments {
             let record = quarantine::kept_record(self.objects, &object.key).await?;
             let text = match decode::read(&record.data.0) {
                 Ok(Envelope::Fragment(fragment)) => {
@@ -258,7 +259,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             };
             match text {
                 Some((index, text)) if index < total => variants[index as usize].push(text),
-                _ => return poison(AssemblyError::NotAPart { object: object.key.clone() }),
+                _ => return poison(AssemblyError::NotAMember { object: object.key.clone() }),
             }
         }
         let record = quarantine::kept_record(self.objects, &main_record.key).await?;

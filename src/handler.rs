@@ -15,7 +15,7 @@ use crate::assembly::Assembler;
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::Disposition;
 use crate::batch::ledger::{Entry, Ledger, RecordId};
-use crate::batch::plan::{Part, Plan, Planner};
+use crate::batch::plan::{Plan, Planner, SetObject};
 use crate::batch::poison;
 use crate::batch::tally::BatchTally;
 use crate::bucket::s3::S3Objects;
@@ -250,7 +250,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Keeps the parts of split changes, and applies the changes that are whole. Without a bucket to keep them in, they
     /// stay reported.
-    async fn assemble<'b>(&'b self, ledger: &Ledger<'b>, parts: &[Part], origin: Origin, deadline: Deadline) {
+    async fn assemble<'b>(&'b self, ledger: &Ledger<'b>, parts: &[SetObject], origin: Origin, deadline: Deadline) {
         let Some(objects) = &self.objects else { return };
         if parts.is_empty() {
             return;

@@ -162,7 +162,7 @@ mod tests {
         record.sequence_number = SequenceNumber::new("../../4959");
         record.shard_id = Some("../x".into());
         record.stream_arn = Some("..".into());
-        let object = object(&record, tables.iter().next(), &Failure::Part).unwrap();
+        let object = object(&record, tables.iter().next(), &Failure::NoBucket).unwrap();
         assert_eq!(object.key, "quarantine/a%2Fb.%2E%2E%2Fc/unknown-stream/%2E%2E%2Fx/%2E%2E%2F%2E%2E%2F4959.json");
     }
 }

@@ -238,7 +238,7 @@ fn fragment(record: Value<'_>) -> Result<Expected, Poison> {
     if is_text && index < MOST_FRAGMENTS && !id.is_empty() { Ok(Expected::Part) } else { Err(Poison) }
 }
 
-/// Whether `chunked` says that this image is in pieces; what it says must hold together.
+/// Whether `chunked` says that this image is in fragments; what it says must hold together.
 fn is_elsewhere(chunked: Value<'_>, image: &str) -> Result<bool, Poison> {
     fields(chunked, &["before", "after"])?;
     let entries = ["before", "after"].map(|entry| chunked.member(entry));

@@ -1,14 +1,14 @@
-//! Split changes: main records and pieces in any order, again, altered, of hostile names; through the real assembly,
+//! Split changes: main records and fragments in any order, again, altered, of hostile names; through the real assembly,
 //! into a bucket and a view in memory.
 //!
 //! An input is a row of letters, each with digits behind it; what is none is skipped. Digits count from `0` and wrap.
 //!
 //! | letters | |
 //! |---|---|
-//! | `N` set, row, commit, kind, pieces | a change: its set's name is of [`SETS`], its kind of [`Kind`] |
+//! | `N` set, row, commit, kind, fragments | a change: its set's name is of [`SETS`], its kind of [`Kind`] |
 //! | `M` change | its main record comes |
-//! | `P` change, piece | a piece of it comes |
-//! | `A` change, piece, way | the piece comes altered |
+//! | `P` change, fragment | a fragment of it comes |
+//! | `A` change, fragment, way | the fragment comes altered |
 //! | `W` change, way | its main record comes altered |
 //! | `/` | what has come is a batch |
 
@@ -30,14 +30,14 @@ const LONGEST_SET_NAME: usize = 600;
 /// Names of sets.
 const SETS: [&str; 8] = ["a", "b", "../../quarantine/public.users", "", "grün/\u{0}\"\\😀", "%2E%2E", ".", "LONG"];
 
-/// What a change does, and which of its images are in pieces.
+/// What a change does, and which of its images are in fragments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Upsert,
     Delete,
-    /// An upsert whose `before` is in pieces too.
+    /// An upsert whose `before` is in fragments too.
     Both,
-    /// An upsert of which only the image is in pieces that nobody needs.
+    /// An upsert of which only the image is in fragments that nobody needs.
     OnlyUnneeded,
     /// An upsert of a table that is not configured.
     NotConfigured,
@@ -53,7 +53,7 @@ struct Change {
     kind: Kind,
     commit: usize,
     image: String,
-    pieces: Vec<String>,
+    fragments: Vec<String>,
     main_has_come: bool,
 }
 
@@ -110,35 +110,36 @@ impl Change {
         let count = 1 + steps.below(9);
         let characters: Vec<char> = image.chars().collect();
         let each = characters.len().div_ceil(count);
-        let pieces = (0..count).map(|piece| characters.iter().skip(piece * each).take(each).collect()).collect();
-        Self { set, kind, commit, image, pieces, main_has_come: false }
+        let fragments =
+            (0..count).map(|fragment| characters.iter().skip(fragment * each).take(each).collect()).collect();
+        Self { set, kind, commit, image, fragments, main_has_come: false }
     }
 
     fn record(&mut self, letter: u8, steps: &mut Steps<'_>, come: &mut Deliveries) -> Option<String> {
         Some(match letter {
             b'M' => {
                 self.main_has_come = true;
-                self.main_record(self.pieces.len(), crc32c(self.image.as_bytes()))
+                self.main_record(self.fragments.len(), crc32c(self.image.as_bytes()))
             }
             b'W' => match steps.below(4) {
-                0 => self.main_record(self.pieces.len() + 1, crc32c(self.image.as_bytes())),
-                1 => self.main_record(self.pieces.len() - 1, crc32c(self.image.as_bytes())),
-                2 => self.main_record(self.pieces.len(), 7),
-                _ => self.main_record(1, crc32c(self.pieces[0].as_bytes())),
+                0 => self.main_record(self.fragments.len() + 1, crc32c(self.image.as_bytes())),
+                1 => self.main_record(self.fragments.len() - 1, crc32c(self.image.as_bytes())),
+                2 => self.main_record(self.fragments.len(), 7),
+                _ => self.main_record(1, crc32c(self.fragments[0].as_bytes())),
             },
             b'P' => {
-                let piece = steps.below(self.pieces.len());
-                come.piece(&self.set, piece, &self.pieces[piece])
+                let fragment = steps.below(self.fragments.len());
+                come.fragment(&self.set, fragment, &self.fragments[fragment])
             }
             b'A' => {
-                let piece = steps.below(self.pieces.len() + 2);
+                let fragment = steps.below(self.fragments.len() + 2);
                 let text = match steps.below(4) {
                     0 => String::new(),
-                    1 => self.pieces[0].clone(),
+                    1 => self.fragments[0].clone(),
                     2 => self.image.clone(),
                     way => format!("{way}{}", steps.below(10)),
                 };
-                come.piece(&self.set, piece, &text)
+                come.fragment(&self.set, fragment, &text)
             }
             _ => return None,
         })
@@ -155,7 +156,7 @@ impl Change {
         self.json("chunked", if inline { &self.image } else { "null" }, &format!(r#","chunked":{chunked}"#))
     }
 
-    /// The record as it would be in one piece.
+    /// The record as it would be in one fragment.
     fn whole(&self) -> String {
         self.json("full", &self.image, "")
     }
@@ -176,27 +177,27 @@ impl Change {
 struct Deliveries {
     world: World,
     /// The texts that came of each place of each set.
-    pieces: HashMap<(String, usize), BTreeSet<String>>,
+    fragments: HashMap<(String, usize), BTreeSet<String>>,
 }
 
 impl Deliveries {
-    fn piece(&mut self, set: &str, index: usize, text: &str) -> String {
-        self.pieces.entry((set.to_owned(), index)).or_default().insert(text.to_owned());
+    fn fragment(&mut self, set: &str, index: usize, text: &str) -> String {
+        self.fragments.entry((set.to_owned(), index)).or_default().insert(text.to_owned());
         serde_json::json!({ "type": "fragment", "chunk_id": set, "index": index, "data": text }).to_string()
     }
 
     /// The texts that may stand in each place of a change.
     fn variants(&self, change: &Change, total: usize) -> Vec<Vec<String>> {
-        let of_place = |place| self.pieces.get(&(change.set.clone(), place)).cloned().unwrap_or_default();
+        let of_place = |place| self.fragments.get(&(change.set.clone(), place)).cloned().unwrap_or_default();
         (0..total).map(|place| of_place(place).into_iter().collect()).collect()
     }
 
     /// A change that has come whole is shown, or a newer one of its row.
     fn assert_complete(&self, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.main_has_come && !change.set.is_empty()) {
-            let variants = self.variants(change, change.pieces.len());
+            let variants = self.variants(change, change.fragments.len());
             let ways: usize = variants.iter().map(Vec::len).product();
-            let has_come = change.pieces.iter().zip(&variants).all(|(piece, come)| come.contains(piece));
+            let has_come = change.fragments.iter().zip(&variants).all(|(fragment, come)| come.contains(fragment));
             assert_joined(change, &variants, has_come && ways <= MOST_WAYS);
             let Expected::Row(row) = CONTRACT.expects(change.whole().as_bytes()) else { continue };
             let inline = change.kind == Kind::OnlyUnneeded;
@@ -208,7 +209,7 @@ impl Deliveries {
             if has_come {
                 let folder = fragments::folder(&change.set);
                 let set = FragmentSet::of(&folder, self.world.stored(&folder));
-                let whole = set.whole().any(|(total, _)| total as usize == change.pieces.len());
+                let whole = set.whole().any(|(total, _)| total as usize == change.fragments.len());
                 assert!(inline || whole, "{change:?} is not whole", change = change.set);
             }
         }

@@ -114,7 +114,7 @@ fn assert_every_record_ends_once(records: &[&[u8]], contract: Contract, plan: &P
         let is_part = parts.remove(&place);
         match (contract.expects(bytes), entry.end()) {
             (Expected::Filtered, Disposition::Filtered) => assert!(item.is_none() && !is_part),
-            (Expected::Part, Disposition::Reported(Failure::Part)) => assert!(item.is_none() && is_part),
+            (Expected::Part, Disposition::Reported(Failure::NoBucket)) => assert!(item.is_none() && is_part),
             (Expected::Poison, Disposition::Reported(failure)) => {
                 assert!(failure.is_poison() && item.is_none() && !is_part, "expected poison, found {failure:?}");
             }
@@ -220,7 +220,7 @@ fn message(disposition: &Disposition) -> String {
     }
 }
 
-/// The record with other values in its images, in its piece and for its transaction: each as long as before, so that
+/// The record with other values in its images, in its fragment and for its transaction: each as long as before, so that
 /// what may be told of them (their places and their sizes) stays.
 fn redacted(record: &[u8]) -> Vec<u8> {
     let mut redacted = record.to_vec();

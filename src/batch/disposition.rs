@@ -53,9 +53,9 @@ pub enum Failure {
     /// It comes from the quarantine, is older than the tombstones that there can be, and no older item of its row stands
     /// in the view: the row may have been deleted since.
     MayBeDeleted,
-    /// A part of a change that was split, and no bucket to keep it in.
-    Part,
-    /// The change that its pieces make cannot be read.
+    /// It is a member of a split change's set, and there is no bucket to keep it in.
+    NoBucket,
+    /// The change that its fragments make cannot be read.
     Assemble(AssemblyError),
     /// The bucket did not take or give what this record needs.
     Objects(ServiceError),
@@ -140,7 +140,7 @@ impl Failure {
             Self::Decode(_) | Self::Assemble(_) | Self::Project(_) | Self::Refused(_) => true,
             Self::RefusedByIndex(_)
             | Self::MayBeDeleted
-            | Self::Part
+            | Self::NoBucket
             | Self::Objects(_)
             | Self::Retryable(_)
             | Self::Unavailable(_)
@@ -154,7 +154,7 @@ impl Failure {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Decode(_) => Stage::Decode,
-            Self::Part | Self::Assemble(_) | Self::Objects(_) => Stage::Assemble,
+            Self::NoBucket | Self::Assemble(_) | Self::Objects(_) => Stage::Assemble,
             Self::Project(_) => Stage::Project,
             Self::Refused(_)
             | Self::RefusedByIndex(_)
@@ -182,7 +182,7 @@ impl fmt::Display for Failure {
                 )
             }
             Self::MayBeDeleted => f.write_str(MAY_BE_DELETED),
-            Self::Part => f.write_str(
+            Self::NoBucket => f.write_str(
                 "the record is a part of a change over 9 MiB: set OBJECTS_BUCKET, where the parts wait for each other",
             ),
             Self::Assemble(error) => error.fmt(f),
@@ -212,7 +212,7 @@ mod tests {
             (Failure::Decode(DecodeError::UnknownType), true, Stage::Decode),
             (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), true, Stage::Project),
             (Failure::Refused(String::new()), true, Stage::Apply),
-            (Failure::Part, false, Stage::Assemble),
+            (Failure::NoBucket, false, Stage::Assemble),
             (Failure::Assemble(AssemblyError::Checksum), true, Stage::Assemble),
             (
                 Failure::Objects(ServiceError { service: OBJECTS_BUCKET, action: "", reason: String::new() }),
@@ -236,7 +236,7 @@ mod tests {
             (Failure::Decode(DecodeError::UnknownType), "the record's type is not known"),
             (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), "the key has 2049 bytes"),
             (Failure::Refused("too large".to_owned()), "DynamoDB does not take the item: too large"),
-            (Failure::Part, "set OBJECTS_BUCKET"),
+            (Failure::NoBucket, "set OBJECTS_BUCKET"),
             (Failure::Assemble(AssemblyError::Checksum), "do not have the CRC32C"),
             (Failure::Objects(objects), "OBJECTS_BUCKET did not take an object: SlowDown"),
             (Failure::Retryable("503".to_owned()), "the view did not confirm the write: 503"),

@@ -209,7 +209,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// A part of a split change has the fate of its set.
-    pub fn settle_part(&self, id: RecordId, of_set: Fate<'a>) {
+    pub fn settle_member(&self, id: RecordId, of_set: Fate<'a>) {
         if let Some(mut fate) = self.open(id) {
             let table = fate.table.or(of_set.table);
             *fate = Fate { table, ..of_set };
@@ -315,11 +315,12 @@ pub(crate) mod tests {
     #[test]
     fn only_a_reported_record_becomes_a_quarantined_one() {
         let record = Record::default();
-        let ends = [Failure::Part.into(), Disposition::Applied, Disposition::Filtered, Superseded::Remembered.into()];
+        let ends =
+            [Failure::NoBucket.into(), Disposition::Applied, Disposition::Filtered, Superseded::Remembered.into()];
         let ledger = ended(&record, ends.clone().map(|end| (None, end)));
         (0..4).for_each(|place| ledger.quarantine(RecordId(place)));
         let found: Vec<Disposition> = ledger.entries().iter().map(|entry| entry.end().clone()).collect();
-        assert_eq!(found[0], Disposition::Quarantined(Failure::Part));
+        assert_eq!(found[0], Disposition::Quarantined(Failure::NoBucket));
         assert_eq!(found[1..], ends[1..]);
     }
 

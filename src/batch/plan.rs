@@ -33,12 +33,12 @@ pub struct Planner {
 pub struct Plan<'a> {
     /// The records, each with its end as far as that is known without writing. One that is to be written starts as
     /// [`Failure::OutOfTime`], and a confirmed write replaces that. A part of a split change starts as
-    /// [`Failure::Part`].
+    /// [`Failure::NoBucket`].
     pub ledger: Ledger<'a>,
     /// The rows to write.
     pub rows: Vec<RowChanges>,
     /// The parts of split changes, which are to be kept until their sets are whole.
-    pub parts: Vec<Part>,
+    pub parts: Vec<SetObject>,
     /// Where the records come from.
     pub sources: Sources,
 }
@@ -86,7 +86,7 @@ impl Sources {
 
 /// What a record leaves in a set of fragments.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct SetObject {
     /// The record.
     pub id: RecordId,
     /// The set's folder.
@@ -100,7 +100,7 @@ pub struct Part {
 /// What a part is to its set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A main record or a piece: the record has done its work when it is kept, and the set may be whole by it.
+    /// A main record or a fragment: the record has done its work when it is kept, and the set may be whole by it.
     Member,
     /// A note that the set is of no use here, so that it does not look as if it waited. It settles no record.
     NotNeeded,
@@ -126,7 +126,7 @@ impl Planner {
             let mut keep = |folder, object: String, role| {
                 let is_replayed = now.origin == Origin::Quarantine && role == Role::Member;
                 let object = if is_replayed { fragments::replayed(&object) } else { object };
-                parts.push(Part { id, folder, object, role });
+                parts.push(SetObject { id, folder, object, role });
             };
             let (table, step) = self.step(&record.data.0, now, &mut sources, &mut keep);
             let mut write = None;
@@ -136,7 +136,7 @@ impl Planner {
                     candidates.push(Candidate { id, item });
                     Failure::OutOfTime.into()
                 }
-                Step::Keep => Failure::Part.into(),
+                Step::Keep => Failure::NoBucket.into(),
                 Step::Filter => Disposition::Filtered,
                 Step::Fail(failure) => failure.into(),
             };
@@ -175,7 +175,7 @@ impl Planner {
                 (table, self.main_record(chunked, record, table, now, keep))
             }
             Ok(Envelope::Fragment(fragment)) => {
-                keep(fragments::folder(&fragment.chunk_id), fragments::piece(&fragment), Role::Member);
+                keep(fragments::folder(&fragment.chunk_id), fragments::fragment_object(&fragment), Role::Member);
                 (None, Step::Keep)
             }
             Err(error) => (None, Step::Fail(Failure::Decode(error))),
@@ -206,7 +206,7 @@ impl Planner {
         let chunks = chunked.chunks();
         let mut not_needed = |image: Option<ChunkedImage<'_>>| {
             if let Some(image) = image {
-                keep(fragments::folder(&image.chunk_id), fragments::not_needed(&image), Role::NotNeeded);
+                keep(fragments::folder(&image.chunk_id), fragments::not_needed_object(&image), Role::NotNeeded);
             }
         };
         match (table, chunks) {
@@ -220,13 +220,13 @@ impl Planner {
             (Some(table), Ok(chunks)) => {
                 not_needed(chunks.unneeded);
                 let Some(image) = chunks.needed else { return self.change(chunked.record, table, now) };
-                keep(fragments::folder(&image.chunk_id), fragments::main_record(&image, record), Role::Member);
+                keep(fragments::folder(&image.chunk_id), fragments::main_record_object(&image, record), Role::Member);
                 Step::Keep
             }
         }
     }
 
-    /// The item of a split change, from its main record and its pieces: the variants of each place, in their order.
+    /// The item of a split change, from its main record and its fragments: the variants of each place, in their order.
     /// With its table if that is configured.
     ///
     /// # Errors
@@ -234,13 +234,13 @@ impl Planner {
     pub fn assemble(
         &self,
         main_record: &[u8],
-        pieces: Vec<Vec<String>>,
+        fragments: Vec<Vec<String>>,
         now: Circumstances<'_>,
     ) -> (Option<&SourceTable>, Result<Option<ViewItem>, Failure>) {
         let chunked = match decode::read(main_record) {
             Ok(Envelope::Chunked(chunked)) => chunked,
             Ok(Envelope::Full(_) | Envelope::Fragment(_)) => {
-                let error = AssemblyError::NotAPart { object: "the main record".to_owned() };
+                let error = AssemblyError::NotAMember { object: "the main record".to_owned() };
                 return (None, Err(Failure::Assemble(error)));
             }
             Err(error) => return (None, Err(Failure::Decode(error))),
@@ -255,9 +255,9 @@ impl Planner {
             Err(error) => return (Some(table), Err(Failure::Decode(error))),
         };
         let item = match image {
-            Some(image) => fragments::join(&image, &pieces).map_err(Failure::Assemble).and_then(|joined| {
+            Some(image) => fragments::join(&image, &fragments).map_err(Failure::Assemble).and_then(|joined| {
                 // They have megabytes, and so has what is made of the joined text.
-                drop(pieces);
+                drop(fragments);
                 let image = fragments::image(&joined).map_err(Failure::Assemble)?;
                 let full = chunked.record.with_image(image).map_err(Failure::Decode)?;
                 self.item(full, table, now)
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(rows, [vec![5, 0], vec![3]]);
         assert!(matches!(end(&plan, 1), Disposition::Reported(Failure::Decode(_))));
         assert_eq!(end(&plan, 2), Disposition::Filtered);
-        assert_eq!(end(&plan, 4), Disposition::Reported(Failure::Part));
+        assert_eq!(end(&plan, 4), Disposition::Reported(Failure::NoBucket));
         assert_eq!([0, 3, 5].map(|place| end(&plan, place)), [const { Disposition::Reported(Failure::OutOfTime) }; 3]);
         let parts: Vec<_> = plan.parts.iter().map(|part| (part.id.0, part.folder.as_str(), part.role)).collect();
         assert_eq!(parts, [(4, "fragments/x/", Role::Member)]);
@@ -397,7 +397,7 @@ mod tests {
                     Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
                 let failure = match end(&plan, 0) {
                     // A set is looked at when it is whole, so that all of it can be quarantined.
-                    Disposition::Reported(Failure::Part) => {
+                    Disposition::Reported(Failure::NoBucket) => {
                         planner.assemble(record.as_bytes(), Vec::new(), now).1.err()
                     }
                     Disposition::Reported(failure) => Some(failure),

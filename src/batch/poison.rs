@@ -206,7 +206,7 @@ mod tests {
             (vec![refused("a"), TOLD, refused("a")], vec![0, 2], vec![]),
             (vec![refused("a"), KNOWN, refused("a")], vec![], vec![]),
             (vec![unread(), refused("a"), Disposition::Filtered, refused("a")], vec![], vec![0]),
-            (vec![unread(), unread(), Disposition::Reported(Failure::Part)], vec![], vec![0, 1]),
+            (vec![unread(), unread(), Disposition::Reported(Failure::NoBucket)], vec![], vec![0, 1]),
             (vec![Disposition::Reported(Failure::OutOfTime), Disposition::Applied], vec![], vec![]),
         ] {
             let ledger = ended(&record, ends.into_iter().map(|end| (None, end)));

@@ -331,7 +331,7 @@ mod tests {
             (orders, Failure::OutOfTime.into(), Some(older)),
             (None, Disposition::Filtered, None),
             (None, Disposition::Kept, None),
-            (None, Disposition::Quarantined(Failure::Part), None),
+            (None, Disposition::Quarantined(Failure::NoBucket), None),
         ] {
             ledger.add(&record, table, end, write);
         }

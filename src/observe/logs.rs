@@ -217,7 +217,7 @@ mod tests {
             ..Record::default()
         });
         let ends: [Disposition; 4] =
-            [Failure::OutOfTime.into(), Failure::OutOfTime.into(), Failure::Part.into(), Disposition::Applied];
+            [Failure::OutOfTime.into(), Failure::OutOfTime.into(), Failure::NoBucket.into(), Disposition::Applied];
         let mut ledger = Ledger::default();
         for (record, end) in delivered.iter().zip(ends) {
             ledger.add(record, None, end, None);

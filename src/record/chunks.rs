@@ -1,6 +1,6 @@
-//! The records of a change whose JSON is over 9 MiB: its main record, and the pieces of its images.
+//! The records of a change whose JSON is over 9 MiB: its main record, and the fragments of its images.
 //!
-//! Invariants: pure; a chunk's name, its place and the number of pieces are checked here, so that nothing absurd goes
+//! Invariants: pure; a chunk's name, its place and the number of fragments are checked here, so that nothing absurd goes
 //! further; an error never quotes a value.
 
 use std::borrow::Cow;
@@ -20,27 +20,27 @@ pub struct ChunkedRecord<'a> {
     chunked: Option<&'a RawValue>,
 }
 
-/// Which image of a split change this function needs, and which it does without; at least one is in pieces.
+/// Which image of a split change this function needs, and which it does without; at least one is in fragments.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chunks<'a> {
-    /// The image that says what became of the row, where it is in pieces.
+    /// The image that says what became of the row, where it is in fragments.
     pub needed: Option<ChunkedImage<'a>>,
-    /// The other image, where it is in pieces.
+    /// The other image, where it is in fragments.
     pub unneeded: Option<ChunkedImage<'a>>,
 }
 
-/// An image in pieces.
+/// An image in fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkedImage<'a> {
-    /// Names the set of pieces; stable across redelivery.
+    /// Names the set of fragments; stable across redelivery.
     pub chunk_id: Cow<'a, str>,
-    /// How many pieces there are: 1 to [`MOST_FRAGMENTS`].
+    /// How many fragments there are: 1 to [`MOST_FRAGMENTS`].
     pub total_fragments: u32,
-    /// CRC32C of the joined pieces.
+    /// CRC32C of the joined fragments.
     pub crc32c: u32,
 }
 
-/// A piece of an image.
+/// A fragment of an image.
 #[derive(Debug)]
 pub struct Fragment<'a> {
     /// Names the set that it belongs to.
@@ -50,7 +50,7 @@ pub struct Fragment<'a> {
     data: &'a RawValue,
 }
 
-/// A fragment has up to 10 MiB and a row up to 2 MiB in storage: with more pieces than this, a record is no change of a
+/// A fragment has up to 10 MiB and a row up to 2 MiB in storage: with more fragments than this, a record is no change of a
 /// row.
 pub const MOST_FRAGMENTS: u32 = 1000;
 
@@ -83,12 +83,12 @@ impl<'a> Fragment<'a> {
         })
     }
 
-    /// The piece as the record's JSON has it.
+    /// The fragment as the record's JSON has it.
     pub(crate) fn json(&self) -> &str {
         self.data.get()
     }
 
-    /// The piece's text.
+    /// The fragment's text.
     ///
     /// # Errors
     /// It is no JSON string, such as one with half a surrogate pair.
@@ -102,10 +102,10 @@ impl<'a> ChunkedRecord<'a> {
         Self { record, chunked }
     }
 
-    /// Which of its images are in pieces.
+    /// Which of its images are in fragments.
     ///
     /// # Errors
-    /// The operation is missing, or an entry of `chunked` does not tell where its pieces are.
+    /// The operation is missing, or an entry of `chunked` does not tell where its fragments are.
     pub fn chunks(&self) -> Result<Chunks<'a>, DecodeError> {
         let chunks: WireChunks<'a> = object(present(self.chunked, "chunked", "an object")?, "chunked")?;
         let before = chunks.before.map(|image| ChunkedImage::read(image, &BEFORE)).transpose()?;
@@ -147,7 +147,7 @@ impl<'a> ChunkedImage<'a> {
     fn read(image: &'a RawValue, fields: &ImageFields) -> Result<Self, DecodeError> {
         const CHECKSUM: &str = "a CRC32C in decimal";
         let image: WireChunkedImage<'a> = object(image, fields.image)?;
-        let pieces = "a whole number from 1 to 1000";
+        let fragments = "a whole number from 1 to 1000";
         let crc32c = present(image.crc32c, fields.crc32c, CHECKSUM)?;
         let digits = match crc32c.get().as_bytes().first() {
             Some(b'"') => text(crc32c, fields.crc32c)?,
@@ -158,7 +158,12 @@ impl<'a> ChunkedImage<'a> {
         let no_checksum = DecodeError::NoEnvelope { field: fields.crc32c, expected: CHECKSUM, found: kind(crc32c) };
         Ok(Self {
             chunk_id: chunk_id(image.chunk_id, fields.chunk_id)?,
-            total_fragments: whole_number(image.total_fragments, fields.total_fragments, pieces, 1..=MOST_FRAGMENTS)?,
+            total_fragments: whole_number(
+                image.total_fragments,
+                fields.total_fragments,
+                fragments,
+                1..=MOST_FRAGMENTS,
+            )?,
             crc32c: checksum.ok_or(no_checksum)?,
         })
     }

@@ -15,7 +15,7 @@ pub enum Envelope<'a> {
     Full(FullRecord<'a>),
     /// The main record of a change whose JSON is over 9 MiB (`chunked`): all of it but the images that were split.
     Chunked(ChunkedRecord<'a>),
-    /// A piece of an image that was split (`fragment`).
+    /// A fragment of an image that was split (`fragment`).
     Fragment(Fragment<'a>),
 }
 

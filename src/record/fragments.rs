@@ -1,12 +1,12 @@
-//! Changes that came in pieces: where the pieces wait for each other, when a set is whole, and how it is put together.
+//! Changes that came in fragments: where the fragments wait for each other, when a set is whole, and how it is put together.
 //!
-//! `fragments/<chunk_id>/` holds one object a piece and one a main record, whole records as [`crate::record::delivery::Record`]
-//! writes them; what a set holds stands in the names, so that a listing tells whether it is whole. Two pieces of one
+//! `fragments/<chunk_id>/` holds one object a fragment and one a main record, whole records as [`crate::record::delivery::Record`]
+//! writes them; what a set holds stands in the names, so that a listing tells whether it is whole. Two fragments of one
 //! place that differ both stay: the checksum tells which is right.
 //!
 //! A part that a replay of the quarantine puts there is named `…-replayed.json`.
 //!
-//! Invariants: pure; a piece delivered twice has one object; a set that is whole stays whole, so that a late duplicate
+//! Invariants: pure; a fragment delivered twice has one object; a set that is whole stays whole, so that a late duplicate
 //! is no new set.
 
 use std::collections::{BTreeMap, HashSet};
@@ -34,7 +34,7 @@ pub const LARGEST_SET: u64 = 160 * 1024 * 1024;
 /// escapes stand for: in all some 350 MB, of the 512 MB that a function has.
 pub const LARGEST_IMAGE: usize = 64 * 1024 * 1024;
 
-/// How many ways of joining a set are tried, where pieces of one place differ.
+/// How many ways of joining a set are tried, where fragments of one place differ.
 const MOST_WAYS: usize = 64;
 
 /// Where the parts of a set are.
@@ -42,20 +42,20 @@ pub fn folder(chunk_id: &str) -> String {
     format!("{FRAGMENTS}{}/", segment(chunk_id))
 }
 
-/// The object of a piece.
-pub fn piece(fragment: &Fragment<'_>) -> String {
+/// The object of a fragment.
+pub fn fragment_object(fragment: &Fragment<'_>) -> String {
     let hash = &hash(fragment.json().as_bytes())[..HASH_DIGITS];
     format!("{}piece-{:03}-{hash}.json", folder(&fragment.chunk_id), fragment.index)
 }
 
 /// The object of a main record, in the set of an image that it needs.
-pub fn main_record(image: &ChunkedImage<'_>, record: &[u8]) -> String {
+pub fn main_record_object(image: &ChunkedImage<'_>, record: &[u8]) -> String {
     let hash = &hash(record)[..HASH_DIGITS];
     format!("{}main-{:04}-{hash}.json", folder(&image.chunk_id), image.total_fragments)
 }
 
 /// The object that says that a set is of an image which nobody needs, such as one of a table that is not configured.
-pub fn not_needed(image: &ChunkedImage<'_>) -> String {
+pub fn not_needed_object(image: &ChunkedImage<'_>) -> String {
     format!("{}{NOT_NEEDED}", folder(&image.chunk_id))
 }
 
@@ -73,10 +73,10 @@ pub fn replayed(object: &str) -> String {
 /// What a set holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FragmentSet {
-    /// Its main records, each with the number of pieces that it names.
+    /// Its main records, each with the number of fragments that it names.
     pub main_records: Vec<(u32, StoredObject)>,
-    /// Its pieces by their place; more than one where they differ.
-    pub pieces: BTreeMap<u32, Vec<StoredObject>>,
+    /// Its fragments by their place; more than one where they differ.
+    pub fragments: BTreeMap<u32, Vec<StoredObject>>,
     not_needed: bool,
 }
 
@@ -108,14 +108,14 @@ impl FragmentSet {
             let mut parts = name.split('-');
             match (parts.next(), number(parts.next())) {
                 (Some("main"), Some(total)) => set.main_records.push((total, object)),
-                (Some("piece"), Some(index)) => set.pieces.entry(index).or_default().push(object),
+                (Some("piece"), Some(index)) => set.fragments.entry(index).or_default().push(object),
                 _ => set.not_needed |= name == NOT_NEEDED,
             }
         }
         set
     }
 
-    /// The main records whose pieces are all there.
+    /// The main records whose fragments are all there.
     pub fn whole(&self) -> impl Iterator<Item = (u32, &StoredObject)> {
         let whole = self.main_records.iter().filter(|(total, _)| self.missing(*total) == 0);
         whole.map(|(total, object)| (*total, object))
@@ -127,25 +127,25 @@ impl FragmentSet {
     }
 
     fn missing(&self, total: u32) -> usize {
-        (0..total).filter(|index| !self.pieces.contains_key(index)).count()
+        (0..total).filter(|index| !self.fragments.contains_key(index)).count()
     }
 
-    /// The pieces that a main record names `total` of.
-    pub fn pieces_of(&self, total: u32) -> impl Iterator<Item = &StoredObject> {
-        self.pieces.range(..total).flat_map(|(_, variants)| variants)
+    /// The fragments that a main record names `total` of.
+    pub fn fragments_of(&self, total: u32) -> impl Iterator<Item = &StoredObject> {
+        self.fragments.range(..total).flat_map(|(_, variants)| variants)
     }
 
-    /// Whether the change of this main record, which names so many pieces, takes a part that a replay has put there.
+    /// Whether the change of this main record, which names so many fragments, takes a part that a replay has put there.
     pub fn is_replayed(&self, main_record: &StoredObject, total: u32) -> bool {
-        self.pieces_of(total).chain([main_record]).any(|object| is_replayed(&object.key))
+        self.fragments_of(total).chain([main_record]).any(|object| is_replayed(&object.key))
     }
 
-    /// The pieces that no main record of the set has a place for, where there is one; with the most pieces that one
+    /// The fragments that no main record of the set has a place for, where there is one; with the most fragments that one
     /// names.
     pub fn outside(&self) -> Option<(u32, Vec<&StoredObject>)> {
         let total = self.main_records.iter().map(|(total, _)| *total).max()?;
-        let pieces: Vec<_> = self.pieces.range(total..).flat_map(|(_, variants)| variants).collect();
-        (!pieces.is_empty()).then_some((total, pieces))
+        let fragments: Vec<_> = self.fragments.range(total..).flat_map(|(_, variants)| variants).collect();
+        (!fragments.is_empty()).then_some((total, fragments))
     }
 
     /// What it waits for, if it does.
@@ -155,12 +155,12 @@ impl FragmentSet {
         }
         let missing = self.main_records.iter().map(|(total, _)| (self.missing(*total), *total));
         let (missing, total) = missing.filter(|(missing, _)| *missing > 0).min()?;
-        Some(Missing::Pieces { missing, total })
+        Some(Missing::Fragments { missing, total })
     }
 
     /// When the oldest of its objects was written.
     pub fn oldest(&self) -> Option<SystemTime> {
-        let objects = self.main_records.iter().map(|(_, object)| object).chain(self.pieces.values().flatten());
+        let objects = self.main_records.iter().map(|(_, object)| object).chain(self.fragments.values().flatten());
         objects.map(|object| object.written_at).min()
     }
 }
@@ -170,14 +170,14 @@ impl FragmentSet {
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Missing {
     MainRecord,
-    Pieces { missing: usize, total: u32 },
+    Fragments { missing: usize, total: u32 },
 }
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::MainRecord => f.write_str("its main record"),
-            Self::Pieces { missing, total } => write!(f, "{missing} of {total} pieces"),
+            Self::Fragments { missing, total } => write!(f, "{missing} of {total} pieces"),
         }
     }
 }
@@ -187,28 +187,29 @@ impl std::fmt::Display for Missing {
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum AssemblyError {
     #[error(
-        "the joined pieces do not have the CRC32C that the main record names: a piece is wrong, or of another change"
+        "the joined fragments do not have the CRC32C that the main record names: a fragment is wrong, or of another change"
     )]
     Checksum,
-    #[error("the pieces have {bytes} bytes as they are kept: at most {LARGEST_SET} are put together")]
+    #[error("the fragments have {bytes} bytes as they are kept: at most {LARGEST_SET} are put together")]
     TooLarge { bytes: u64 },
-    #[error("the joined pieces have {bytes} bytes: at most {LARGEST_IMAGE} are put together")]
+    #[error("the joined fragments have {bytes} bytes: at most {LARGEST_IMAGE} are put together")]
     ImageTooLarge { bytes: usize },
-    #[error("the joined pieces are no JSON: it goes wrong at line {line}, column {column}")]
+    #[error("the joined fragments are no JSON: it goes wrong at line {line}, column {column}")]
     NotJson { line: usize, column: usize },
-    #[error("its index is outside the set, whose main record names {total} pieces")]
+    #[error("its index is outside the set, whose main record names {total} fragments")]
     Outside { total: u32 },
     #[error("an object of the set is no record as it was kept there: {object}")]
-    NotAPart { object: String },
+    NotAMember { object: String },
 }
 
-/// The image that these pieces make, the variants of each place in its order.
+/// The image that these fragments make, the variants of each place in its order.
 ///
 /// # Errors
 /// None of the ways to join them has the image's checksum.
-pub fn join(image: &ChunkedImage<'_>, pieces: &[Vec<String>]) -> Result<String, AssemblyError> {
-    let ways = pieces.iter().try_fold(1_usize, |ways, variants| ways.checked_mul(variants.len())).unwrap_or(usize::MAX);
-    let bytes = pieces.iter().filter_map(|variants| variants.first()).map(String::len).sum();
+pub fn join(image: &ChunkedImage<'_>, fragments: &[Vec<String>]) -> Result<String, AssemblyError> {
+    let ways =
+        fragments.iter().try_fold(1_usize, |ways, variants| ways.checked_mul(variants.len())).unwrap_or(usize::MAX);
+    let bytes = fragments.iter().filter_map(|variants| variants.first()).map(String::len).sum();
     if bytes > LARGEST_IMAGE {
         return Err(AssemblyError::ImageTooLarge { bytes });
     }
@@ -216,7 +217,7 @@ pub fn join(image: &ChunkedImage<'_>, pieces: &[Vec<String>]) -> Result<String, 
     for way in 0..ways.min(MOST_WAYS) {
         joined.clear();
         let mut rest = way;
-        for variants in pieces {
+        for variants in fragments {
             joined.push_str(&variants[rest % variants.len()]);
             rest /= variants.len();
         }
@@ -241,7 +242,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     u32::try_from(checksum).unwrap_or_else(|_| unreachable!("a checksum of 32 bits has no more"))
 }
 
-/// Whether pieces of so many bytes, as they are kept, can be put together in memory.
+/// Whether fragments of so many bytes, as they are kept, can be put together in memory.
 ///
 /// # Errors
 /// They are over [`LARGEST_SET`].
@@ -281,19 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_whole_when_its_main_record_and_each_of_its_pieces_is_there() {
+    fn a_set_is_whole_when_its_main_record_and_each_of_its_fragments_is_there() {
         for (names, waits_for) in [
             (&["piece-000-a.json"][..], Some(Missing::MainRecord)),
-            (&["main-0002-a.json"], Some(Missing::Pieces { missing: 2, total: 2 })),
-            (&["main-0002-a.json", "piece-001-a.json"], Some(Missing::Pieces { missing: 1, total: 2 })),
+            (&["main-0002-a.json"], Some(Missing::Fragments { missing: 2, total: 2 })),
+            (&["main-0002-a.json", "piece-001-a.json"], Some(Missing::Fragments { missing: 1, total: 2 })),
             (
                 &["main-0002-a.json", "piece-001-a.json", "piece-002-a.json"],
-                Some(Missing::Pieces { missing: 1, total: 2 }),
+                Some(Missing::Fragments { missing: 1, total: 2 }),
             ),
             (&["main-0002-a.json", "piece-000-a.json", "piece-001-a.json", "piece-001-b.json"], None),
             (
                 &["main-0009-b.json", "main-0001-a.json", "piece-000-a.json"],
-                Some(Missing::Pieces { missing: 8, total: 9 }),
+                Some(Missing::Fragments { missing: 8, total: 9 }),
             ),
             (&["not-needed.json", "piece-000-a.json"], None),
             (&["something-else", "piece-x-a.json"], Some(Missing::MainRecord)),
@@ -305,7 +306,7 @@ mod tests {
     #[test]
     fn what_a_set_waits_for_is_said_in_words() {
         assert_eq!(Missing::MainRecord.to_string(), "its main record");
-        assert_eq!(Missing::Pieces { missing: 2, total: 3 }.to_string(), "2 of 3 pieces");
+        assert_eq!(Missing::Fragments { missing: 2, total: 3 }.to_string(), "2 of 3 pieces");
     }
 
     #[test]
@@ -321,50 +322,51 @@ mod tests {
     fn a_set_is_as_old_as_its_oldest_object() {
         let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         let object = |name: &str, seconds| StoredObject { key: name.to_owned(), size: 1, written_at: at(seconds) };
-        for (main, piece) in [(2, 3), (3, 2)] {
-            let set = FragmentSet::of("x/", [object("x/main-0001-a.json", main), object("x/piece-000-a.json", piece)]);
+        for (main, fragment) in [(2, 3), (3, 2)] {
+            let set =
+                FragmentSet::of("x/", [object("x/main-0001-a.json", main), object("x/piece-000-a.json", fragment)]);
             assert_eq!(set.oldest(), Some(at(2)));
         }
         assert_eq!(FragmentSet::default().oldest(), None);
     }
 
     #[test]
-    fn a_main_record_s_object_tells_how_many_pieces_it_names() {
+    fn a_main_record_s_object_tells_how_many_fragments_it_names() {
         let image = image(3, "{}");
-        assert_eq!(main_record(&image, b"abc"), "fragments/x/main-0003-ba7816bf8f01cfea.json");
-        assert_eq!(not_needed(&image), "fragments/x/not-needed.json");
+        assert_eq!(main_record_object(&image, b"abc"), "fragments/x/main-0003-ba7816bf8f01cfea.json");
+        assert_eq!(not_needed_object(&image), "fragments/x/not-needed.json");
     }
 
     #[test]
-    fn a_piece_behind_the_last_is_outside() {
+    fn a_fragment_behind_the_last_is_outside() {
         let set = set(&["main-0001-a.json", "piece-000-a.json", "piece-001-a.json"]);
         let (total, outside) = set.outside().unwrap();
         assert_eq!((total, outside[0].key.as_str(), outside.len()), (1, "fragments/x/piece-001-a.json", 1));
-        assert_eq!(set.pieces_of(1).count(), 1);
+        assert_eq!(set.fragments_of(1).count(), 1);
     }
 
     #[test]
-    fn of_pieces_that_differ_the_checksum_picks_the_right_ones() {
-        let pieces = |pieces: &[&[&str]]| -> Vec<Vec<String>> {
-            pieces.iter().map(|variants| variants.iter().map(|text| (*text).to_owned()).collect()).collect()
+    fn of_fragments_that_differ_the_checksum_picks_the_right_ones() {
+        let fragments = |fragments: &[&[&str]]| -> Vec<Vec<String>> {
+            fragments.iter().map(|variants| variants.iter().map(|text| (*text).to_owned()).collect()).collect()
         };
         let whole = r#"{"id":1}"#;
-        assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":1}"]])).unwrap(), whole);
-        assert_eq!(join(&image(2, whole), &pieces(&[&["bad", "{\"id\""], &[":2}", ":1}"]])).unwrap(), whole);
+        assert_eq!(join(&image(2, whole), &fragments(&[&["{\"id\""], &[":1}"]])).unwrap(), whole);
+        assert_eq!(join(&image(2, whole), &fragments(&[&["bad", "{\"id\""], &[":2}", ":1}"]])).unwrap(), whole);
         for (first, second) in [(["bad", "{\"id\""], [":1}", ":2}"]), (["{\"id\"", "bad"], [":2}", ":1}"])] {
-            assert_eq!(join(&image(2, whole), &pieces(&[&first, &second])).unwrap(), whole);
+            assert_eq!(join(&image(2, whole), &fragments(&[&first, &second])).unwrap(), whole);
         }
-        assert_eq!(join(&image(2, whole), &pieces(&[&["{\"id\""], &[":2}"]])), Err(AssemblyError::Checksum));
+        assert_eq!(join(&image(2, whole), &fragments(&[&["{\"id\""], &[":2}"]])), Err(AssemblyError::Checksum));
         let many: Vec<Vec<String>> = (0..100).map(|_| vec!["a".to_owned(), "b".to_owned()]).collect();
         assert_eq!(join(&image(100, "other"), &many), Err(AssemblyError::Checksum));
     }
 
     #[test]
-    fn a_piece_s_object_tells_its_place_and_what_it_holds() {
+    fn a_fragment_s_object_tells_its_place_and_what_it_holds() {
         let object = |index: u32, data: &str| {
             let record = format!(r#"{{"type":"fragment","chunk_id":"x","index":{index},"data":"{data}"}}"#);
             match decode::read(record.as_bytes()) {
-                Ok(Envelope::Fragment(fragment)) => piece(&fragment),
+                Ok(Envelope::Fragment(fragment)) => fragment_object(&fragment),
                 other => panic!("{record} is {other:?}"),
             }
         };

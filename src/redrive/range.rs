@@ -1,6 +1,6 @@
 //! Which records of the stream a message of the on-failure queue names, and which of them the stream no longer holds.
 //!
-//! Invariants: pure; a range that was not read to its end in one piece is never said to be complete.
+//! Invariants: pure; a range that was not read to its end in one fragment is never said to be complete.
 
 use std::time::{Duration, SystemTime};
 
