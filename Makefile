@@ -40,6 +40,11 @@ export SAM_CLI_TELEMETRY := 0
 
 say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
 
+# Programs of tools/ and benches/, with what they run. They are built with the features that the tests and the demo have (the example is named
+# for that), so that nothing that these share is built anew.
+dev := $(or $(CARGO_TARGET_DIR),target)/debug
+programs = cargo build --locked --workspace --exclude dsql-view-peers --example events $(addprefix --bin ,$(1))
+
 # What runs the release binaries builds them first, if it is given no others.
 release = printf '\n\033[1m%s\033[0m\n' 'Building in the release profile. The first time takes some minutes.' && cargo build --locked --release $(1)
 
@@ -63,28 +68,28 @@ test: ## Run all tests
 .PHONY: torture
 torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds, BATCHED_CREATES=true or false
 	@$(if $(FUNCTION),,$(call release,--bins))
-	cargo build --locked --example torture
+	$(call programs,torture)
 	@FUNCTION=$(FUNCTION) REDRIVE=$(REDRIVE) SEED=$(SEED) CHANGES=$(CHANGES) DURATION=$(DURATION) BATCHED_CREATES=$(BATCHED_CREATES) \
-	cargo run --quiet --locked --example torture
+	exec $(dev)/torture
 
 .PHONY: soak
 soak: ## Invoke one process INVOCATIONS=… times, and draw what it uses
 	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
-	cargo build --locked --example soak
-	@FUNCTION=$(FUNCTION) INVOCATIONS=$(INVOCATIONS) cargo run --quiet --locked --example soak
+	$(call programs,soak)
+	@FUNCTION=$(FUNCTION) INVOCATIONS=$(INVOCATIONS) exec $(dev)/soak
 
 .PHONY: dashboard
 dashboard: ## Draw the template's dashboard, with the metrics of a local run
 	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
-	cargo build --locked --bins --example dashboard
-	@cargo run --quiet --locked --example dashboard
+	$(call programs,dsql-view redrive dashboard)
+	@exec $(dev)/dashboard
 
 # With the binaries of the dev profile; give FUNCTION and REDRIVE to take others. What is given here goes into the environment.
 .PHONY: local
 local: $(LOCAL) ## Run the whole of it on one machine, and look on: RATE=…, DISORDER=…, DUPLICATES=…, FAULTS=…, DURATION=…
 	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
-	cargo build --locked --bins --example local
-	@PYTHON=$(dir $(LOCAL))bin/python3 exec cargo run --quiet --locked --example local
+	$(call programs,dsql-view redrive local)
+	@PYTHON=$(dir $(LOCAL))bin/python3 exec $(dev)/local
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads bytes from outside, FUZZ_SECONDS for each TARGET; takes a nightly toolchain
@@ -94,8 +99,8 @@ fuzz: ## Fuzz what reads bytes from outside, FUZZ_SECONDS for each TARGET; takes
 .PHONY: e2e
 e2e: ## Compare the view with a PostgreSQL after random transactions: SEED=…, CHANGES=…
 	$(call say,Building the functions and what they run on here. The first time takes some minutes; cargo names what it compiles.)
-	cargo build --locked --bins --example e2e
-	@SEED=$(SEED) CHANGES=$(CHANGES) .ci/with-services .ci/with-postgres cargo run --quiet --locked --example e2e
+	$(call programs,dsql-view redrive e2e)
+	@SEED=$(SEED) CHANGES=$(CHANGES) .ci/with-services .ci/with-postgres $(dev)/e2e
 
 .PHONY: mutants
 mutants: ## Change the code in small ways, and tell which changes no test notices; takes hours
@@ -285,7 +290,7 @@ check-local: $(LOCAL)
 .PHONY: check-runbook
 check-runbook: $(VENV)/sam
 	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
-	cargo build --locked --bins --example local
+	cargo build --locked --bins --example events
 	env -u MAKEFLAGS -u MFLAGS .ci/with-services .ci/check-runbook
 
 .PHONY: check-invoke
