@@ -19,12 +19,12 @@ mod world;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsql_view_support::model::Model;
 use dsql_view_support::progress::Progress;
 use dsql_view_support::random::Random;
+use dsql_view_tools::given::{binary, exit_code, variable};
 
 use crate::delivery::Deliveries;
 use crate::figures::Figures;
@@ -69,8 +69,8 @@ impl Settings {
             batched_creates: variable("BATCHED_CREATES", "true or false")?
                 .or((broken == Broken::Creates).then_some(true)),
             broken,
-            function: binary("FUNCTION", "dsql-view")?,
-            redrive: binary("REDRIVE", "redrive")?,
+            function: binary("FUNCTION", "release", "dsql-view")?,
+            redrive: binary("REDRIVE", "release", "redrive")?,
         })
     }
 
@@ -83,13 +83,6 @@ impl Settings {
         let time = of(elapsed.as_millis(), self.duration.as_millis());
         u64::try_from(changes.max(time)).unwrap_or(STEPS).min(STEPS)
     }
-}
-
-/// What a variable says; an empty one says nothing.
-fn variable<T: FromStr>(name: &str, expected: &str) -> Result<Option<T>, String> {
-    let value = std::env::var(name).unwrap_or_default();
-    let said = (!value.is_empty()).then(|| value.parse());
-    said.transpose().map_err(|_| format!("{name} is {value:?}: expected {expected}"))
 }
 
 fn number(name: &str) -> Result<Option<u64>, String> {
@@ -106,23 +99,9 @@ fn broken() -> Result<Broken, String> {
     }
 }
 
-fn binary(variable: &str, name: &str) -> Result<PathBuf, String> {
-    let given = std::env::var_os(variable).filter(|path| !path.is_empty());
-    let path = given.map_or(PathBuf::from("target/release").join(name), PathBuf::from);
-    let found = path.is_file().then(|| path.clone());
-    found.ok_or(format!("{variable}: expected a function's binary at {}: run `make torture`", path.display()))
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("\nThe run could not be made: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run().await, "The run could not be made")
 }
 
 /// Whether all went well.
