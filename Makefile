@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Every target that begins with a letter names what to do, and no file.
-.PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' $(MAKEFILE_LIST)) build-ViewFunction build-RedriveFunction
+.PHONY: $(shell sed -n 's/^\([a-z][a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST)) build-ViewFunction build-RedriveFunction
 
 # The processor that build targets build for: arm64 (Lambda's cheaper one) or x86_64; and that of this machine.
 ARCH ?= arm64
@@ -53,7 +53,7 @@ run_tool = cargo run --quiet --locked --package dsql-view-tools --bin
 release = printf '\n\033[1m%s\033[0m\n' 'Building in the release profile. The first time takes some minutes.' && cargo build --locked --release $(1)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Run the functions on the sample events and beyond the limits, and see the view after each
 	$(call say_building,the functions and what they run on here)
@@ -107,7 +107,7 @@ bench: ## Measure all that BENCHMARKS.md tells, for some 25 minutes: ONLY=peers,
 	cargo build --locked --release --package dsql-view-peers
 	cargo build --locked --release --package dsql-view-bench --package dynamodb-stub
 	benches/peers/install
-	@FUNCTION=$(FUNCTION) ONLY=$(ONLY) RUNS=$(RUNS) target/release/bench
+	@target/release/bench
 
 events: ## Write events/*.json anew from events/source/
 	cargo run --quiet --locked --example events
