@@ -101,7 +101,7 @@ mutants: ## Change the code in small ways, and tell which changes no test notice
 
 # Give FUNCTION to measure another binary. Python, Node.js and valgrind show what they are for, where they are there.
 # Each of the binaries is built alone and after the criterion bench, or they would get the features of what is built with them.
-bench: ## Measure all that BENCHMARKS.md tells, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
+bench: ## Measure all figures of docs/benchmarks.md, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
 	$(if $(findstring pipeline,$(or $(ONLY),pipeline)),cargo bench --locked --bench pipeline)
 	@$(if $(FUNCTION),,$(call release,--bin dsql-view))
 	cargo build --locked --release --package dsql-view-peers
@@ -173,7 +173,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	'Say yes where it asks whether to save: then make deploy asks for nothing the next time.'; \
 	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 
-# What one runs before a commit, and what takes more: release builds, services of other people's making, and proofs that run by the clock.
+# CHECKS are for every commit. PROOFS take more: release builds, local services, and runs of a fixed time.
 CHECKS := format lint test stale-events template deny check-replay check-demo check-bench
 PROOFS := check-reader check-services check-commands check-local e2e check-invoke check-build check-torture check-soak
 
@@ -186,7 +186,7 @@ prove: ## The rest of what CI runs
 ci: ## Everything that CI runs: check and prove
 	@.ci/timed $(CHECKS) $(PROOFS)
 
-# The fuzzers' lock file has to fit the library's dependencies too. What they check is compiled, and run on their corpus, by tests/corpus.rs.
+# The lock file of the fuzzers must fit the library's dependencies too. tests/corpus.rs compiles their checks, and runs them on the corpus.
 format:
 	$(call say,Formatting)
 	cargo fmt --all --check
@@ -213,7 +213,7 @@ deny: .tools/bin/cargo-deny
 	$(call say,Licences and sources of the dependencies)
 	.ci/deny
 
-# Not in the gate: what fuzzing has found, `make test` runs again.
+# Not in the gate: `make test` runs again all that fuzzing has found.
 check-fuzz:
 	$(call say,Fuzzing for a moment)
 	scripts/fuzz 20
@@ -223,7 +223,7 @@ check-demo:
 	.ci/check-demo
 
 check-replay:
-	$(call say,What the README says to type)
+	$(call say,The replay of the quarantine)
 	.ci/check-replay
 
 # With the binaries of the dev profile, and counts in place of times.
@@ -234,7 +234,7 @@ check-bench:
 
 # By the clients of DynamoDB that people have, which take Python and Node.js.
 check-reader:
-	$(call say,The readers of README.md beside the function)
+	$(call say,The readers of docs/large-rows.md beside the function)
 	cargo build --locked --bin dsql-view --example dynamodb
 	.ci/with-services .ci/check-reader
 
@@ -254,11 +254,11 @@ check-cdc:
 	env -u MAKEFLAGS -u MFLAGS .ci/with-services .ci/check-cdc
 
 check-runbook: $(VENV)/sam
-	$(call say,What RUNBOOK.md and UPGRADING.md say to type)
+	$(call say,The commands of docs/runbook.md and docs/upgrading.md)
 	$(call build_tools,dsql-view redrive)
 	env -u MAKEFLAGS -u MFLAGS .ci/with-services .ci/check-runbook
 
-# Not in the gate: a picture for README.md.
+# Not in the gate: it draws a picture for the pages.
 check-dashboard:
 	$(call say,The dashboard of a local run)
 	rm -f target/dashboard.png
@@ -273,8 +273,8 @@ check-invoke: $(VENV)/cargo-lambda
 	$(call say,One invocation by cargo-lambda)
 	.ci/check-invoke
 
-# The release binaries, for the processor of this machine: the other one's Rust target may not be there. What is here is built again only
-# if something has changed since.
+# The release binaries, for the processor of this machine: the Rust target of the other one may be missing. make builds them again only if
+# a source has changed.
 BUILT := .aws-sam/built
 check-build: $(BUILT)
 $(BUILT): Makefile template.yaml Cargo.toml Cargo.lock .cargo/config.toml $(shell find src -type f 2>/dev/null) | $(VENV)/cargo-lambda $(VENV)/sam
