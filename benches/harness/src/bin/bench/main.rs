@@ -79,6 +79,7 @@ async fn main() -> Result<(), BoxError> {
     if std::env::args().nth(1).is_some_and(|argument| argument == "check") {
         return check::run(&mut bench).await;
     }
+    bench.programs.peers_are_built()?;
     let mut sections = Vec::new();
     for section in &only {
         bench.progress(section);

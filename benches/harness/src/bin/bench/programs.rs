@@ -44,12 +44,13 @@ impl Programs {
         let folder = this.parent().ok_or("the bench's binary has no folder")?.to_owned();
         let function = function.map_or_else(|| folder.join("dsql-view"), PathBuf::from);
         let programs = Self { function: std::path::absolute(function)?, folder, project: std::env::current_dir()? };
-        for binary in [&programs.function, &programs.beside("hello_world"), &programs.beside("plain_handler")] {
-            if !binary.exists() {
-                return Err(format!("there is no {}: it is built by `make bench`", binary.display()).into());
-            }
-        }
+        is_built(&programs.function)?;
         Ok(programs)
+    }
+
+    /// An error where a peer in Rust is not built.
+    pub fn peers_are_built(&self) -> Result<(), BoxError> {
+        ["hello_world", "plain_handler"].iter().try_for_each(|peer| is_built(&self.beside(peer)))
     }
 
     /// A binary of the bench's own.
@@ -120,4 +121,11 @@ impl Programs {
         programs.extend(self.python(endpoint));
         programs
     }
+}
+
+fn is_built(binary: &Path) -> Result<(), BoxError> {
+    if binary.exists() {
+        return Ok(());
+    }
+    Err(format!("there is no {}: it is built by `make bench`", binary.display()).into())
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a local AWS with the template's resources | `aws.rs`, which starts `aws.py` |
 //! | changes, some of whose records come late or again | `workload.rs` |
-//! | into the stream, and out of it | `stream.rs` |
+//! | into the stream, and out of it | `../src/stream.rs` |
 //! | by the event source mapping to the deployed function, and to the on-failure queue | `delivery.rs`, `function.rs` |
 //! | from that queue to the deployed redrive function | the local AWS alone |
 //! | what is to be seen | `figures.rs`, `screen.rs` |
@@ -20,7 +20,6 @@ mod figures;
 mod function;
 mod screen;
 mod settings;
-mod stream;
 mod verdict;
 mod workload;
 
@@ -30,8 +29,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::DisplayErrorContext;
+use dsql_view_support::dynamodb::sdk_config;
+use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::random::Random;
+use dsql_view_tools::Failure;
+use dsql_view_tools::given::{binary, exit_code, variable};
+use dsql_view_tools::stream::Stream;
 use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -41,15 +46,14 @@ use crate::delivery::Deliveries;
 use crate::figures::Figures;
 use crate::screen::{Phase, Screen, summary};
 use crate::settings::Settings;
-use crate::stream::Stream;
 use crate::verdict::Storage;
 use crate::workload::Workload;
 
-/// Why a run could not be made.
-type Failure = Box<dyn Error + Send + Sync>;
-
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Between two reads of a shard. Lambda reads once a second.
+const POLL: Duration = Duration::from_millis(250);
 
 /// No changes are made while so many records wait, and those of so long; and never those of a longer time at once.
 const MOST_WAITING: u64 = 200;
@@ -70,14 +74,7 @@ async fn main() -> ExitCode {
         ended = run(stopped) => ended,
         why = ended_at_once(&stop) => Err(why.into()),
     };
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("\nThe run has no verdict: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ended, "The run has no verdict")
 }
 
 /// The first Ctrl-C ends the changes; waits for the second, or for another signal.
@@ -96,8 +93,8 @@ async fn ended_at_once(stop: &watch::Sender<bool>) -> String {
 /// Whether the view is what was sent.
 async fn run(mut stopped: watch::Receiver<bool>) -> Result<bool, Failure> {
     let settings = Settings::from_variables(|name| std::env::var(name).ok())?;
-    let (python, function, redrive) =
-        (path("PYTHON", None)?, path("FUNCTION", Some("dsql-view"))?, path("REDRIVE", Some("redrive"))?);
+    let python = variable::<PathBuf>("PYTHON", "a path")?.ok_or("PYTHON is not set: run `make local`")?;
+    let (function, redrive) = (binary("FUNCTION", "debug", "dsql-view")?, binary("REDRIVE", "debug", "redrive")?);
     println!("Starting a local AWS and deploying template.yaml to it");
     let aws = tokio::select! {
         aws = LocalAws::start(&python, &function, &redrive, settings.faults) => aws?,
@@ -113,7 +110,7 @@ async fn run(mut stopped: watch::Receiver<bool>) -> Result<bool, Failure> {
     );
 
     let figures = RefCell::new(Figures::new());
-    let stream = Stream::open(&stack.endpoint, &stack.stream_arn).await?;
+    let stream = Stream::open(Client::new(&sdk_config(&stack.endpoint)), &stack.stream_arn).await?;
     let storage = Storage::new(stack);
     let deliveries = Deliveries::new(stack, random.number(), &figures);
     let mut workload = Workload::new(settings, random.number());
@@ -127,7 +124,7 @@ async fn run(mut stopped: watch::Receiver<bool>) -> Result<bool, Failure> {
         made_in = began.elapsed();
         Ok::<_, Failure>(())
     };
-    let shards = stream.shards.iter().map(|shard| stream.read(shard, read.clone(), &figures, &is_complete));
+    let shards = stream.shards.iter().map(|shard| read_shard(&stream, shard, read.clone(), &figures, &is_complete));
     let shards = try_join_all(shards.collect::<Vec<_>>());
     drop(read);
     let delivered = async {
@@ -219,10 +216,45 @@ async fn make(
             clock += passed.min(LONGEST_STEP);
         }
         let records = workload.make(clock, SystemTime::now());
-        stream.put(records, random, figures).await?;
+        put(stream, records, random, figures).await?;
         figures.borrow_mut().workload = workload.counts;
     }
-    stream.put(workload.rest(), random, figures).await
+    put(stream, workload.rest(), random, figures).await
+}
+
+/// Puts records into the stream, and counts them.
+async fn put(
+    stream: &Stream,
+    records: Vec<String>,
+    random: &mut Random,
+    figures: &RefCell<Figures>,
+) -> Result<(), Failure> {
+    let count = records.len() as u64;
+    stream.put(records, random).await?;
+    figures.borrow_mut().put.add(count);
+    Ok(())
+}
+
+/// Reads a shard until all records of the stream have been read, of which no more come once `is_complete`.
+async fn read_shard(
+    stream: &Stream,
+    shard: &str,
+    records: mpsc::Sender<KinesisRecord>,
+    figures: &RefCell<Figures>,
+    is_complete: &Cell<bool>,
+) -> Result<(), Failure> {
+    let mut shard = stream.shard(shard).await?;
+    loop {
+        for record in shard.page().await?.records {
+            figures.borrow_mut().read += 1;
+            records.send(record).await?;
+        }
+        let is_read = |figures: &Figures| figures.read == figures.put.total();
+        if is_complete.get() && is_read(&figures.borrow()) {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Waits until nothing has been done for long, once no more changes are made.
@@ -248,24 +280,6 @@ fn stood_still(figures: &Figures) -> String {
         figures.waiting(),
         figures.on_failure,
     )
-}
-
-/// The file that a variable names; where it names none, the binary that cargo has put above this example's.
-fn path(variable: &str, binary: Option<&str>) -> Result<PathBuf, Failure> {
-    let given = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let found = match (given, binary) {
-        (Some(path), _) => path,
-        (None, Some(binary)) => {
-            let example = std::env::current_exe()?;
-            let folder = example.parent().and_then(|folder| folder.parent()).ok_or("this example has no folder")?;
-            folder.join(binary)
-        }
-        (None, None) => return Err(format!("{variable} is not set: run `make local`").into()),
-    };
-    if !found.is_file() {
-        return Err(format!("{variable}: expected a file at {}, found none: run `make local`", found.display()).into());
-    }
-    Ok(found)
 }
 
 /// What a service says of a request that it refuses.

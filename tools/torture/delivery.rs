@@ -1,6 +1,6 @@
 //! A round of records on its way through Lambda: the mapping, the functions and their ends.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,12 @@ use dsql_view_support::lambda::{End, Invocation, Lambda};
 use dsql_view_support::mapping::{
     AfterSplit, Delivery, Mapping, Outcome, PartialWithBisect, Settings, TooOld, UnknownNumber,
 };
-use dsql_view_support::queues;
 use dsql_view_support::random::Random;
+use dsql_view_tools::on_failure::{OnFailure, is_done};
+use dsql_view_tools::quarantine::Poison;
 use serde_json::{Value, json};
 
-use crate::checks::{Poison, Watch};
+use crate::checks::Watch;
 use crate::figures::Figures;
 use crate::workload::{Kind, Round, Shows};
 use crate::world::{ON_FAILURE, VIEW, World};
@@ -23,17 +24,17 @@ const ENDS_BETWEEN_LOOKS: u64 = 10;
 const SHARDS: u32 = 4;
 /// What has been tried so often, or for so long without an end, has none.
 const MOST_RECEIVES: u32 = 50;
+const REDRIVE_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(180);
 
 /// Lambda: both functions, and what has been given to them.
 pub struct Deliveries {
     seed: u64,
     function: Lambda<Delivery>,
-    redrive: Lambda<Message>,
+    redrive: OnFailure,
     /// The place of the next record in the stream.
     place: u64,
-    /// How often an invocation began with the record at this place, by the function that it is of.
-    begun: HashMap<(u64, Role), u64>,
+    begun: Begun,
     /// Whether the function of the mapping sends creates together.
     pub batched_creates: bool,
     /// The poison records so far.
@@ -41,11 +42,8 @@ pub struct Deliveries {
     pub watch: Watch,
 }
 
-/// A message of the on-failure queue.
-struct Message {
-    body: Value,
-    receive_count: u32,
-}
+/// How often an invocation began with the record at this place, by the function that it is of.
+type Begun = HashMap<(u64, Role), u64>;
 
 /// What is drawn for a round or a delivery, each from a source of its own, so that it does not depend on what else
 /// happens.
@@ -72,10 +70,10 @@ impl Deliveries {
         Self {
             seed,
             function: Lambda::new(&given.function, function, 8),
-            redrive: Lambda::new(&given.redrive, redrive, 3),
+            redrive: OnFailure::new(ON_FAILURE, Lambda::new(&given.redrive, redrive, 3)),
             batched_creates: batched[0],
             place: 0,
-            begun: HashMap::new(),
+            begun: Begun::new(),
             poison: Poison::new(),
             watch: Watch::default(),
         }
@@ -94,16 +92,14 @@ impl Deliveries {
         let mut mapping = Mapping::new(settings(&mut random, number), random.number());
         let mut open = self.put(world, round, &mut random, &mut mapping);
         world.storms.begin(round, &mut random);
-        let mut messages = VecDeque::new();
         let mut last_done = (open.len(), Instant::now());
         while figures.problems.is_empty() {
             self.start_invocations(&mut mapping, figures)?;
-            messages.extend(mapping.on_failure().into_iter().map(|body| Message { body, receive_count: 1 }));
-            while self.redrive.has_room()
-                && let Some(message) = messages.pop_front()
-            {
-                self.redrive(message)?;
-            }
+            mapping.on_failure().into_iter().for_each(|message| self.redrive.tell(message));
+            self.redrive.start(REDRIVE_TIMEOUT, |message| {
+                let first = message.body["KinesisBatchInfo"]["startSequenceNumber"].as_str().and_then(place);
+                killed_after(&mut source(self.seed, &mut self.begun, Role::Redrive, first.unwrap_or_default()))
+            })?;
             tokio::select! {
                 Some((delivery, end)) = self.function.next_end() => {
                     figures.refused_rows += refused_rows(world, &open, &end);
@@ -111,17 +107,17 @@ impl Deliveries {
                 }
                 Some((message, end)) = self.redrive.next_end() => {
                     figures.note(&end);
-                    if Outcome::from(&end) == Outcome::Response(json!({ "batchItemFailures": [] })) {
+                    if is_done(&end) {
                         figures.ranges += 1;
                         self.close(&mut open, &message.body["KinesisBatchInfo"]);
-                    } else if message.receive_count > MOST_RECEIVES {
+                    } else if message.receives > MOST_RECEIVES {
                         figures.problems.push(format!("the redrive function is never done with {}", message.body));
                     } else {
-                        messages.push_back(Message { receive_count: message.receive_count + 1, ..message });
+                        self.redrive.again(message);
                     }
                 }
                 else => {
-                    if mapping.is_through() && messages.is_empty() {
+                    if mapping.is_through() && self.redrive.is_through() {
                         break;
                     }
                     // Nothing runs: what there is waits for its window.
@@ -154,7 +150,7 @@ impl Deliveries {
 
     /// How many processes of the functions have been started.
     pub fn processes(&self) -> u64 {
-        self.function.started() + self.redrive.started()
+        self.function.started() + self.redrive.processes()
     }
 
     /// Puts the records into shards, at random.
@@ -178,7 +174,7 @@ impl Deliveries {
         while self.function.has_room()
             && let Some(delivery) = mapping.next_delivery()
         {
-            let mut random = self.source(Role::Function, first_of(&delivery));
+            let mut random = source(self.seed, &mut self.begun, Role::Function, first_of(&delivery));
             if random.percent(3) {
                 figures.throttled += 1;
                 mapping.settle(&delivery, &Outcome::Throttled);
@@ -198,14 +194,6 @@ impl Deliveries {
         Ok(())
     }
 
-    fn redrive(&mut self, message: Message) -> Result<(), Box<dyn Error>> {
-        let first = message.body["KinesisBatchInfo"]["startSequenceNumber"].as_str().and_then(place);
-        let killed_after = killed_after(&mut self.source(Role::Redrive, first.unwrap_or_default()));
-        let event = queues::event(ON_FAILURE, "m", &message.body.to_string(), message.receive_count).to_string().into();
-        let timeout = Duration::from_secs(60);
-        Ok(self.redrive.invoke(message, Invocation { event, timeout, killed_after })?)
-    }
-
     fn settle(
         &mut self,
         mapping: &mut Mapping,
@@ -215,7 +203,7 @@ impl Deliveries {
         figures: &mut Figures,
     ) {
         figures.note(end);
-        let mut random = self.source(Role::Answer, first_of(delivery));
+        let mut random = source(self.seed, &mut self.begun, Role::Answer, first_of(delivery));
         let mut outcome = Outcome::from(end);
         if let Outcome::Response(answer) = &mut outcome
             && random.percent(3)
@@ -243,13 +231,13 @@ impl Deliveries {
             }
         }
     }
+}
 
-    /// A source for the n-th time that this record is the first of an invocation.
-    fn source(&mut self, role: Role, first: u64) -> Random {
-        let count = self.begun.entry((first, role)).or_default();
-        *count += 1;
-        Random::of(&[self.seed, role as u64, first, *count])
-    }
+/// A source for the n-th time that this record is the first of an invocation.
+fn source(seed: u64, begun: &mut Begun, role: Role, first: u64) -> Random {
+    let count = begun.entry((first, role)).or_default();
+    *count += 1;
+    Random::of(&[seed, role as u64, first, *count])
 }
 
 /// In how many ways of failing that an invocation has logged a row that is refused was given up, and not just out of

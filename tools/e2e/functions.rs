@@ -3,20 +3,17 @@
 //!
 //! Now and then a process is killed while it works, an answer is lost, and a message of the queue comes again.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::lambda::{ENDS, End, Invocation, Lambda};
 use dsql_view_support::mapping::{Delivery, Mapping, Outcome, Settings};
-use dsql_view_support::queues;
 use dsql_view_support::random::Random;
 use dsql_view_support::runtime_api;
-use serde_json::{Value, json};
+use dsql_view_tools::Failure;
+use dsql_view_tools::on_failure::{Message, OnFailure, is_done};
 use tokio::sync::mpsc;
-
-use crate::Failure;
 
 /// Processes of the function at a time.
 const CONCURRENCY: usize = 4;
@@ -36,8 +33,7 @@ const MOST_RECEIVES: u32 = 10;
 pub struct Functions {
     mapping: Mapping,
     function: Lambda<Delivery>,
-    redrive: Lambda<Message>,
-    queue: VecDeque<Message>,
+    redrive: OnFailure,
     /// As the redrive function is to read it.
     stream_arn: String,
     random: Random,
@@ -56,13 +52,6 @@ pub struct Counts {
     pub redrives: u64,
     /// What became of the records of the deliveries that were logged: each name of the log's line with its sum.
     pub ends: [u64; ENDS.len()],
-}
-
-/// A message of the on-failure queue.
-#[derive(Debug)]
-struct Message {
-    body: Value,
-    receives: u32,
 }
 
 impl Functions {
@@ -86,8 +75,7 @@ impl Functions {
         Self {
             mapping: Mapping::new(settings, random.number()),
             function: Lambda::new(function, environment(), CONCURRENCY),
-            redrive: Lambda::new(redrive, environment(), 1),
-            queue: VecDeque::new(),
+            redrive: OnFailure::new("failed", Lambda::new(redrive, environment(), 1)),
             stream_arn: stream_arn.to_owned(),
             random,
             counts: Counts::default(),
@@ -100,7 +88,7 @@ impl Functions {
         mut records: mpsc::Receiver<KinesisRecord>,
         watch: tokio::sync::watch::Sender<Counts>,
     ) -> Result<(), Failure> {
-        let mut is_open = true;
+        let (mut is_open, mut arrived) = (true, Vec::new());
         let mut passed = Instant::now();
         let mut tick = tokio::time::interval(Duration::from_millis(50));
         loop {
@@ -108,20 +96,14 @@ impl Functions {
             passed = Instant::now();
             self.start()?;
             watch.send_replace(self.counts.clone());
-            let is_idle = self.function.is_idle() && self.redrive.is_idle();
-            if !is_open && is_idle && self.mapping.is_through() && self.queue.is_empty() {
+            if !is_open && self.function.is_idle() && self.mapping.is_through() && self.redrive.is_through() {
                 return Ok(());
             }
             tokio::select! {
-                record = records.recv(), if is_open => match record {
-                    Some(record) => {
-                        self.mapping.put(record);
-                        while let Ok(record) = records.try_recv() {
-                            self.mapping.put(record);
-                        }
-                    }
-                    None => is_open = false,
-                },
+                count = records.recv_many(&mut arrived, usize::MAX), if is_open => {
+                    is_open = count > 0;
+                    arrived.drain(..).for_each(|record| self.mapping.put(record));
+                }
                 Some((delivery, end)) = self.function.next_end(), if !self.function.is_idle() => {
                     self.delivered(&delivery, &end)?;
                 }
@@ -144,18 +126,11 @@ impl Functions {
         for mut body in self.mapping.on_failure() {
             self.counts.given_up += 1;
             body["KinesisBatchInfo"]["streamArn"] = self.stream_arn.as_str().into();
-            self.queue.push_back(Message { body, receives: 0 });
+            self.redrive.tell(body);
         }
-        while self.redrive.has_room()
-            && let Some(mut message) = self.queue.pop_front()
-        {
-            self.counts.redrives += 1;
-            message.receives += 1;
-            let id = format!("message-{}", self.counts.redrives);
-            let event = queues::event("failed", &id, &message.body.to_string(), message.receives).to_string().into();
-            self.redrive.invoke(message, Invocation { event, timeout: REDRIVE_TIMEOUT, killed_after: None })?;
-        }
-        self.counts.processes = self.function.started() + self.redrive.started();
+        self.redrive.start(REDRIVE_TIMEOUT, |_| None)?;
+        self.counts.redrives = self.redrive.deliveries;
+        self.counts.processes = self.function.started() + self.redrive.processes();
         Ok(())
     }
 
@@ -175,15 +150,14 @@ impl Functions {
 
     fn redriven(&mut self, message: Message, end: &End) -> Result<(), Failure> {
         self.count(end);
-        let done = runtime_api::Outcome::Response(json!({ "batchItemFailures": [] }));
-        let is_done = end.outcome.as_ref() == Some(&done);
+        let is_done = is_done(end);
         if !is_done && message.receives >= MOST_RECEIVES {
             let (outcome, lines) = (&end.outcome, end.lines.join("\n"));
             return Err(format!("a message was not done after {MOST_RECEIVES} deliveries: {outcome:?}\n{lines}").into());
         }
         // Queues deliver at least once.
         if !is_done || (message.receives == 1 && self.random.percent(20)) {
-            self.queue.push_back(message);
+            self.redrive.again(message);
         }
         Ok(())
     }

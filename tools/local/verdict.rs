@@ -1,26 +1,21 @@
 //! The comparison of what the local AWS holds with what was sent, row by row.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::QueueAttributeName;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use dsql_view_support::cdc::Value;
 use dsql_view_support::dynamodb::{Items, items, sdk_config};
 use dsql_view_support::model::Model;
+use dsql_view_tools::quarantine::{Differences, FOLDER, Poison, differences};
 
 use crate::aws::Stack;
-use crate::delivery::Poison;
 use crate::figures::Figures;
 use crate::{Failure, told};
 
 /// Between two looks.
 const POLL: Duration = Duration::from_secs(1);
-
-const QUARANTINE: &str = "quarantine/";
 
 /// What holds the view and all that belongs to it.
 pub struct Storage<'a> {
@@ -48,7 +43,7 @@ impl<'a> Storage<'a> {
             let is_over = is_over();
             let table = self.dynamodb.describe_table().table_name(&self.stack.view).send().await.map_err(told)?;
             let items = table.table.and_then(|table| table.item_count).unwrap_or_default();
-            let quarantined = self.keys(QUARANTINE).await?.len();
+            let quarantined = self.keys(FOLDER).await?.len();
             let on_failure = self.messages(&self.stack.on_failure_queue).await?;
             let dead_letters = self.messages(&self.stack.dead_letter_queue).await?;
             {
@@ -99,22 +94,13 @@ impl<'a> Storage<'a> {
 
     /// Each poison record must be in the quarantine as it came, and nothing else.
     async fn quarantine_differences(&self, poison: &Poison) -> Result<Vec<String>, Failure> {
-        let mut differences = Vec::new();
-        let mut missing: BTreeSet<&str> = poison.keys().map(String::as_str).collect();
-        for key in self.keys(QUARANTINE).await? {
-            let number = key.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
-            let body: serde_json::Value = serde_json::from_slice(&self.object(&key).await?)?;
-            let data = body["data"].as_str().and_then(|data| BASE64_STANDARD.decode(data).ok());
-            match poison.get(number) {
-                Some(sent) if data.as_ref() == Some(sent) => {
-                    missing.remove(number);
-                }
-                Some(_) => differences.push(format!("the quarantine holds {key} otherwise than it came")),
-                None => differences.push(format!("the quarantine holds {key}, which is a change")),
-            }
+        let mut objects = Vec::new();
+        for key in self.keys(FOLDER).await? {
+            let body = self.object(&key).await?;
+            objects.push((key, body));
         }
-        differences.extend(missing.into_iter().map(|number| format!("poison record {number} is in no quarantine")));
-        Ok(differences)
+        let Differences { wrong, missing } = differences(poison, objects);
+        Ok(wrong.into_iter().chain(missing).collect())
     }
 
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, Failure> {

@@ -4,19 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use dsql_view_support::dynamodb::{Item, Items, KEY};
 use dsql_view_support::model::Model;
 use dsql_view_support::objects::{left_behind, resolved};
-use serde_json::Value;
+use dsql_view_tools::quarantine::{FOLDER, Poison, differences};
 
 use crate::figures::Figures;
 use crate::workload::Shows;
 use crate::world::{BUCKET, DEAD, TOMBSTONE_TTL, VIEW, World};
-
-/// A poison record: what it holds, by its sequence number.
-pub type Poison = BTreeMap<String, Vec<u8>>;
 
 /// Compares the view with the model item by item, and the quarantine with the poison records.
 pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mut Figures) {
@@ -36,22 +31,10 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
         }
     }
 
-    let mut missing: BTreeSet<&str> = poison.keys().map(String::as_str).collect();
-    for (key, object) in world.services.s3.objects(BUCKET) {
-        let Some(key) = key.strip_prefix("quarantine/") else { continue };
-        let number = key.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
-        let body: Value = serde_json::from_slice(&object.body).unwrap_or_default();
-        let data = body["data"].as_str().and_then(|data| BASE64_STANDARD.decode(data).ok());
-        match poison.get(number) {
-            Some(expected) if data.as_ref() == Some(expected) => {
-                missing.remove(number);
-            }
-            Some(_) => figures.problems.push(format!("the quarantine holds {key} otherwise than it came")),
-            None => figures.problems.push(format!("the quarantine holds {key}, which is no poison")),
-        }
-    }
-    figures.unaccounted += missing.len() as u64;
-    figures.problems.extend(missing.into_iter().map(|number| format!("poison record {number} is in no quarantine")));
+    let objects = world.services.s3.objects(BUCKET).into_iter().filter(|(key, _)| key.starts_with(FOLDER));
+    let quarantine = differences(poison, objects.map(|(key, object)| (key, object.body)));
+    figures.unaccounted += quarantine.missing.len() as u64;
+    figures.problems.extend(quarantine.wrong.into_iter().chain(quarantine.missing));
 
     let dead = world.services.queues.queue(DEAD).sent;
     figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));

@@ -5,7 +5,7 @@
 //! does not wait for its window, does not count retries, has one batch at a time, and never tells the on-failure queue.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_sqs::Client;
@@ -13,6 +13,7 @@ use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::sdk_config;
 use dsql_view_support::kinesis::{KinesisRecord, STREAM, shard_id};
 use dsql_view_support::mapping::{Delivery, Mapping, Outcome};
+use dsql_view_tools::quarantine::Poison;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,9 +31,6 @@ const FIRST_GIVEN_UP: u64 = 10;
 
 /// How long what waits for its window may wait for a look.
 const TICK: Duration = Duration::from_millis(50);
-
-/// The records that hold no change, by their sequence numbers.
-pub type Poison = BTreeMap<String, Vec<u8>>;
 
 /// The way from the stream to the function.
 pub struct Deliveries<'a> {
@@ -65,7 +63,7 @@ impl<'a> Deliveries<'a> {
 
     /// Delivers all records that come until each is done with, or with the on-failure queue: the poison among them.
     pub async fn run(mut self, mut records: mpsc::Receiver<KinesisRecord>) -> Result<Poison, Failure> {
-        let mut is_open = true;
+        let (mut is_open, mut arrived) = (true, Vec::new());
         let mut passed = Instant::now();
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -76,15 +74,10 @@ impl<'a> Deliveries<'a> {
                 return Ok(self.poison);
             }
             tokio::select! {
-                record = records.recv(), if is_open => match record {
-                    Some(record) => {
-                        self.take(record);
-                        while let Ok(record) = records.try_recv() {
-                            self.take(record);
-                        }
-                    }
-                    None => is_open = false,
-                },
+                count = records.recv_many(&mut arrived, usize::MAX), if is_open => {
+                    is_open = count > 0;
+                    arrived.drain(..).for_each(|record| self.take(record));
+                }
                 Some(ended) = self.running.join_next() => {
                     let (delivery, answer) = ended?;
                     self.settle(&delivery, &answer?);

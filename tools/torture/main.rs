@@ -19,12 +19,12 @@ mod world;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsql_view_support::model::Model;
 use dsql_view_support::progress::Progress;
 use dsql_view_support::random::Random;
+use dsql_view_tools::given::{binary, exit_code, variable};
 
 use crate::delivery::Deliveries;
 use crate::figures::Figures;
@@ -33,6 +33,7 @@ use crate::storms::{Broken, Storms};
 use crate::workload::Workload;
 use crate::world::World;
 
+/// Of a short run, half: only what comes after a round can be wrong with what was replayed.
 const CHANGES_A_ROUND: u64 = 1000;
 /// Tombstones expire after the second round, and what comes then must not bring a row back.
 const FEWEST_ROUNDS: u64 = 3;
@@ -69,8 +70,8 @@ impl Settings {
             batched_creates: variable("BATCHED_CREATES", "true or false")?
                 .or((broken == Broken::Creates).then_some(true)),
             broken,
-            function: binary("FUNCTION", "dsql-view")?,
-            redrive: binary("REDRIVE", "redrive")?,
+            function: binary("FUNCTION", "release", "dsql-view")?,
+            redrive: binary("REDRIVE", "release", "redrive")?,
         })
     }
 
@@ -83,13 +84,6 @@ impl Settings {
         let time = of(elapsed.as_millis(), self.duration.as_millis());
         u64::try_from(changes.max(time)).unwrap_or(STEPS).min(STEPS)
     }
-}
-
-/// What a variable says; an empty one says nothing.
-fn variable<T: FromStr>(name: &str, expected: &str) -> Result<Option<T>, String> {
-    let value = std::env::var(name).unwrap_or_default();
-    let said = (!value.is_empty()).then(|| value.parse());
-    said.transpose().map_err(|_| format!("{name} is {value:?}: expected {expected}"))
 }
 
 fn number(name: &str) -> Result<Option<u64>, String> {
@@ -106,23 +100,9 @@ fn broken() -> Result<Broken, String> {
     }
 }
 
-fn binary(variable: &str, name: &str) -> Result<PathBuf, String> {
-    let given = std::env::var_os(variable).filter(|path| !path.is_empty());
-    let path = given.map_or(PathBuf::from("target/release").join(name), PathBuf::from);
-    let found = path.is_file().then(|| path.clone());
-    found.ok_or(format!("{variable}: expected a function's binary at {}: run `make torture`", path.display()))
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("\nThe run could not be made: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run().await, "The run could not be made")
 }
 
 /// Whether all went well.
@@ -142,7 +122,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let is_time_left = |figures: &Figures, elapsed| figures.rounds < FEWEST_ROUNDS || elapsed < settings.duration;
     while figures.changes < settings.changes && is_time_left(&figures, progress.elapsed()) {
         let began = SystemTime::now();
-        let round = workload.round(usize::try_from(CHANGES_A_ROUND.min(settings.changes))?);
+        let round = workload.round(usize::try_from(CHANGES_A_ROUND.min(settings.changes.div_ceil(2)))?);
         round.changes.iter().for_each(|change| model.commit(change));
         replays.committed(&round.changes);
         figures.changes += round.changes.len() as u64;

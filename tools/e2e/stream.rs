@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::DisplayErrorContext;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType, StreamMode, StreamModeDetails, StreamStatus};
+use aws_sdk_kinesis::types::{StreamMode, StreamModeDetails, StreamStatus};
 use dsql_view_support::dynamodb::sdk_config;
 use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::random::Random;
+use dsql_view_tools::stream::told;
+use dsql_view_tools::{Failure, stream};
 use tokio::sync::mpsc;
-
-use crate::Failure;
 
 /// As the set-up of change data capture asks for: 10 MiB.
 const LARGEST_RECORD_KIB: i32 = 10_240;
@@ -24,9 +22,8 @@ const WINDOW: usize = 3_000;
 /// Of a hundred records, how many are put a second time.
 const REPEATED: u64 = 8;
 
-/// A request's records at most, and the bytes from which on no further one is added.
-const REQUEST_RECORDS: usize = 200;
-const REQUEST_BYTES: usize = 500_000;
+/// How many records are put together.
+const TOGETHER: usize = 200;
 
 /// Between two pages, while more may be put. The local Kinesis goes through all records of a shard for each page.
 const POLL: Duration = Duration::from_secs(1);
@@ -34,9 +31,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// A stream.
 #[derive(Debug)]
 pub struct Stream {
-    client: Client,
-    pub arn: String,
-    shards: Vec<String>,
+    kinesis: stream::Stream,
     is_complete: AtomicBool,
     pub counts: Counts,
 }
@@ -60,20 +55,22 @@ impl Stream {
         let size = client.update_max_record_size().stream_arn(&arn).max_record_size_in_kib(LARGEST_RECORD_KIB);
         size.send().await.map_err(told)?;
         active(&client, name).await?;
-        let shards = client.list_shards().stream_arn(&arn).send().await.map_err(told)?.shards.unwrap_or_default();
-        let shards = shards.into_iter().map(|shard| shard.shard_id).collect();
-        Ok(Self { client, arn, shards, is_complete: AtomicBool::new(false), counts: Counts::default() })
+        let kinesis = stream::Stream::open(client, &arn).await?;
+        Ok(Self { kinesis, is_complete: AtomicBool::new(false), counts: Counts::default() })
     }
 
-    /// How many shards it has.
-    pub fn shards(&self) -> usize {
-        self.shards.len()
+    pub fn arn(&self) -> &str {
+        &self.kinesis.arn
+    }
+
+    pub fn shards(&self) -> &[String] {
+        &self.kinesis.shards
     }
 
     /// Puts all records that come, any of the window next, under random partition keys; some again.
     pub async fn put_all(&self, mut records: mpsc::Receiver<String>, mut random: Random) -> Result<(), Failure> {
         let mut window: Vec<String> = Vec::new();
-        let mut request: Vec<String> = Vec::new();
+        let mut together: Vec<String> = Vec::new();
         loop {
             let next = records.recv().await;
             let is_last = next.is_none();
@@ -86,68 +83,46 @@ impl Stream {
                 } else {
                     window.swap_remove(place)
                 };
-                let bytes = record.len() + request.iter().map(String::len).sum::<usize>();
-                if request.len() >= REQUEST_RECORDS || (bytes > REQUEST_BYTES && !request.is_empty()) {
-                    self.put(std::mem::take(&mut request), &mut random).await?;
+                together.push(record);
+                if together.len() == TOGETHER {
+                    self.put(std::mem::take(&mut together), &mut random).await?;
                 }
-                request.push(record);
             }
             if is_last {
                 break;
             }
         }
-        self.put(request, &mut random).await?;
+        self.put(together, &mut random).await?;
         self.is_complete.store(true, Ordering::Release);
         Ok(())
     }
 
     async fn put(&self, records: Vec<String>, random: &mut Random) -> Result<(), Failure> {
-        if records.is_empty() {
-            return Ok(());
-        }
         let (count, bytes) = (records.len() as u64, records.iter().map(String::len).sum::<usize>() as u64);
-        let mut entries = Vec::new();
-        for record in records {
-            let key = format!("{:016x}{:016x}", random.number(), random.number());
-            let entry = PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(record)).build()?;
-            entries.push(entry);
-        }
-        let answer =
-            self.client.put_records().stream_arn(&self.arn).set_records(Some(entries)).send().await.map_err(told)?;
-        if let Some(refused) = answer.records.iter().find(|record| record.error_code.is_some()) {
-            return Err(format!("Kinesis refused a record: {refused:?}").into());
-        }
+        self.kinesis.put(records, random).await?;
         self.counts.put.fetch_add(count, Ordering::Relaxed);
         self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Reads a shard from its beginning until all records are put and its end is reached.
-    pub async fn read_shard(&self, number: usize, records: mpsc::Sender<KinesisRecord>) -> Result<(), Failure> {
-        let shard_id = &self.shards[number];
-        let shard: u32 = shard_id.rsplit('-').next().unwrap_or_default().parse()?;
-        let iterator = self.client.get_shard_iterator().stream_arn(&self.arn).shard_id(shard_id);
-        let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.map_err(told)?;
-        let mut iterator = iterator.shard_iterator;
-        while let Some(from) = iterator {
+    pub async fn read_shard(&self, shard: &str, records: mpsc::Sender<KinesisRecord>) -> Result<(), Failure> {
+        let mut shard = self.kinesis.shard(shard).await?;
+        loop {
             // Asked before the page: what was put by then is in it, or the page says that there is more.
             let is_complete = self.is_complete.load(Ordering::Acquire);
-            let page = self.client.get_records().stream_arn(&self.arn).shard_iterator(from);
-            let page = page.send().await.map_err(told)?;
-            let is_empty = page.records.is_empty();
+            let page = shard.page().await?;
+            if page.records.is_empty() && is_complete && page.is_last {
+                return Ok(());
+            }
             for record in page.records {
                 self.counts.read.fetch_add(1, Ordering::Relaxed);
-                records.send(KinesisRecord::read(shard, record)?).await?;
-            }
-            iterator = page.next_shard_iterator;
-            if is_empty && is_complete && page.millis_behind_latest == Some(0) {
-                return Ok(());
+                records.send(record).await?;
             }
             if !is_complete {
                 tokio::time::sleep(POLL).await;
             }
         }
-        Err(format!("{shard_id} was closed").into())
     }
 }
 
@@ -161,8 +136,4 @@ async fn active(client: &Client, name: &str) -> Result<String, Failure> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn told(error: impl std::error::Error) -> String {
-    format!("Kinesis: {}", DisplayErrorContext(error))
 }

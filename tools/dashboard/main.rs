@@ -13,15 +13,11 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
+use dsql_view_tools::given::exit_code;
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe dashboard could not be drawn: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run().await.map(|()| true), "The dashboard could not be drawn")
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

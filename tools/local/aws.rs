@@ -1,7 +1,7 @@
 //! The local AWS, with the template deployed to it: a process that starts it, and ends it when its standard input does.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -99,9 +99,9 @@ impl LocalAws {
             // With the cluster, the template makes the role for its changes too.
             "parameters": { "ClusterId": CLUSTER, "SourceTables": SOURCE_TABLES, "Architecture": architecture() },
         });
-        let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(python);
-        command.arg(here.join("examples/local/aws.py")).arg(here.join("template.yaml")).arg(settings.to_string());
+        command.arg(here.join("local/aws.py")).arg(here.join("../template.yaml")).arg(settings.to_string());
         // In a group of its own, since Ctrl-C is for this process, which ends that one.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(|error| {

@@ -32,7 +32,6 @@ mod values;
 mod workload;
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -41,6 +40,8 @@ use dsql_view_support::dynamodb::{Items, LocalDynamoDb, environment};
 use dsql_view_support::objects::{LocalS3, left_behind, resolved};
 use dsql_view_support::queues::LocalQueues;
 use dsql_view_support::random::Random;
+use dsql_view_tools::Failure;
+use dsql_view_tools::given::{binary, exit_code, variable};
 use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -50,9 +51,6 @@ use crate::functions::Functions;
 use crate::report::{Report, show_progress};
 use crate::stream::Stream;
 use crate::workload::{Progress, Workload};
-
-/// Why a run could not be made, or what it found.
-type Failure = Box<dyn Error + Send + Sync>;
 
 const VIEW: &str = "view";
 const BUCKET: &str = "objects";
@@ -75,26 +73,16 @@ async fn main() -> ExitCode {
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
         _ = terminated.recv() => Err("terminated".into()),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe end-to-end run failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ended.map(|()| true), "The end-to-end run failed")
 }
 
 async fn run() -> Result<(), Failure> {
     let started = Instant::now();
-    let seed = match variable("SEED").as_deref() {
-        None | Some("") => 1,
-        Some("random") => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
-        Some(seed) => seed.parse().map_err(|_| format!("SEED: expected a number or \"random\", found {seed:?}"))?,
+    let seed = match std::env::var("SEED").as_deref() {
+        Ok("random") => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
+        _ => variable("SEED", "a number or \"random\"")?.unwrap_or(1),
     };
-    let changes = match variable("CHANGES").as_deref() {
-        None | Some("") => CHANGES,
-        Some(changes) => changes.parse().map_err(|_| format!("CHANGES: expected a number, found {changes:?}"))?,
-    };
+    let changes = variable("CHANGES", "a number")?.unwrap_or(CHANGES);
     let mut random = Random::new(seed);
     let mut source = || Random::new(random.number());
 
@@ -119,8 +107,8 @@ async fn run() -> Result<(), Failure> {
         ("OBJECTS_BUCKET", BUCKET.to_owned()),
         ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
     ]);
-    let (function, redrive) = (binary("FUNCTION", "dsql-view")?, binary("REDRIVE", "redrive")?);
-    let functions = Functions::new(function, redrive, &settings, &stream.arn, source());
+    let (function, redrive) = (binary("FUNCTION", "debug", "dsql-view")?, binary("REDRIVE", "debug", "redrive")?);
+    let functions = Functions::new(function, redrive, &settings, stream.arn(), source());
     let (capturing, putting) = (source(), source());
 
     let workload = Workload { tables, progress: Progress::default(), changes };
@@ -141,7 +129,7 @@ async fn run() -> Result<(), Failure> {
     };
     let capture = capture::run(&client, &workload.tables, &is_over, made, capturing);
     let put = stream.put_all(to_put, putting);
-    let shards = try_join_all((0..stream.shards()).map(|shard| stream.read_shard(shard, read.clone())));
+    let shards = try_join_all(stream.shards().iter().map(|shard| stream.read_shard(shard, read.clone())));
     drop(read);
     let everything = async { tokio::try_join!(transactions, capture, put, shards, functions.run(to_deliver, counts)) };
     let ((), captured, ..) = tokio::select! {
@@ -193,27 +181,8 @@ fn problems(items: &Items, s3: &LocalS3, queues: &LocalQueues) -> Vec<String> {
     problems
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 fn required(name: &str) -> Result<String, Failure> {
-    variable(name).ok_or_else(|| format!("{name} is not set: run `make e2e`, which starts what is needed").into())
-}
-
-/// The binary that this variable names, or that cargo has put above this example's.
-fn binary(name: &str, default: &str) -> Result<PathBuf, Failure> {
-    let path = if let Some(path) = variable(name).filter(|path| !path.is_empty()) {
-        PathBuf::from(path)
-    } else {
-        let example = std::env::current_exe()?;
-        let folder = example.parent().and_then(|folder| folder.parent()).ok_or("this example has no folder")?;
-        folder.join(default)
-    };
-    if !path.is_file() {
-        return Err(format!("{} is not there: build it, or set {name} to the binary's path", path.display()).into());
-    }
-    Ok(path)
+    std::env::var(name).map_err(|_| format!("{name} is not set: run `make e2e`, which starts what is needed").into())
 }
 
 /// A session of the database that libpq's variables name.

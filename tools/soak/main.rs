@@ -24,6 +24,7 @@ use dsql_view_support::progress::Progress;
 use dsql_view_support::proxy::{Call, Fault, FaultProxy, Service};
 use dsql_view_support::random::Random;
 use dsql_view_support::runtime_api::{Function, Outcome as End};
+use dsql_view_tools::given::{binary, exit_code, variable};
 
 use crate::load::Load;
 use crate::samples::{Sample, Samples};
@@ -39,25 +40,15 @@ const TIME_A_SAMPLE: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe soak failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run().await.map(|()| true), "The soak failed")
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let invocations = match std::env::var("INVOCATIONS").unwrap_or_default() {
-        number if number.is_empty() => 10_000,
-        number => match number.parse() {
-            Ok(invocations) if invocations >= FEWEST_INVOCATIONS => invocations,
-            _ => return Err(format!("INVOCATIONS is {number:?}: expected at least {FEWEST_INVOCATIONS}").into()),
-        },
-    };
-    let given = std::env::var_os("FUNCTION").filter(|path| !path.is_empty());
-    let binary = given.map_or(PathBuf::from("target/release/dsql-view"), PathBuf::from);
+    let invocations = variable("INVOCATIONS", "a whole number")?.unwrap_or(10_000);
+    if invocations < FEWEST_INVOCATIONS {
+        return Err(format!("INVOCATIONS: expected at least {FEWEST_INVOCATIONS}, found {invocations}").into());
+    }
+    let binary = binary("FUNCTION", "release", "dsql-view")?;
     let plot = PathBuf::from("target/soak.svg");
 
     let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
@@ -76,9 +67,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     ] {
         variables.push((name, value));
     }
-    let mut function = Function::start(&binary, variables).map_err(|error| {
-        format!("FUNCTION: expected a function's binary at {}: {error}; run `make soak`", binary.display())
-    })?;
+    let mut function = Function::start(&binary, variables).map_err(|error| format!("{}: {error}", binary.display()))?;
     let process = function.id().ok_or("the function has no process")?;
 
     let mut load = Load::new(1);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +17,7 @@ use dsql_view_support::random::Random;
 use dsql_view_support::runtime_api::Function;
 use dsql_view_support::services::LocalServices;
 use dsql_view_support::shards::{LocalShards, Trimmed};
+use dsql_view_tools::given::binary;
 use serde_json::json;
 
 use crate::numbers::{Metric, Numbers};
@@ -40,8 +41,8 @@ pub async fn run() -> Result<Numbers, Box<dyn Error>> {
     let second = Arc::new(AtomicU64::new(0));
     let now = Arc::clone(&second);
     let proxy = services.proxy(move |call| fault(call, now.load(Ordering::Relaxed)));
-    let mut view = start("dsql-view", VIEW, &proxy)?;
-    let mut redrive = start("redrive", REDRIVE, &proxy)?;
+    let mut view = start(&binary("FUNCTION", "debug", "dsql-view")?, VIEW, &proxy)?;
+    let mut redrive = start(&binary("REDRIVE", "debug", "redrive")?, REDRIVE, &proxy)?;
     view.ready().await;
     redrive.ready().await;
 
@@ -92,7 +93,7 @@ pub async fn run() -> Result<Numbers, Box<dyn Error>> {
     Ok(numbers)
 }
 
-fn start(binary: &str, name: &str, proxy: &FaultProxy) -> Result<Function, Box<dyn Error>> {
+fn start(binary: &Path, name: &str, proxy: &FaultProxy) -> Result<Function, Box<dyn Error>> {
     let mut variables = environment(&proxy.endpoint());
     for (variable, value) in [
         ("AWS_ENDPOINT_URL", proxy.endpoint().as_str()),
@@ -103,9 +104,7 @@ fn start(binary: &str, name: &str, proxy: &FaultProxy) -> Result<Function, Box<d
     ] {
         variables.push((variable, value.to_owned()));
     }
-    let binary = PathBuf::from("target/debug").join(binary);
-    Function::start(&binary, variables)
-        .map_err(|error| format!("expected a function's binary at {}: {error}", binary.display()).into())
+    Ok(Function::start(binary, variables)?)
 }
 
 fn fault(call: &Call, second: u64) -> Fault {

@@ -1,0 +1,16 @@
+//! What the tools have in common: torture, e2e, local, soak and the dashboard.
+//!
+//! | module | |
+//! |---|---|
+//! | [`given`] | what a run is given in the environment, and how it ends |
+//! | [`stream`] | a stream by Kinesis's own interface |
+//! | [`on_failure`] | the on-failure queue, with the redrive function behind it |
+//! | [`quarantine`] | the quarantine, compared with the poison records |
+
+pub mod given;
+pub mod on_failure;
+pub mod quarantine;
+pub mod stream;
+
+/// Why a run cannot be made.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
