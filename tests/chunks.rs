@@ -1,4 +1,4 @@
-//! A change that comes in pieces is applied when the last of them is there, whichever that is, wherever it comes,
+//! A chunked change is applied as soon as its set is complete, whichever member comes last, through whichever function,
 //! however often.
 
 mod harness;
@@ -39,7 +39,7 @@ async fn every_order_at_two_functions_ends_in_the_change() {
             assert_eq!(ends, [expected], "turn {turn} of {order:?}");
         }
         world.assert_shows(std::slice::from_ref(&change)).await;
-        // Each comes again, once with others and once alone: nothing changes, and nothing waits.
+        // Each member comes again, once with others and once alone: nothing changes, and nothing waits.
         for (turn, place) in order.iter().enumerate() {
             assert!(functions[turn % 2].deliver([&records[*place]]).await.is_empty());
         }
@@ -91,7 +91,7 @@ async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
     assert!(function.deliver(batch).await.is_empty());
     world.assert_shows(&[deleted.clone(), older, newer]).await;
 
-    // A deletion whose image was split, and one row's change beside it.
+    // A deletion with a chunked image, and a change of one row beside it.
     let last = Change::delete("users", Value::number(1), COMMIT + 20);
     assert!(function.deliver(last.split("last", 3)).await.is_empty());
     world.assert_shows(&[deleted, last]).await;
@@ -173,7 +173,7 @@ async fn a_wrong_checksum_is_quarantined_with_its_pieces() {
 async fn two_changes_of_one_set_each_have_their_own_fate() {
     let whole = user(0);
     let twin = Change { committed: COMMIT + 5, key: vec![("id".to_owned(), Value::number(2))], ..user(0) };
-    // Main records of one chunk_id, the second with an image that its pieces do not make.
+    // Two main records with one chunk_id. The fragments do not make the second one's image.
     let [first, second] = [&whole, &twin].map(|change| change.split("x", 2));
     let world = World::new().await;
     let [function, _] = world.two_functions().await;
@@ -182,7 +182,7 @@ async fn two_changes_of_one_set_each_have_their_own_fate() {
     assert!(matches!(ends[1], Disposition::Quarantined(_)), "{ends:?}");
     world.assert_shows(std::slice::from_ref(&whole)).await;
 
-    // One that needs more pieces than there are waits, whatever the other has.
+    // A change that needs more fragments than there are waits; the other change does not matter.
     let longer = user(7).split("y", 3);
     let shorter = user(8).split("y", 1);
     let ends = function.dispositions([&shorter[0], &shorter[1], &longer[0]], PLENTY).await;
@@ -191,7 +191,8 @@ async fn two_changes_of_one_set_each_have_their_own_fate() {
 
 #[tokio::test]
 async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
-    // Each function writes its half of the set, then lists it: the calls to the bucket are let through in every order.
+    // Each function writes its half of the set, then lists the set. The test lets the calls to the bucket through in
+    // every order.
     let orders = [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0]];
     for (number, order) in (0..).zip(orders) {
         let world = World::new().await;
@@ -328,7 +329,7 @@ async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are
                 "{fault:?}: {ends:?}"
             );
             assert_eq!(ends[3], Disposition::Applied, "{fault:?}: {ends:?}");
-            // What was reported comes again, and no more.
+            // Only the reported records come again.
             let [mended, _] = world.two_functions().await;
             let reported = batch.iter().zip(&ends).filter(|(_, end)| matches!(end, Disposition::Reported(_)));
             assert!(mended.deliver(reported.map(|(record, _)| record)).await.is_empty());

@@ -1,4 +1,4 @@
-//! The function over TLS: whom it trusts, and the proxy that it goes through.
+//! The function over TLS: whom it trusts, and the proxy that it uses.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn start(front: &TlsFront, settings: &[(&'static str, String)]) -> Function {
     Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap()
 }
 
-/// A view over TLS, and the setting that has its certificate trusted.
+/// A view over TLS, and the setting that makes a function trust its certificate.
 async fn view() -> (LocalDynamoDb, TlsFront, (&'static str, String)) {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
