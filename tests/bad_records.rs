@@ -108,7 +108,7 @@ async fn each_kind_of_bad_record_is_reported_alone_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_key_is_as_long_as_it_stands_in_the_view_with_each_escape_of_three_bytes() {
+async fn the_length_of_a_key_counts_each_escape_as_three_bytes() {
     let user = |signs: usize| Change::upsert("users", Value::text("#".repeat(signs)), COMMIT, vec![]);
     // `public.users#`, and three bytes each.
     check("a key of 700 #", user(700).record(), true, "the key has 2113 bytes (each # and % of a value counts three)")
@@ -125,7 +125,7 @@ fn main_record() -> String {
 }
 
 #[tokio::test]
-async fn parts_of_split_changes_are_reported_and_never_dropped() {
+async fn set_members_are_reported_and_never_dropped() {
     for (name, part) in [
         ("a fragment", format!(r#"{{"type":"fragment","chunk_id":"x","index":0,"data":"{SECRET}"}}"#)),
         ("a main record", main_record()),
@@ -135,7 +135,7 @@ async fn parts_of_split_changes_are_reported_and_never_dropped() {
 }
 
 #[tokio::test]
-async fn a_main_record_that_does_not_tell_where_its_pieces_are_is_poison() {
+async fn a_main_record_that_does_not_describe_its_fragments_is_poison() {
     let no_chunks = main_record().replace(r#""chunked":{"#, r#""elsewhere":{"#);
     check("no chunks", no_chunks, true, "expected chunked to be an object").await;
     let none = main_record().replace(r#""total_fragments":2"#, r#""total_fragments":0"#);

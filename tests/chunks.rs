@@ -79,7 +79,7 @@ async fn two_functions_at_once_put_the_change_together() {
 }
 
 #[tokio::test]
-async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
+async fn the_newest_commit_wins_whether_it_comes_chunked_or_whole() {
     let world = World::new().await;
     let [function, _] = world.two_functions().await;
     let deleted = Change::delete("users", Value::number(1), COMMIT + 5);
@@ -130,7 +130,7 @@ async fn a_crash_between_any_two_steps_ends_in_the_change() {
 }
 
 #[tokio::test]
-async fn a_change_in_pieces_of_a_table_that_is_not_configured_is_filtered() {
+async fn a_chunked_change_of_a_table_that_is_not_configured_is_filtered() {
     let world = World::new().await;
     let [function, _] = world.two_functions().await;
     let change = Change { table: "elsewhere".to_owned(), ..user(0) };
@@ -148,7 +148,7 @@ fn quarantined(world: &World) -> Vec<Json> {
 }
 
 #[tokio::test]
-async fn a_wrong_checksum_is_quarantined_with_its_pieces() {
+async fn a_set_with_a_wrong_checksum_is_quarantined() {
     let world = World::new().await;
     let [function, other] = world.two_functions().await;
     let mut records = user(0).split("x", 3);
@@ -233,7 +233,7 @@ async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
 }
 
 #[tokio::test]
-async fn of_two_fragments_of_one_place_that_differ_the_checksum_takes_the_right_one() {
+async fn the_checksum_chooses_between_two_fragments_of_one_place() {
     for wrong_first in [false, true] {
         let world = World::new().await;
         let [function, _] = world.two_functions().await;
@@ -274,7 +274,7 @@ async fn a_fragment_outside_its_set_is_quarantined_and_the_set_is_applied() {
 }
 
 #[tokio::test]
-async fn a_kept_piece_that_was_changed_to_another_index_is_no_part_of_its_set() {
+async fn a_kept_fragment_with_a_changed_index_does_not_count_in_its_set() {
     for index in [2, 1000] {
         let world = World::new().await;
         let [function, _] = world.two_functions().await;
@@ -311,7 +311,7 @@ async fn whatever_a_set_is_called_it_stays_in_its_folder() {
 }
 
 #[tokio::test]
-async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are_not() {
+async fn set_members_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are_not() {
     for fault in harness::faults_of_a_bucket() {
         for broken_method in ["PUT", "GET"] {
             let world = World::new().await;

@@ -600,7 +600,7 @@ impl Relay {
 }
 
 #[tokio::test]
-async fn what_the_records_tell_of_their_sources_is_told_once() {
+async fn warnings_about_the_sources_of_records_are_logged_once() {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
     let settings = [REQUIRED[0], ("SOURCE_TABLES", "users(id), orders(id)"), ("AWS_LAMBDA_LOG_FORMAT", "JSON")];

@@ -47,7 +47,7 @@ async fn a_batch_costs_one_write_a_row_and_delivered_again_none() {
 }
 
 #[tokio::test]
-async fn of_a_batch_that_failed_in_part_the_rest_alone_is_written_when_it_comes_again() {
+async fn after_a_partly_failed_batch_only_the_failed_rows_are_written_again() {
     let db = harness::dynamodb().await;
     let failing = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&failing);

@@ -57,7 +57,7 @@ async fn the_largest_columns_move_and_the_item_names_them() {
 }
 
 #[tokio::test]
-async fn what_another_function_has_applied_is_a_duplicate_and_what_is_older_is_none() {
+async fn a_change_that_another_function_applied_is_a_duplicate_and_an_older_one_is_not() {
     for lengths in [SMALL, LARGE] {
         let world = World::new().await;
         let [one, other] = world.two_functions().await;
@@ -247,7 +247,7 @@ async fn a_lost_answer_that_a_newer_change_follows_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_a_crash_has_left_of_a_change_goes_when_it_comes_again_behind_a_newer_one() {
+async fn objects_left_by_a_crash_go_when_the_change_comes_again_after_a_newer_one() {
     for newer in [user(1, 9, SMALL), user(1, 9, LARGER), gone(1, 9)] {
         let world = World::new().await;
         let crashed = user(1, 5, LARGER);
@@ -261,7 +261,7 @@ async fn what_a_crash_has_left_of_a_change_goes_when_it_comes_again_behind_a_new
 }
 
 #[tokio::test]
-async fn what_another_s_crash_has_left_of_a_change_goes_when_it_comes_again_to_the_function_that_had_applied_it() {
+async fn objects_left_by_a_crash_go_when_the_change_comes_again_to_the_function_that_applied_it() {
     for newer in [user(1, 9, SMALL), user(1, 9, LARGE), gone(1, 9)] {
         for after in [false, true] {
             for step in 1.. {

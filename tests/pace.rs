@@ -192,7 +192,7 @@ async fn a_table_that_takes_a_rate_of_writes_gets_nearly_that_rate_and_nothing_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_does_one_that_many_functions_or_many_writes_in_flight_share() {
+async fn a_table_that_many_functions_or_writes_in_flight_share_gets_nearly_its_rate_too() {
     for (functions, most, rows, rate) in
         [(4, 64, 1_000, 500), (8, 64, 500, 500), (32, 64, 250, 500), (1, 1024, 1_000, 500), (1, 64, 100, 10)]
     {

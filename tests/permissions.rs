@@ -363,7 +363,7 @@ fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
 }
 
 #[test]
-fn a_bucket_of_the_same_name_in_another_account_is_none_of_the_functions() {
+fn the_functions_may_not_use_a_bucket_of_the_same_name_in_another_account() {
     let stack = Stack::with(&[("StreamArn", STREAM)]);
     for role in ["FunctionRole", "RedriveRole"] {
         let statements = stack.statements(role);

@@ -254,7 +254,7 @@ async fn rows_refused_alike_do_not_hold_the_shard_of_a_function_that_knows_the_o
 }
 
 #[tokio::test]
-async fn what_begins_to_be_refused_while_the_function_lives_is_not_emptied_into_the_quarantine() {
+async fn refusals_that_begin_while_the_function_lives_do_not_fill_the_quarantine() {
     let world = World::new().await;
     let misconfigured = Arc::new(AtomicBool::new(false));
     let is_misconfigured = Arc::clone(&misconfigured);
@@ -286,7 +286,7 @@ async fn what_begins_to_be_refused_while_the_function_lives_is_not_emptied_into_
 }
 
 #[tokio::test]
-async fn where_dynamodb_does_not_say_how_it_takes_a_known_row_nothing_is_concluded_until_it_does() {
+async fn until_dynamodb_answers_on_a_known_row_refused_rows_are_not_taken_for_poison() {
     const ANSWERS: u8 = 0;
     const HAS_A_BAD_TIME: u8 = 1;
     const IS_SLOW: u8 = 2;

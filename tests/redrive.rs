@@ -332,7 +332,7 @@ async fn records_that_expire_while_their_range_is_read_are_said_to_be_lost() {
 }
 
 #[tokio::test]
-async fn what_expires_while_a_range_is_read_that_had_lost_its_start_is_said_too() {
+async fn records_that_expire_while_a_range_without_its_start_is_read_are_said_to_be_lost_too() {
     let world = World::new().await;
     world.put(0, (0..12).map(|id| user(id).record()));
     world.services.shards.expire(0, 2);
@@ -368,7 +368,7 @@ async fn a_range_that_expires_as_a_whole_while_it_is_read_does_not_make_it_read_
 }
 
 #[tokio::test]
-async fn a_loss_that_cannot_be_told_is_not_passed_over() {
+async fn a_message_is_not_done_while_its_loss_cannot_be_told() {
     let world = World::new().await;
     world.put(0, (0..4).map(|id| user(id).record()));
     world.services.shards.expire(0, 2);
@@ -584,7 +584,7 @@ async fn a_replay_does_not_bring_a_deleted_row_back() {
 }
 
 #[tokio::test]
-async fn a_split_change_that_is_held_back_stays_so_whatever_part_of_it_comes_last() {
+async fn a_chunked_change_that_is_held_back_stays_so_whichever_member_comes_last() {
     let records = user(1).split("chunk", 2);
     // The members of the set that are replayed before the others come through the stream.
     for replayed in [vec![0, 1, 2], vec![0, 1], vec![2], vec![0]] {
