@@ -26,7 +26,7 @@ impl TokenBucket {
     }
 
     /// Takes this number of tokens, or none if there are not enough. A full bucket gives even more tokens than it
-    /// holds.
+    /// holds, and then owes them.
     pub fn take(&mut self, tokens: u32, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = (self.tokens + since * self.per_second).min(burst(self.per_second));

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_none_is_none_and_a_share_of_all_is_all() {
+    fn a_share_of_0_fails_no_put_and_a_share_of_1_fails_every_put() {
         for (failed_share, expected) in [(0.0, Decision::Applied), (1.0, Decision::ConditionFailed)] {
             let mut stub = stub(Settings { failed_share, ..Settings::default() });
             assert!(puts(&mut stub, 1_000).iter().all(|decision| *decision == expected));

@@ -46,7 +46,7 @@ struct Server {
     delayed: Delayed,
 }
 
-/// Requests that wait, each with the time of its answer.
+/// Takes the requests that wait, each with the time of its answer.
 type Delayed = mpsc::Sender<(Instant, oneshot::Sender<()>)>;
 
 /// A request that waits until it is answered or its client is gone.
