@@ -120,7 +120,7 @@ fn config(creates_together: bool) -> Config {
     Config::from_variables(variable).unwrap()
 }
 
-/// What may happen to an invocation, apart from faults of the services.
+/// The mishaps of an invocation, apart from faults of the services.
 #[derive(Clone, Copy)]
 struct Fate {
     /// The function dies after this time.

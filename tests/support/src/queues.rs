@@ -18,7 +18,7 @@ pub struct LocalQueues {
     queues: Arc<Mutex<BTreeMap<String, Queue>>>,
 }
 
-/// What has happened to a queue.
+/// The state of a queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
     /// The queue for messages that were received too often.
@@ -73,7 +73,7 @@ impl LocalQueues {
         format!("http://{}", self.server.address())
     }
 
-    /// What has happened to a queue.
+    /// The state of a queue.
     pub fn queue(&self, name: &str) -> Queue {
         self.queues.lock().expect("no holder panics")[name].clone()
     }
