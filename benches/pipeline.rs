@@ -18,7 +18,7 @@ use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{LocalDynamoDb, sdk_config};
 use dsql_view_support::kinesis;
 
-/// One record, a usual batch, and what an event of 6 MB holds.
+/// One record, a usual batch, and the records of an event of 6 MB.
 const BATCHES: [u64; 3] = [1, 100, 5000];
 
 fn planner() -> Planner {
@@ -34,7 +34,7 @@ fn planner() -> Planner {
     }
 }
 
-/// The event of so many rows.
+/// The event of this number of rows.
 fn event(records: u64) -> Vec<u8> {
     let record = |id: u64| Change::order_item(id, 1_773_843_841_076_494_565 + id).record();
     kinesis::event_of((0..records).map(record)).to_string().into_bytes()

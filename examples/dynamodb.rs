@@ -1,5 +1,5 @@
-//! A local DynamoDB for `make watch` and `make invoke`: serves until it is interrupted, or shows the view that it
-//! holds.
+//! A local DynamoDB for `make watch` and `make invoke`: serves until it is interrupted, or shows the contents of the
+//! view.
 //!
 //!     cargo run --example dynamodb -- serve 8000 dsql-view
 //!     cargo run --example dynamodb -- show 8000 dsql-view

@@ -1,8 +1,8 @@
 //! Makes Lambda events from change records.
 //!
-//! Without arguments it writes the events of `events/` anew from `events/source/`: `make events`. With two it writes
-//! one of your own, from a file with one change record or an array of them:
-//! `make event FROM=mine.json TO=mine-event.json`.
+//! Without arguments (`make events`), it writes the events in `events/` again from `events/source/`. With two
+//! arguments, it writes an event of your own from a file with one change record or an array of them: `make event
+//! FROM=mine.json TO=mine-event.json`.
 
 use std::error::Error;
 

@@ -1,5 +1,5 @@
-//! What becomes of a bad record, kind by kind: each stands between good neighbours, which must be applied, and it alone
-//! is reported, with a reason that says what to look at and shows no value of the row.
+//! Bad records, kind by kind. Each stands between good neighbours: they must be applied, and the bad record alone is
+//! reported, with a reason that says what to look at and shows no value of the row.
 
 mod harness;
 
@@ -33,7 +33,7 @@ fn upsert(columns: &str) -> String {
     record("u", "null", &format!(r#"{{"id":2,"card":"{SECRET}"{columns}}}"#))
 }
 
-/// Delivers `bad` between two good records, and checks that it alone is reported; its failure.
+/// Delivers `bad` between two good records, checks that it alone is reported, and returns its failure.
 async fn deliver_between_good_ones(db: &LocalDynamoDb, function: &Function, bad: &[u8]) -> Failure {
     let good = [1, 3].map(|id| Change::upsert("users", Value::number(id), COMMIT, vec![("name", Value::text("Ada"))]));
     let [first, last] = good.each_ref().map(|change| change.record().into_bytes());
@@ -108,7 +108,7 @@ async fn each_kind_of_bad_record_is_reported_alone_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_key_is_as_long_as_it_stands_in_the_view_with_each_escape_of_three_bytes() {
+async fn the_length_of_a_key_counts_each_escape_as_three_bytes() {
     let user = |signs: usize| Change::upsert("users", Value::text("#".repeat(signs)), COMMIT, vec![]);
     // `public.users#`, and three bytes each.
     check("a key of 700 #", user(700).record(), true, "the key has 2113 bytes (each # and % of a value counts three)")
@@ -125,7 +125,7 @@ fn main_record() -> String {
 }
 
 #[tokio::test]
-async fn parts_of_split_changes_are_reported_and_never_dropped() {
+async fn set_members_are_reported_and_never_dropped() {
     for (name, part) in [
         ("a fragment", format!(r#"{{"type":"fragment","chunk_id":"x","index":0,"data":"{SECRET}"}}"#)),
         ("a main record", main_record()),
@@ -135,7 +135,7 @@ async fn parts_of_split_changes_are_reported_and_never_dropped() {
 }
 
 #[tokio::test]
-async fn a_main_record_that_does_not_tell_where_its_pieces_are_is_poison() {
+async fn a_main_record_that_does_not_describe_its_fragments_is_poison() {
     let no_chunks = main_record().replace(r#""chunked":{"#, r#""elsewhere":{"#);
     check("no chunks", no_chunks, true, "expected chunked to be an object").await;
     let none = main_record().replace(r#""total_fragments":2"#, r#""total_fragments":0"#);
@@ -184,7 +184,7 @@ async fn a_row_that_dynamodb_refuses_is_poison_and_an_older_one_of_the_batch_tak
     Model::of(shown).assert_equals(&harness::items(&db).await);
 }
 
-/// A value that DynamoDB cannot hold as it is costs no row: it stands as its JSON text.
+/// A value that DynamoDB cannot hold does not cost the row: the item has the value's JSON text.
 #[tokio::test]
 async fn an_odd_value_is_its_json_text_and_the_row_is_there() {
     let db = harness::dynamodb().await;
@@ -212,7 +212,7 @@ async fn an_odd_value_is_its_json_text_and_the_row_is_there() {
     }
 }
 
-/// A record of another cluster, or of an envelope that this function does not know, is not applied.
+/// The function does not apply a record of another cluster, or one of an envelope that it does not know.
 #[tokio::test]
 async fn another_cluster_and_another_version_are_poison() {
     let of = |from: &str, to: &str| upsert("").replace(from, to);
@@ -227,7 +227,7 @@ async fn another_cluster_and_another_version_are_poison() {
         failure.is_poison() && reason.contains("kmabugltfmjdaj2siqr2qbxgju") && reason.contains("found c"),
         "{reason}"
     );
-    // Without the setting both are applied; one who wants that is told, once (src/notices.rs).
+    // Without the setting both are applied. The function logs this once (src/observe/notices.rs).
     let any = Function::new(&db.endpoint(), "users(id)").await;
     assert_eq!(any.dispositions([upsert("")], PLENTY).await, [Disposition::Applied]);
 }

@@ -1,4 +1,4 @@
-//! Batches of every shape: empty, filtered whole, all of one row, as large as Lambda delivers them.
+//! Batches of every shape: empty, filtered as a whole, all of one row, as large as Lambda delivers them.
 
 mod harness;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
 
-/// What Lambda puts into an event at most, Base64 and metadata included.
+/// The largest event that Lambda sends, Base64 and metadata included.
 const LARGEST_PAYLOAD: usize = 6 * 1024 * 1024;
 
 fn user(id: u64, commit: u64) -> Change {
@@ -60,8 +60,8 @@ async fn five_thousand_changes_of_one_row_are_one_write() {
 #[tokio::test]
 async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
     let db = harness::dynamodb().await;
-    // Once the pace is at its highest, as many as may be in flight are on their way for so long that they meet, however
-    // slow the machine.
+    // Once the pace is at its highest, as many writes as may be in flight are delayed for so long that they overlap,
+    // however slow the machine.
     let proxy = FaultProxy::start(&db.endpoint(), |call| {
         Fault::Delay(Duration::from_millis(if (1000..1048).contains(&call.number) { 2000 } else { 2 }))
     });
@@ -74,8 +74,8 @@ async fn the_largest_batch_is_applied_with_no_more_writes_in_flight_than_set() {
 
     assert_eq!(function.answer(&event).await, json!({ "batchItemFailures": [] }));
     Model::of(&history).assert_equals(&harness::items(&db).await);
-    // One a row, and those that a slow machine did not answer in time, each of which is still on its way beside the one
-    // that repeats it.
+    // One write a row, and repetitions: a slow machine does not answer some writes in time, and each of these is still
+    // on its way beside its repetition.
     let repeated = proxy.writes() - 6200;
     assert!(repeated < 300, "{repeated} writes are repeated");
     let most = proxy.most_in_flight();

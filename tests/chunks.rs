@@ -1,4 +1,4 @@
-//! A change that comes in pieces is applied when the last of them is there, whichever that is, wherever it comes,
+//! A chunked change is applied as soon as its set is complete, whichever member comes last, through whichever function,
 //! however often.
 
 mod harness;
@@ -39,7 +39,7 @@ async fn every_order_at_two_functions_ends_in_the_change() {
             assert_eq!(ends, [expected], "turn {turn} of {order:?}");
         }
         world.assert_shows(std::slice::from_ref(&change)).await;
-        // Each comes again, once with others and once alone: nothing changes, and nothing waits.
+        // Each member comes again, once with others and once alone: nothing changes, and nothing waits.
         for (turn, place) in order.iter().enumerate() {
             assert!(functions[turn % 2].deliver([&records[*place]]).await.is_empty());
         }
@@ -79,7 +79,7 @@ async fn two_functions_at_once_put_the_change_together() {
 }
 
 #[tokio::test]
-async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
+async fn the_newest_commit_wins_whether_it_comes_chunked_or_whole() {
     let world = World::new().await;
     let [function, _] = world.two_functions().await;
     let deleted = Change::delete("users", Value::number(1), COMMIT + 5);
@@ -91,7 +91,7 @@ async fn the_newest_commit_wins_whether_it_comes_in_pieces_or_whole() {
     assert!(function.deliver(batch).await.is_empty());
     world.assert_shows(&[deleted.clone(), older, newer]).await;
 
-    // A deletion whose image was split, and one row's change beside it.
+    // A deletion with a chunked image, and a change of one row beside it.
     let last = Change::delete("users", Value::number(1), COMMIT + 20);
     assert!(function.deliver(last.split("last", 3)).await.is_empty());
     world.assert_shows(&[deleted, last]).await;
@@ -130,7 +130,7 @@ async fn a_crash_between_any_two_steps_ends_in_the_change() {
 }
 
 #[tokio::test]
-async fn a_change_in_pieces_of_a_table_that_is_not_configured_is_filtered() {
+async fn a_chunked_change_of_a_table_that_is_not_configured_is_filtered() {
     let world = World::new().await;
     let [function, _] = world.two_functions().await;
     let change = Change { table: "elsewhere".to_owned(), ..user(0) };
@@ -148,7 +148,7 @@ fn quarantined(world: &World) -> Vec<Json> {
 }
 
 #[tokio::test]
-async fn a_wrong_checksum_is_quarantined_with_its_pieces() {
+async fn a_set_with_a_wrong_checksum_is_quarantined() {
     let world = World::new().await;
     let [function, other] = world.two_functions().await;
     let mut records = user(0).split("x", 3);
@@ -173,7 +173,7 @@ async fn a_wrong_checksum_is_quarantined_with_its_pieces() {
 async fn two_changes_of_one_set_each_have_their_own_fate() {
     let whole = user(0);
     let twin = Change { committed: COMMIT + 5, key: vec![("id".to_owned(), Value::number(2))], ..user(0) };
-    // Main records of one chunk_id, the second with an image that its pieces do not make.
+    // Two main records with one chunk_id. The fragments do not make the second one's image.
     let [first, second] = [&whole, &twin].map(|change| change.split("x", 2));
     let world = World::new().await;
     let [function, _] = world.two_functions().await;
@@ -182,7 +182,7 @@ async fn two_changes_of_one_set_each_have_their_own_fate() {
     assert!(matches!(ends[1], Disposition::Quarantined(_)), "{ends:?}");
     world.assert_shows(std::slice::from_ref(&whole)).await;
 
-    // One that needs more pieces than there are waits, whatever the other has.
+    // A change that needs more fragments than there are waits; the other change does not matter.
     let longer = user(7).split("y", 3);
     let shorter = user(8).split("y", 1);
     let ends = function.dispositions([&shorter[0], &shorter[1], &longer[0]], PLENTY).await;
@@ -191,7 +191,8 @@ async fn two_changes_of_one_set_each_have_their_own_fate() {
 
 #[tokio::test]
 async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
-    // Each function writes its half of the set, then lists it: the calls to the bucket are let through in every order.
+    // Each function writes its half of the set, then lists the set. The test lets the calls to the bucket through in
+    // every order.
     let orders = [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0]];
     for (number, order) in (0..).zip(orders) {
         let world = World::new().await;
@@ -232,7 +233,7 @@ async fn every_interleaving_of_two_functions_steps_ends_in_the_change() {
 }
 
 #[tokio::test]
-async fn of_two_fragments_of_one_place_that_differ_the_checksum_takes_the_right_one() {
+async fn the_checksum_chooses_between_two_fragments_of_one_place() {
     for wrong_first in [false, true] {
         let world = World::new().await;
         let [function, _] = world.two_functions().await;
@@ -273,7 +274,7 @@ async fn a_fragment_outside_its_set_is_quarantined_and_the_set_is_applied() {
 }
 
 #[tokio::test]
-async fn a_kept_piece_that_was_changed_to_another_index_is_no_part_of_its_set() {
+async fn a_kept_fragment_with_a_changed_index_does_not_count_in_its_set() {
     for index in [2, 1000] {
         let world = World::new().await;
         let [function, _] = world.two_functions().await;
@@ -310,7 +311,7 @@ async fn whatever_a_set_is_called_it_stays_in_its_folder() {
 }
 
 #[tokio::test]
-async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are_not() {
+async fn set_members_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are_not() {
     for fault in harness::faults_of_a_bucket() {
         for broken_method in ["PUT", "GET"] {
             let world = World::new().await;
@@ -328,7 +329,7 @@ async fn parts_are_reported_while_the_bucket_is_down_denied_or_slow_and_rows_are
                 "{fault:?}: {ends:?}"
             );
             assert_eq!(ends[3], Disposition::Applied, "{fault:?}: {ends:?}");
-            // What was reported comes again, and no more.
+            // Only the reported records come again.
             let [mended, _] = world.two_functions().await;
             let reported = batch.iter().zip(&ends).filter(|(_, end)| matches!(end, Disposition::Reported(_)));
             assert!(mended.deliver(reported.map(|(record, _)| record)).await.is_empty());

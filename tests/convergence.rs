@@ -1,5 +1,5 @@
-//! The promise: whatever the order, the repetitions, the batches and the number of functions, the view ends as the
-//! reference model.
+//! The promise: the view ends as the reference model, whatever the order, the repetitions, the batches and the number
+//! of functions.
 
 mod harness;
 
@@ -16,15 +16,15 @@ use proptest::test_runner::{Config, TestRunner};
 const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
 const TABLES: &str = r#"users(id), "Order Lines"(order_id, "Item Id")"#;
 
-/// A history, and the places in it in the order of their delivery: each at least once.
+/// A history, and the order of its delivery as places in the history. Each place occurs at least once.
 #[derive(Debug, Clone)]
 struct Delivery {
     history: Vec<Change>,
     order: Vec<usize>,
     batch: usize,
-    /// Whether the function that a batch comes to knows nothing of those before: then DynamoDB alone decides.
+    /// Whether each batch comes to a new function, which knows nothing of earlier batches: then DynamoDB alone decides.
     cold: bool,
-    /// Whether creates are sent together.
+    /// Whether the function sends creates together.
     together: bool,
 }
 
@@ -77,7 +77,7 @@ fn change() -> impl Strategy<Value = Change> {
     )
 }
 
-/// One transaction changes a row once: a key and a commit name a change.
+/// A transaction changes a row once, so a key and a commit identify a change.
 fn history() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec(change(), 1..24).prop_map(|changes| {
         let named: BTreeMap<(String, u64), Change> =
@@ -99,7 +99,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     })
 }
 
-/// Runs `check` on many cases, each with a DynamoDB table of its own, and fails with the smallest case that fails.
+/// Runs `check` on many cases, each with its own DynamoDB table, and fails with the smallest case that fails.
 fn for_all<S: Strategy>(
     cases: u32,
     strategy: &S,
@@ -189,7 +189,7 @@ fn a_function_that_dies_after_any_batch_loses_nothing() {
         for batch in &batches[..=applied_before_death] {
             dying.deliver(batch).await;
         }
-        // Its last answer was lost with it: the next function gets that batch again.
+        // The function's last answer was lost when it died, so the next function gets that batch again.
         let next = delivery.function(db).await;
         for batch in &batches[applied_before_death..] {
             next.deliver(batch).await;
@@ -236,16 +236,16 @@ async fn a_column_that_was_dropped_or_became_null_leaves_the_item() {
     assert_eq!(attributes, ["_key", "_ts_ns", "_tx_id", "id", "name"]);
 }
 
-/// What one transaction makes of the row with this key: its contents, or nothing where it is gone.
+/// One transaction's change of the row with this key: its new contents, or a deletion without contents.
 fn change_of_key(key: u64, commit: u64, contents: Option<&str>) -> Change {
     let row = contents.map(|name| vec![("name".to_owned(), Value::text(name))]);
     let change = Change::upsert("users", Value::number(key), FIRST_COMMIT + commit, Vec::new());
     Change { row, layout: Layout::Preview, ..change }
 }
 
-/// Delivers each history in each order, in batches of each size, twice: to a function that creates rows together, then
-/// to one that knows nothing of it and puts them one by one. A case has keys of its own, from the number that it is
-/// given on.
+/// Delivers each history in each order, in batches of each size, twice: first to a function that creates rows together,
+/// then to one that knows nothing of them and puts them one by one. Each case has its own keys, from the number that
+/// `history` gets.
 async fn every_order_ends_in_the_model<const CHANGES: usize>(history: impl Fn(u64) -> [Change; CHANGES]) {
     let db = harness::dynamodb().await;
     let endpoint = db.endpoint();
@@ -270,7 +270,7 @@ async fn every_order_ends_in_the_model<const CHANGES: usize>(history: impl Fn(u6
 
 #[tokio::test]
 async fn two_rows_that_swap_their_keys_each_show_the_other_s_contents_whatever_the_order() {
-    // Of each key a transaction's net effect is sent: both rows are updated, in one commit.
+    // The stream sends a transaction's net effect on each key: both rows are updated, in one commit.
     every_order_ends_in_the_model(|key| {
         [
             change_of_key(key, 0, Some("Ada")),
@@ -284,7 +284,7 @@ async fn two_rows_that_swap_their_keys_each_show_the_other_s_contents_whatever_t
 
 #[tokio::test]
 async fn a_row_whose_key_changes_and_changes_back_is_where_it_was_last_whatever_the_order() {
-    // A change of a key is a delete of the old one and a create of the new one, in one commit.
+    // A change of a key deletes the old key and creates the new one, in one commit.
     every_order_ends_in_the_model(|key| {
         [
             change_of_key(key, 0, Some("Ada")),
@@ -297,8 +297,8 @@ async fn a_row_whose_key_changes_and_changes_back_is_where_it_was_last_whatever_
     .await;
 }
 
-/// Delivers two changes of one row and one commit in so many batches, all to one function or each to another: how they
-/// end, and whether the view shows the row as deleted.
+/// Delivers two changes of one row and one commit in this number of batches, all to one function or each to another.
+/// Returns how they end, and whether the view shows the row as deleted.
 async fn one_commit(order: [&Change; 2], batches: usize, one_function: bool) -> (Vec<Disposition>, bool) {
     let world = World::new().await;
     let functions = world.two_functions().await;
@@ -314,7 +314,7 @@ async fn one_commit(order: [&Change; 2], batches: usize, one_function: bool) -> 
     (ends, is_deleted)
 }
 
-// That a transaction has two records of one row is documented not to happen. These two tell what comes of it.
+// By the documentation, a transaction never has two records of one row. These two tests show what would happen.
 
 #[tokio::test]
 async fn of_a_delete_and_an_upsert_of_one_row_and_one_commit_the_first_delivered_stays() {

@@ -1,5 +1,5 @@
-//! What fuzzing has found once never comes back: each file of `fuzz/corpus/` goes through the checks of its fuzz
-//! target, without a fuzzer; and what is accepted can be stored.
+//! What fuzzing has found once never comes back. Each file of `fuzz/corpus/` goes through the checks of its fuzz
+//! target, without a fuzzer, and DynamoDB can store each item that the checks accept.
 
 mod harness;
 
@@ -15,7 +15,7 @@ use dsql_view_support::dynamodb::{KEY, LocalDynamoDb};
 use dsql_view_support::model::same_value;
 use harness::VIEW;
 
-/// The inputs of a target's corpus; the name of each is shown with a failure.
+/// The inputs of a target's corpus. A failing test shows the name of its input.
 fn inputs(target: &str) -> impl Iterator<Item = Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();

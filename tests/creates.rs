@@ -1,4 +1,4 @@
-//! Creates that are sent together: the same view as by one put after the other, in fewer requests.
+//! Creates that are sent together make the same view as puts one after the other, in fewer requests.
 
 mod harness;
 
@@ -29,7 +29,7 @@ fn records(changes: &[Change]) -> Vec<String> {
     changes.iter().map(Change::record).collect()
 }
 
-/// A proxy that does nothing but count the PutItem and the BatchExecuteStatement calls.
+/// A proxy that only counts the PutItem and the BatchExecuteStatement calls.
 fn counting(db: &LocalDynamoDb) -> (FaultProxy, impl Fn() -> [usize; 2]) {
     let counts = Arc::new([const { AtomicUsize::new(0) }; 2]);
     let counted = Arc::clone(&counts);
@@ -44,7 +44,7 @@ fn counting(db: &LocalDynamoDb) -> (FaultProxy, impl Fn() -> [usize; 2]) {
 async fn creates_go_together_and_what_finds_its_row_is_put() {
     let db = harness::dynamodb().await;
     let (proxy, calls) = counting(&db);
-    // One request at a time: what is counted does not depend on which of two answers comes first.
+    // One request at a time, so that the counts do not depend on which of two answers comes first.
     let settings = [("SOURCE_TABLES", "users(id)"), ("WRITE_CONCURRENCY", "1"), ("BATCHED_CREATES", "true")];
     let function = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
     let other = Function::with_settings(&db.endpoint(), VIEW, &settings).await;
@@ -53,13 +53,13 @@ async fn creates_go_together_and_what_finds_its_row_is_put() {
     let ends = function.dispositions(records(&first), PLENTY).await;
     assert!(ends.iter().all(|end| *end == Disposition::Applied), "{ends:?}");
     assert_eq!(calls(), [0, 3]);
-    // What is known is not asked for, and what was done by another function is found.
+    // The function asks nothing about rows that it knows, and finds the row that another function wrote.
     other.deliver(records(&creates(60..61))).await;
     let ends = function.dispositions(records(&creates(50..70)), PLENTY).await;
     let applied = ends.iter().filter(|end| **end == Disposition::Applied).count();
     assert_eq!((applied, ends.len()), (9, 20));
     assert_eq!(calls(), [1, 1]);
-    // From then on fifty are put one by one.
+    // After that, the function puts fifty rows one by one.
     function.deliver(records(&creates(70..170))).await;
     assert_eq!(calls(), [50, 2]);
     Model::of(&creates(0..170)).assert_equals(&harness::items(&db).await);
@@ -78,8 +78,8 @@ async fn without_the_setting_and_without_a_create_each_row_is_put() {
     }
 }
 
-/// The view of a table with this name after these creates, each put by itself or sent together; and how many requests
-/// had many.
+/// The view after these creates, each put by itself or sent together, and the number of requests with many statements.
+/// The view's table has this name.
 async fn view(table: &str, changes: &[Change], together: bool) -> (Items, usize) {
     let db = LocalDynamoDb::start();
     db.create_view(table).await;
@@ -114,7 +114,7 @@ async fn names_and_values_of_every_kind_are_the_same_either_way() {
     }
     let digits = ["0", "-0.0", "1E-130", "9.99E125", "12345678901234567890.0987654321", "1e400", "0.10"];
     row(digits.iter().enumerate().map(|(at, n)| (format!("n{at}"), Value::Number((*n).to_owned()))).collect());
-    // Names that are too long for a statement, a value that is too large, and so many columns that they are.
+    // Names that are too long for a statement, a value that is too large, and too many columns.
     row(vec![("'".repeat(5000), Value::Bool(true))]);
     row(vec![("large".to_owned(), Value::text("x".repeat(20_000)))]);
     row((0..900).map(|column| (format!("column{column}"), Value::Bool(true))).collect());

@@ -1,4 +1,4 @@
-//! The sample events: made from their sources, and each through the function's real binary with the result that it
+//! The sample events: each is made from its source, and goes through the function's real binary with the result that it
 //! promises.
 
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! Faults between the function and DynamoDB: each ends as the contract says, and the next delivery makes the view
-//! whole.
+//! Faults between the function and DynamoDB: each ends as the contract says, and the next delivery completes the view.
 
 mod harness;
 
@@ -17,7 +16,7 @@ use harness::{Function, PLENTY, VIEW};
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
 
-/// Creates, as the preview's layout calls them.
+/// Creates: records in the preview's layout say that they create their row.
 fn history(rows: u64) -> Vec<Change> {
     let create = |id| Change {
         layout: Layout::Preview,
@@ -30,7 +29,7 @@ fn records(history: &[Change]) -> Vec<String> {
     history.iter().map(Change::record).collect()
 }
 
-/// A fault for every n-th call.
+/// A plan with this fault for every n-th call.
 fn every(n: usize, fault: Fault) -> impl Fn(&Call) -> Fault + Send + Sync {
     move |call| if call.number % n == 0 { fault.clone() } else { Fault::None }
 }
@@ -86,12 +85,12 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
         let function = Function::creating(&proxy.endpoint(), "users(id)", together).await;
         let history = history(3);
 
-        // What is throttled is tried for as long as there is time.
+        // The function retries throttled writes for as long as there is time.
         let is_throttled = fault == Fault::THROTTLED;
         let time = if is_throttled { Duration::from_secs(5) } else { PLENTY };
         let dispositions = function.dispositions(records(&history), time).await;
         if written && dispositions[1] == Disposition::Superseded(Superseded::Told) {
-            // A repetition came through and found the row's own commit: success.
+            // A retry came through and found the row's own commit: success.
         } else if is_throttled {
             assert_eq!(dispositions[1], Disposition::Reported(Failure::OutOfTime));
         } else {
@@ -100,7 +99,7 @@ async fn a_row_whose_writes_fail_is_reported_alone_and_applied_when_it_comes_aga
             };
             assert!(!failure.is_poison());
         }
-        // Where they were created together with it, they find themselves.
+        // If they were created together with the failing row, their puts find their own commits.
         let by_themselves =
             if together && written { Disposition::Superseded(Superseded::Told) } else { Disposition::Applied };
         assert_eq!([&dispositions[0], &dispositions[2]], [&by_themselves; 2], "{fault:?}");
@@ -176,7 +175,7 @@ async fn with_time_running_out_what_was_applied_counts_and_the_rest_is_reported(
     let proxy = FaultProxy::start(&db.endpoint(), |_| Fault::Delay(Duration::from_millis(200)));
     let settings = [("SOURCE_TABLES", "users(id)"), ("WRITE_CONCURRENCY", "2")];
     let function = Function::with_settings(&proxy.endpoint(), VIEW, &settings).await;
-    // All of them would take a minute.
+    // All writes together would take a minute.
     let history = history(600);
     let started = Instant::now();
     let dispositions = function.dispositions(records(&history), Duration::from_secs(3)).await;
@@ -194,7 +193,7 @@ async fn with_time_running_out_what_was_applied_counts_and_the_rest_is_reported(
             if applied.contains(&place) { Disposition::Applied } else { Disposition::Reported(Failure::OutOfTime) };
         assert_eq!(*end, expected);
     }
-    // Nothing was started late: what the answer calls applied is all that the view shows.
+    // Nothing was started late: the view shows exactly the changes that the answer calls applied.
     let shown: Vec<&Change> = applied.iter().map(|place| &history[*place]).collect();
     Model::of(shown).assert_equals(&harness::items(&db).await);
 }
@@ -217,7 +216,7 @@ async fn a_dynamodb_that_hangs_does_not_hold_the_answer() {
 async fn a_function_that_is_cut_off_in_the_middle_of_a_batch_loses_nothing() {
     for (cut_after, together) in [1, 30, 60, 90].into_iter().flat_map(|after| [(after, false), (after, true)]) {
         let db = harness::dynamodb().await;
-        // What is done late is done after the function is gone.
+        // Delayed calls take effect after the function is gone.
         let proxy = FaultProxy::start(&db.endpoint(), move |call| {
             Fault::Delay(Duration::from_millis(if call.operation == "PutItem" { 10 } else { 40 }))
         });
@@ -249,7 +248,7 @@ async fn a_write_that_arrives_after_its_function_gave_up_takes_nothing_back() {
     assert_eq!(given_up, [const { Disposition::Reported(Failure::OutOfTime) }; 2]);
     let quick = Function::new(&db.endpoint(), "users(id)").await;
     assert_eq!(quick.dispositions([new.record()], PLENTY).await, [Disposition::Applied]);
-    // The old writes are still on their way; nothing holds up the one that nothing newer stands against.
+    // The old writes are still on their way. Row 8 has no newer change, so its late write will take effect.
     assert!(!proxy.is_quiet() && !harness::items(&db).await.contains_key("public.users#8"));
     while !proxy.is_quiet() {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! The function's real binary behind a Lambda Runtime API: its start, its settings, its end, its logs.
+//! The function's real binary behind a Lambda Runtime API: its start, its settings, its end and its logs.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ fn start(endpoint: &str, settings: &[(&'static str, &str)]) -> Function {
 
 const REQUIRED: [(&str, &str); 2] = [("VIEW_TABLE", VIEW), ("SOURCE_TABLES", "users(id)")];
 
-/// The message with which the function refuses to start, which Lambda, the log and the exit code must all tell.
+/// The message with which the function refuses to start. Lambda, the log and the exit code must all report it.
 async fn refusal(endpoint: &str, settings: &[(&'static str, &str)]) -> String {
     let mut function = start(endpoint, settings);
     let status = tokio::time::timeout(LONG, function.ended()).await.expect("the function ends").unwrap();
@@ -147,7 +147,7 @@ async fn a_dynamodb_that_refuses_at_start_is_told_apart() {
 
 #[tokio::test]
 async fn an_endpoint_that_does_not_answer_is_named_before_lambda_loses_patience() {
-    // The kernel accepts the connection, and nobody reads from it.
+    // The kernel accepts the connection, but nobody reads from it.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let started = Instant::now();
     let message = refusal(&format!("http://{}", silent.local_addr().unwrap()), &REQUIRED).await;
@@ -215,7 +215,7 @@ async fn the_counts_in_the_log_add_up_to_the_records_and_to_the_answer() {
     assert_eq!(seen[1..], [class("apply", false, users()), class("apply", false, users())]);
 }
 
-/// The metrics' lines that hold a metric of this name, once there are so many.
+/// The metrics lines with a metric of this name; waits until there are at least this many.
 async fn metrics(function: &Function, name: &str, lines: usize) -> Vec<serde_json::Value> {
     let started = Instant::now();
     loop {
@@ -230,7 +230,7 @@ async fn metrics(function: &Function, name: &str, lines: usize) -> Vec<serde_jso
     }
 }
 
-/// The counts of a line of metrics that are not zero.
+/// The non-zero counts of a line of metrics.
 fn counts(line: &serde_json::Value) -> Vec<(&str, u64)> {
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().iter();
     let names = metrics.filter(|metric| metric["Unit"] == "Count").filter_map(|metric| metric["Name"].as_str());
@@ -302,7 +302,7 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     let counted = |name: &str| -> u64 {
         found[0][name]["Counts"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum()
     };
-    // Four rows that are written, and the attempts that are throttled.
+    // Four rows are written; the throttled attempts come on top.
     assert_eq!((counted("Freshness"), counted("DynamoDbTime")), (4, 4 + throttled));
 
     let of = |table: &str| found[1..].iter().find(|line| line["Table"] == table).expect("a line a table");
@@ -328,11 +328,11 @@ async fn the_metrics_of_a_mixed_batch_add_up_in_all_and_by_table() {
     ];
     assert_eq!(counts(of("public.notes")), notes);
 
-    // Again: what was applied is known.
+    // The same batch again: the function knows what it applied.
     function.invoke(event, LONG).await.response();
     let again = metrics(&function, "Received", 6).await.remove(3);
     assert_eq!(counts(&again)[..3], [("Received", 10), ("Superseded", 6), ("Filtered", 1)]);
-    // A large row goes all its way.
+    // The function does not skip a large row from memory.
     assert_eq!((&again["Known"], &again["Duplicates"]), (&json!(5), &json!(1)), "{again}");
 }
 
@@ -345,7 +345,7 @@ async fn without_metrics_by_table_there_are_those_of_all_records_alone() {
     for _ in 0..2 {
         function.invoke(event_of([&user]).to_string(), LONG).await.response();
     }
-    // A table's line would stand behind its batch's.
+    // A table's line would follow its batch's line.
     let found = metrics(&function, "Received", 2).await;
     assert!(found.iter().all(|line| line.get("Table").is_none() && line["Received"] == 1), "{found:?}");
 }
@@ -375,7 +375,8 @@ async fn an_invocation_that_runs_out_of_time_answers_with_what_is_left() {
         .collect();
     let event = event_of(history.iter().map(Change::record)).to_string();
 
-    // Lambda ends the function after three seconds; its answer comes before, and what it calls done is in the view.
+    // Lambda ends the function after three seconds. The answer comes before that, and the view has all that it calls
+    // done.
     let answer = function.invoke(event.clone(), Duration::from_secs(3)).await.response();
     let left = reported(&answer).len();
     assert!(left > 0, "nothing was left after three seconds");
@@ -418,7 +419,7 @@ async fn no_row_s_value_reaches_the_logs_at_the_most_detailed_level() {
         assert_eq!(reported(&answer), [1, 2, 3, 4, 5, 6]);
         function.invoke(format!(r#"{{"Records":[{{"kinesis":"{SECRET}"}}]}}"#), LONG).await;
         let secret_in_base64 = "NDExMS0xMTExLTExMTEtMTExM";
-        // Lines come by a pipe of their own, later than the answer.
+        // Lines come through their own pipe, later than the answer.
         let last = async {
             while !function.lines().iter().any(|line| line.contains("no batch")) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -451,12 +452,12 @@ async fn a_write_that_is_done_and_answered_with_an_error_is_found_and_counted_as
     let event = event_of(history.iter().map(Change::record)).to_string();
     for (line, expected) in [(0, [2, 1, 1, 0, 2]), (1, [0, 3, 0, 3, 0])] {
         assert!(reported(&function.invoke(event.clone(), LONG).await.response()).is_empty());
-        // A line of the batch, and one of its only table.
+        // One line for the batch, and one for its only table.
         let told = &metrics(&function, "Received", 2 * line + 1).await[2 * line];
         let names = ["Applied", "Superseded", "Duplicates", "Known", "WriteUnits"];
         assert_eq!(names.map(|name| told[name].as_u64().unwrap()), expected, "{told}");
         assert_eq!((&told["Received"], &told["Failed"], &told["FailedBatches"]), (&json!(3), &json!(0), &json!(0)));
-        // Three rows and one repetition, which DynamoDB did not do; then nothing.
+        // Three rows and one retry, which DynamoDB did not apply; the second delivery writes nothing.
         assert_eq!(proxy.writes(), 4);
         Model::of(&history).assert_equals(&db.items(VIEW).await);
     }
@@ -500,13 +501,13 @@ fn signal(process: u32, name: &str) {
     assert!(sent.unwrap().success(), "SIG{name}");
 }
 
-/// Lambda freezes a function between two invocations, for minutes or hours, while servers close what is idle.
+/// Lambda freezes a function between two invocations, for minutes or hours, while servers close idle connections.
 #[tokio::test]
 async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_the_next_batch() {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
     let relay = Relay::start(&db.endpoint()).await;
-    // Fewer connections than a write has attempts, so that none of them meets one that is gone each time.
+    // Fewer connections than a write has attempts, so that no write meets a closed connection at every attempt.
     let mut function = start(&relay.endpoint, &[REQUIRED[0], REQUIRED[1], ("WRITE_CONCURRENCY", "4")]);
     let process = function.id().unwrap();
     let mut history = Vec::new();
@@ -528,7 +529,7 @@ async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_th
         if let Some(end) = end {
             assert!(relay.end(end).await > 0, "there was no connection left");
         }
-        // The event is there before the function thaws, as at Lambda.
+        // The event is there before the function thaws, as in Lambda.
         let thaw = async {
             if frozen {
                 signal(process, "CONT");
@@ -540,7 +541,7 @@ async fn a_function_that_was_frozen_while_its_connections_were_closed_applies_th
     }
 }
 
-/// Stands before a server, and ends connections as one does that has had enough of them.
+/// A relay in front of a server that ends connections, as servers do.
 struct Relay {
     endpoint: String,
     open: Arc<Mutex<Vec<Connection>>>,
@@ -550,9 +551,9 @@ type Connection = (watch::Sender<Option<End>>, JoinHandle<()>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
-    /// At once.
+    /// Closes the connection at once.
     Close,
-    /// With what comes next, which is lost.
+    /// Ends the connection at the next request, which is lost.
     Forget,
 }
 
@@ -583,7 +584,7 @@ impl Relay {
         Self { endpoint, open }
     }
 
-    /// Ends all connections: how many were open.
+    /// Ends all connections; returns how many were open.
     async fn end(&self, how: End) -> usize {
         let mut open = std::mem::take(&mut *self.open.lock().unwrap());
         open.retain(|(_, connection)| !connection.is_finished());
@@ -599,7 +600,7 @@ impl Relay {
 }
 
 #[tokio::test]
-async fn what_the_records_tell_of_their_sources_is_told_once() {
+async fn warnings_about_the_sources_of_records_are_logged_once() {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
     let settings = [REQUIRED[0], ("SOURCE_TABLES", "users(id), orders(id)"), ("AWS_LAMBDA_LOG_FORMAT", "JSON")];
@@ -650,8 +651,8 @@ async fn a_batch_is_applied_whatever_its_records_have_beside_data_and_number() {
     Model::of(&changes).assert_equals(&db.items(VIEW).await);
 }
 
-/// By the documentation the first is newer, and the change stream's clock was two milliseconds behind when it made its
-/// record.
+/// By the documentation, the first change is newer; the change stream's clock was two milliseconds behind when it made
+/// the record.
 #[tokio::test]
 async fn source_ts_ns_is_the_order_of_commits_whatever_the_change_stream_s_clock_says() {
     let newer = Change {

@@ -1,4 +1,4 @@
-//! The function over TLS: whom it trusts, and the proxy that it goes through.
+//! The function over TLS: whom it trusts, and the proxy that it uses.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn start(front: &TlsFront, settings: &[(&'static str, String)]) -> Function {
     Function::start(Path::new(env!("CARGO_BIN_EXE_dsql-view")), variables).unwrap()
 }
 
-/// A view over TLS, and the setting that has its certificate trusted.
+/// A view over TLS, and the setting that makes a function trust its certificate.
 async fn view() -> (LocalDynamoDb, TlsFront, (&'static str, String)) {
     let db = LocalDynamoDb::start();
     db.create_view(VIEW).await;
@@ -38,7 +38,7 @@ async fn writes_arrive(function: &mut Function, db: &LocalDynamoDb) {
 }
 
 #[tokio::test]
-async fn a_server_is_trusted_by_the_authority_that_is_named_and_one_that_cannot_be_read_is_told() {
+async fn a_named_authority_is_trusted_and_an_unreadable_one_is_logged() {
     let (db, front, (variable, _)) = view().await;
     let authority = front.certificate();
     let with_another = authority.with_file_name("authorities.pem");
@@ -71,7 +71,7 @@ async fn a_server_that_nobody_vouches_for_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn the_way_is_through_the_proxy_that_is_named_but_for_what_it_is_not_for() {
+async fn requests_go_through_the_named_proxy_except_to_the_hosts_in_no_proxy() {
     let (db, front, trust) = view().await;
     let proxy = TunnelProxy::start();
     let through = ("HTTPS_PROXY", format!("http://reader:secret@{}", proxy.address()));

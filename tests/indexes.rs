@@ -1,4 +1,5 @@
-//! An index of the view's table never costs a row: what it does not take is left out of the item, counted and told once.
+//! An index of the view's table never costs a row: the function leaves out a value that the index does not take, counts
+//! it and logs it once.
 
 mod harness;
 
@@ -39,12 +40,12 @@ async fn a_value_that_an_index_refuses_is_left_out_and_the_row_is_there() {
         (3, Value::Bool(true), Value::text(""), &["price", "name"]),
         (4, Value::Null, Value::text(&long), &["name"]),
         (5, Value::List(vec![]), Value::Map(vec![]), &["price", "name"]),
-        // In no index, as it stands as text.
+        // In no index, because it is stored as text.
         (6, Value::Number("1e38".to_owned()), Value::Null, &["price"]),
     ] {
         let row = vec![("price", price.clone()), ("name", name.clone()), ("other", Value::text(""))];
         let change = Change::upsert("users", Value::number(id), COMMIT, row);
-        // A batch of one, and again: nothing is reported, nothing waits for a neighbour.
+        // A batch of one record each time: nothing is reported, and nothing waits for a neighbour.
         assert_eq!(function.dispositions([change.record()], PLENTY).await, [Disposition::Applied], "{id}");
         let found = item(&db, id).await;
         for (column, value) in [("price", price), ("name", name)] {
@@ -83,7 +84,7 @@ async fn an_index_that_is_removed_under_a_running_function_is_noticed_within_min
     let change = |commit| Change { committed: COMMIT + commit, ..user(1, Value::text("free")) };
     assert!(function.deliver([change(1).record()]).await.is_empty());
     db.remove_index(VIEW, "by_price").await;
-    // The batch that finds the time over looks, and the next one knows.
+    // The batch that finds the time over asks for the indexes, and the next batch knows them.
     for (commit, minutes, expected) in [(2, 0, None), (3, 6, None), (4, 0, Some(AttributeValue::S("free".to_owned())))]
     {
         tokio::time::pause();
@@ -129,7 +130,7 @@ async fn an_index_that_dynamodb_does_not_tell_of_quarantines_nothing() {
         assert!(!failure.is_poison() && reason.contains("Index Key price") && !reason.contains("free"), "{reason}");
     }
     assert!(world.keys("").is_empty());
-    // The next process learns of the index at its start.
+    // The next process learns of the index when it starts.
     let [next, _] = world.two_functions().await;
     assert!(next.deliver([user(1, Value::text("free")).record()]).await.is_empty());
 }
@@ -186,6 +187,6 @@ async fn what_is_left_out_is_counted_and_told_once() {
         .filter(|line| line["Received"].is_number())
         .filter_map(|line| line["LeftOutOfIndexes"].as_i64())
         .collect();
-    // A line of the batch and one of its table, twice.
+    // A line for the batch and one for its table, twice.
     assert_eq!(counted, [2, 2, 2, 2], "{counted:?}");
 }

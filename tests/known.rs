@@ -1,4 +1,5 @@
-//! What a function knows the view to show costs no request, and never hides a change that the view would take.
+//! If a function knows that the view shows a change, it makes no request for it; and it never hides a change that the
+//! view would take.
 
 mod harness;
 
@@ -46,7 +47,7 @@ async fn a_batch_costs_one_write_a_row_and_delivered_again_none() {
 }
 
 #[tokio::test]
-async fn of_a_batch_that_failed_in_part_the_rest_alone_is_written_when_it_comes_again() {
+async fn after_a_partly_failed_batch_only_the_failed_rows_are_written_again() {
     let db = harness::dynamodb().await;
     let failing = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&failing);
@@ -76,7 +77,7 @@ async fn what_another_function_wrote_meanwhile_stays() {
     for (function, change, expected) in [
         (&one, &first, Disposition::Applied),
         (&other, &third, Disposition::Applied),
-        // Newer than what this function knows, older than what the view shows.
+        // Newer than the change that this function knows, older than the one that the view shows.
         (&one, &second, Disposition::Superseded(Superseded::Told)),
         (&one, &third, Disposition::Superseded(Superseded::Told)),
         (&one, &second, Disposition::Superseded(Superseded::Remembered)),
@@ -105,7 +106,7 @@ async fn a_row_whose_tombstone_has_expired_stays_deleted() {
         );
     }
     assert!(harness::items(&db).await.is_empty());
-    // A row that is inserted anew is a newer commit.
+    // A new insert of the row is a newer commit.
     assert_eq!(function.dispositions([user(7, 3).record()], PLENTY).await, [Disposition::Applied]);
     Model::of([&user(7, 3)]).assert_equals(&harness::items(&db).await);
 }

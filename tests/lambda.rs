@@ -1,8 +1,8 @@
 //! Whatever Lambda, Kinesis, DynamoDB and S3 do on the way, the view ends right and every record is accounted for.
 //!
-//! Random histories go through the event source mapping of the test kit to two functions at once, over services with
-//! faults; functions die at random moments; what the mapping gives up goes through the redrive function. A seed repeats
-//! a run, but for the moments at which what runs at once takes place.
+//! Random histories go through the test kit's event source mapping to two functions at once, over services with faults.
+//! Functions die at random moments, and what the mapping gives up goes through the redrive function. A seed repeats a
+//! run, except for the timing of concurrent work.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -32,7 +32,7 @@ const VIEW: &str = "view";
 const BUCKET: &str = "objects";
 const LONG: Duration = Duration::from_secs(120);
 
-/// What a run is made of.
+/// The changes and records of a run.
 struct History {
     changes: Vec<Change>,
     records: Vec<String>,
@@ -82,7 +82,7 @@ impl World {
         Self { services: LocalServices::start(VIEW, BUCKET, shards, &queues).await }
     }
 
-    /// One endpoint for all services, on which so many of a hundred calls go wrong.
+    /// One endpoint for all services, where this percentage of the calls goes wrong.
     fn endpoint(&self, seed: u64, faults: u64) -> FaultProxy {
         let random = Mutex::new(Random::new(seed));
         self.services.proxy(move |call: &Call| {
@@ -120,13 +120,13 @@ fn config(creates_together: bool) -> Config {
     Config::from_variables(variable).unwrap()
 }
 
-/// What may happen to an invocation besides the faults of the services.
+/// The mishaps of an invocation, apart from faults of the services.
 #[derive(Clone, Copy)]
 struct Fate {
-    /// The function dies.
+    /// The function dies after this time.
     dies_after: Option<Duration>,
     time: Duration,
-    /// The answer does not reach Lambda as it was given.
+    /// Lambda gets another answer than the function gave.
     answer_is: Option<Garbled>,
 }
 
@@ -190,11 +190,12 @@ async fn run(seed: u64) {
         batch_size: 1 + random.below(12),
         window: Duration::from_secs(random.number() % 3),
         parallelization: 1 + u32::try_from(random.below(10)).unwrap(),
-        // Few, so that the redrive function has its part.
+        // Few, so that the redrive function gets work.
         maximum_retries: Some(u32::try_from(random.below(4)).unwrap()),
         maximum_age: random.percent(30).then_some(Duration::from_secs(10)),
         bisect: random.percent(50),
-        // Both answers to each question that no source settles, beside both of the others.
+        // No source settles these questions: the seeds try each answer together with both answers to the other
+        // questions.
         after_split: if seed.is_multiple_of(2) { AfterSplit::GoOn } else { AfterSplit::StartAnew },
         partial_with_bisect: if seed.is_multiple_of(3) {
             PartialWithBisect::UsesARetry
@@ -208,7 +209,7 @@ async fn run(seed: u64) {
     let world = World::new().await;
     let mut mapping = Mapping::new(settings, random.number());
 
-    // In any order, on any shard, some of them twice.
+    // In random order, on random shards, some of them twice.
     let mut order: Vec<usize> = (0..history.records.len()).collect();
     random.shuffle(&mut order);
     let again: Vec<usize> = order.iter().copied().filter(|_| random.percent(15)).collect();
@@ -261,7 +262,7 @@ async fn run(seed: u64) {
         }
     }
     messages.extend(mapping.on_failure());
-    // SQS delivers each until it is done.
+    // SQS delivers each message until it is done.
     for message in &messages {
         let mut tries = 0;
         while !redrive(&redriver, message, Fate::random(&mut random).dies_after).await {

@@ -1,4 +1,4 @@
-//! The folders of `src` stand in an order, and each uses only those before it.
+//! The folders of `src` have an order, and each uses only those before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,7 +29,7 @@ const ORDER: [&str; 16] = [
 /// `SOURCE_TABLES` refuses key columns with names that the view keeps for itself.
 const AGAINST_THE_ORDER: [(&str, &str); 1] = [("record::tables", "item::reserved")];
 
-/// The shells, which are made of the settings.
+/// The shells, which are built from the settings.
 const USE_THE_SETTINGS: [&str; 3] = ["handler", "lambda::start", "redrive"];
 
 /// Each module's code without its tests, by its path.
@@ -67,7 +67,7 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
                 _ => module.rsplit_once("::").map_or("", |(parent, _)| parent),
             };
             let (path, group) = (found.get(2), found.get(3));
-            // As in pub(super).
+            // No path follows, for example in pub(super).
             if path.or(group).is_none() {
                 continue;
             }
@@ -105,7 +105,7 @@ fn each_folder_uses_only_those_before_it() {
 #[test]
 fn no_modules_use_each_other_in_a_circle() {
     let mut arrows = arrows();
-    // What nothing in the rest is used by can be on no circle: take it out until nothing changes.
+    // A module that uses none of the remaining modules is on no circle: remove it, until nothing changes.
     loop {
         let before = arrows.len();
         let left: BTreeSet<String> = arrows.keys().cloned().collect();

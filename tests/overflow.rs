@@ -1,5 +1,5 @@
-//! Rows over DynamoDB's 400 KB stand in the view whole: the item names what it has no room for, and never an object
-//! that is not there.
+//! The view has rows over DynamoDB's 400 KB in full: the item names the columns that do not fit, and never names an
+//! object that does not exist.
 
 mod harness;
 
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
 
-/// A row's change with texts of these lengths.
+/// A change of a row, with texts of these lengths.
 fn user(id: i64, commit: u64, lengths: &[usize]) -> Change {
     let names = ["bio", "cv", "notes", "log"];
     let text = |length: &usize| Value::text(format!("{commit},").chars().cycle().take(*length).collect::<String>());
@@ -57,7 +57,7 @@ async fn the_largest_columns_move_and_the_item_names_them() {
 }
 
 #[tokio::test]
-async fn what_another_function_has_applied_is_a_duplicate_and_what_is_older_is_none() {
+async fn a_change_that_another_function_applied_is_a_duplicate_and_an_older_one_is_not() {
     for lengths in [SMALL, LARGE] {
         let world = World::new().await;
         let [one, other] = world.two_functions().await;
@@ -82,7 +82,8 @@ async fn whatever_takes_a_large_row_s_place_leaves_no_object_behind() {
         let before = world.s3.objects(BUCKET);
         deliver(&world, &[&then]).await;
         world.assert_shows(&[first.clone(), then.clone()]).await;
-        // What readers may be on their way to stays for a day from now on, not from when it was written.
+        // Readers may still be about to read an old object, so it stays for a day from now, not from when it was
+        // written.
         for (key, object) in before {
             let now = &world.s3.objects(BUCKET)[&key];
             assert_eq!((now.tags.as_str(), &now.body), ("dsql-view=unneeded", &object.body), "{key}");
@@ -90,8 +91,8 @@ async fn whatever_takes_a_large_row_s_place_leaves_no_object_behind() {
         }
         let stored = &items(&world.db).await["public.users#1"];
         assert_eq!(stored.contains_key("_overflow"), then.record().len() > 409_600);
-        // An older one that comes late leaves nothing behind either, and a duplicate of the live one takes nothing
-        // away.
+        // An older change that comes late leaves nothing behind either, and a duplicate of the live change removes
+        // nothing.
         deliver(&world, &[&first]).await;
         deliver(&world, &[&then]).await;
         world.assert_shows(&[first, then]).await;
@@ -111,7 +112,7 @@ async fn an_update_hour_by_hour_does_not_keep_old_objects_alive() {
     };
     let before = retired(&world);
     assert_eq!(before.len(), 3);
-    // Neither a duplicate nor the next update touches what is retired already.
+    // Neither a duplicate nor the next update touches objects that are retired already.
     deliver(&world, &[&history[3]]).await;
     assert_eq!(retired(&world), before);
     deliver(&world, &[&user(1, 4, LARGE)]).await;
@@ -119,8 +120,8 @@ async fn an_update_hour_by_hour_does_not_keep_old_objects_alive() {
     assert!(after.len() == 4 && before.iter().all(|at| after.contains(at)));
 }
 
-/// Kills the function at each of its calls in turn, before and after it has happened, while it delivers `last` to a
-/// view that has seen `before`; then the record comes again.
+/// Kills the function at each of its calls in turn, before and after the call takes effect, while the function delivers
+/// `last` to a view that has seen `before`. Then the record comes again.
 async fn check_every_crash(before: &[Change], last: &Change) {
     for after in [false, true] {
         for step in 1.. {
@@ -129,7 +130,7 @@ async fn check_every_crash(before: &[Change], last: &Change) {
                 deliver(&world, &[change]).await;
             }
             let died = world.crash(&[last.record()], step, after).await;
-            // Whatever was reached, a reader finds what the view names.
+            // Wherever the function died, a reader finds the objects that the view names.
             world.view().await;
             deliver(&world, &[last]).await;
             let history: Vec<Change> = before.iter().chain([last]).cloned().collect();
@@ -203,7 +204,7 @@ async fn a_large_row_whose_crash_a_newer_change_overtakes_leaves_nothing_behind_
                 deliver(&world, &[&history[0]]).await;
                 let died = world.crash(&[history[1].record()], step, after).await;
                 deliver(&world, &[&history[2]]).await;
-                // The record that was not settled comes again.
+                // The unsettled record comes again.
                 deliver(&world, &[&history[1]]).await;
                 world.assert_shows(&history).await;
                 if !died {
@@ -219,7 +220,7 @@ async fn a_lost_answer_that_a_newer_change_follows_leaves_nothing_behind() {
     let world = Arc::new(World::new().await);
     let history = [user(1, 0, LARGER), user(1, 5, LARGER), user(1, 9, SMALL)];
     deliver(&world, &[&history[0]]).await;
-    // The write happens, its answer is cut, and before the SDK tries again the newer change is there.
+    // The write happens and its answer is cut; the newer change arrives before the SDK tries again.
     let (seen, newer) = (Arc::clone(&world), history[2].record());
     let cut = AtomicUsize::new(0);
     let endpoint = world.endpoint(move |call| {
@@ -246,21 +247,21 @@ async fn a_lost_answer_that_a_newer_change_follows_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_a_crash_has_left_of_a_change_goes_when_it_comes_again_behind_a_newer_one() {
+async fn objects_left_by_a_crash_go_when_the_change_comes_again_after_a_newer_one() {
     for newer in [user(1, 9, SMALL), user(1, 9, LARGER), gone(1, 9)] {
         let world = World::new().await;
         let crashed = user(1, 5, LARGER);
-        // Its objects are there, its item is not: the third call is the item's, behind those of two objects.
+        // The objects of the crashed change exist, its item does not: call 3 writes the item, after the two objects.
         assert!(world.crash(&[crashed.record()], 3, false).await);
         assert_eq!((world.keys("overflow/").len(), items(&world.db).await.len()), (2, 0));
-        // With a duplicate of each in the batch, whose objects must stay.
+        // With a duplicate of each change in the batch; the objects of the newer one must stay.
         deliver(&world, &[&crashed, &newer, &crashed, &newer]).await;
         world.assert_shows(&[crashed, newer]).await;
     }
 }
 
 #[tokio::test]
-async fn what_another_s_crash_has_left_of_a_change_goes_when_it_comes_again_to_the_function_that_had_applied_it() {
+async fn objects_left_by_a_crash_go_when_the_change_comes_again_to_the_function_that_applied_it() {
     for newer in [user(1, 9, SMALL), user(1, 9, LARGE), gone(1, 9)] {
         for after in [false, true] {
             for step in 1.. {
@@ -270,7 +271,8 @@ async fn what_another_s_crash_has_left_of_a_change_goes_when_it_comes_again_to_t
                 for (function, change) in [(&one, &change), (&other, &newer)] {
                     assert!(function.deliver([change.record()]).await.is_empty());
                 }
-                // The first function still takes its change for the newest. A third puts its objects anew, and dies.
+                // The first function still takes its change for the newest. A third function puts the change's objects
+                // again, and dies.
                 let died = world.crash(&[change.record()], step, after).await;
                 assert!(one.deliver([change.record()]).await.is_empty());
                 world.assert_shows(&[change, newer.clone()]).await;
@@ -283,8 +285,8 @@ async fn what_another_s_crash_has_left_of_a_change_goes_when_it_comes_again_to_t
     }
 }
 
-/// Beyond what is promised, since the tombstone is gone too early: what a function remembers of it takes nothing from
-/// the item either.
+/// More than the promise, because the tombstone is gone too early: a function that remembers the tombstone still takes
+/// nothing from the item.
 #[tokio::test]
 async fn a_row_that_is_back_behind_a_tombstone_that_a_function_remembers_keeps_what_it_names() {
     let world = World::new().await;

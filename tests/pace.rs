@@ -1,7 +1,8 @@
-//! A table that throttles: what it takes comes through, no row is reported, and the function does not hammer at it.
+//! A table that throttles: all that the table accepts comes through, no row is reported, and the function does not
+//! hammer the table.
 //!
-//! In virtual time, so that no machine is too slow: a view that takes a rate of writes, or refuses a share of them, and
-//! repeats what it refused as the client does.
+//! In virtual time, so that no machine is too slow. The view accepts a rate of writes, or refuses a share of them, and
+//! repeats refused writes as the client does.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -29,9 +30,9 @@ const WRITES_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 #[derive(Debug, Clone, Copy)]
 enum Throttles {
     Never,
-    /// So many of a hundred.
+    /// This percentage of the attempts.
     Percent(u64),
-    /// More than so many a second, beyond what it takes at once.
+    /// Attempts above this rate a second, beyond the burst.
     Above(f64),
 }
 
@@ -40,7 +41,7 @@ struct Table {
     state: RefCell<State>,
 }
 
-/// The table as a function sees it.
+/// A function's access to the table.
 struct Client<'t> {
     table: &'t Table,
     pace: &'t Pace,
@@ -54,7 +55,7 @@ struct State {
     refused: usize,
 }
 
-/// DynamoDB tables take bursts: here a twentieth of a second's.
+/// The burst that the table accepts, in seconds of its rate. DynamoDB tables accept bursts too.
 const BURST: f64 = 0.05;
 
 impl Table {
@@ -134,19 +135,19 @@ fn row(record: usize) -> RowChanges {
     vec![Candidate { id: RecordId(record), item }]
 }
 
-/// How a batch went.
+/// The result of a batch.
 struct Batch {
     took: Duration,
     reported: usize,
     refused: f64,
 }
 
-/// Writes so many rows, after the batches that the pace has seen.
+/// Writes this number of rows, after the batches that the pace has seen.
 async fn write(pace: &Pace, rows: usize, throttles: Throttles, seed: u64) -> Batch {
     write_from(&[pace], rows, throttles, seed).await
 }
 
-/// Writes so many rows from each of several functions at once.
+/// Writes this number of rows from each of several functions at once.
 async fn write_from(paces: &[&Pace], rows: usize, throttles: Throttles, seed: u64) -> Batch {
     let table = Table::new(throttles, seed);
     let began = Instant::now();
@@ -164,7 +165,8 @@ async fn write_from(paces: &[&Pace], rows: usize, throttles: Throttles, seed: u6
     Batch { took: began.elapsed(), reported, refused: table.refused() }
 }
 
-/// How much of a rate comes through: of so many functions of so many writes in flight, which write so many rows each.
+/// The share of the rate that comes through, for this number of functions, each with at most `most` writes in flight
+/// and this number of rows.
 async fn goodput(functions: usize, most: usize, rows: u32, rate: u32) -> (f64, Batch) {
     let paces: Vec<Pace> = (0..functions).map(|_| Pace::new(NonZeroUsize::new(most).unwrap())).collect();
     let paces: Vec<&Pace> = paces.iter().collect();
@@ -179,7 +181,7 @@ async fn a_table_that_takes_a_rate_of_writes_gets_nearly_that_rate_and_nothing_i
         let (goodput, batch) = goodput(1, WRITES_IN_FLIGHT.get(), rows, rate).await;
         assert_eq!(batch.reported, 0, "at {rate} a second");
         assert!(goodput > 0.95, "{:.1} % of {rate} a second", goodput * 100.0);
-        // Of a table that is this slow, the first writes in flight are the better part of a second's.
+        // With a table as slow as this, the first writes in flight are most of a second's.
         let refused = if rate < 200 { 0.8 } else { 0.55 };
         assert!(
             batch.refused < refused,
@@ -190,14 +192,14 @@ async fn a_table_that_takes_a_rate_of_writes_gets_nearly_that_rate_and_nothing_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_does_one_that_many_functions_or_many_writes_in_flight_share() {
+async fn a_table_that_many_functions_or_writes_in_flight_share_gets_nearly_its_rate_too() {
     for (functions, most, rows, rate) in
         [(4, 64, 1_000, 500), (8, 64, 500, 500), (32, 64, 250, 500), (1, 1024, 1_000, 500), (1, 64, 100, 10)]
     {
         let (goodput, batch) = goodput(functions, most, rows, rate).await;
         let which = format!("{functions} functions with {most} in flight, at {rate} a second");
         assert_eq!(batch.reported, 0, "{which}");
-        // Of a table that is this slow, the burst between two attempts of one write is lost.
+        // With a table as slow as this, the burst between two attempts of one write is lost.
         let least = if rate < 20 { 0.7 } else { 0.9 };
         assert!(goodput > least, "{which}: {:.1} %", goodput * 100.0);
     }

@@ -1,4 +1,4 @@
-//! The pages hold together: each link leads to a file and a heading that exist, each path that a page names exists, and
+//! The pages hold together: each link leads to an existing file and heading, each path that a page names exists, and
 //! README.md stays short.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const LONGEST_README: usize = 150;
 
-/// A path in backticks begins with one of these.
+/// A text in backticks is a path if it begins with one of these.
 const FOLDERS: [&str; 11] =
     [".cargo", ".ci", "benches", "docs", "events", "examples", "fuzz", "scripts", "src", "tests", "tools"];
 
@@ -14,7 +14,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The pages by their files, each without its blocks of code.
+/// The pages by file, each without its code blocks.
 fn pages() -> BTreeMap<PathBuf, String> {
     let names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root().join(name));
     let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -66,12 +66,12 @@ fn each_link_leads_to_a_file_and_a_heading_that_exist() {
 #[test]
 fn each_path_that_a_page_names_exists() {
     let mut missing = Vec::new();
-    // The changelog names files as they were.
+    // The changelog names files as they once were.
     for (page, prose) in pages().iter().filter(|(page, _)| !page.ends_with("CHANGELOG.md")) {
         for code in prose.split('`').skip(1).step_by(2) {
             let is_path = code.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder))
                 || [".md", ".toml", ".yaml"].iter().any(|ending| code.ends_with(ending)) && !code.contains('/');
-            // Of a pattern such as events/source/*.json, the folder.
+            // For a pattern such as events/source/*.json, check the folder.
             let path = code.split(['*', '…', '<']).next().unwrap();
             let is_there = root().join(path).exists() || page.parent().unwrap().join(path).exists();
             if is_path && !code.contains(char::is_whitespace) && !is_there {

@@ -1,4 +1,4 @@
-//! A panic tells where it was, and nothing of what it was about.
+//! The log of a panic says where it happened, and shows nothing of its message.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ const MARK: &str = "alice@example.com";
 async fn panic_everywhere() {
     logs::init(|name| std::env::var(name).ok());
     panics::log_places_alone();
-    // What is printed begins a line.
+    // The output of the test begins on a new line.
     println!();
     let failed = panics::failing::<()>(async { panic!("no {MARK}") }).await.unwrap_err();
     println!("{failed:?}");

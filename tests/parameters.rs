@@ -1,5 +1,5 @@
-//! What `template.yaml` makes where its optional parameters are given: the stream and the role before it, and keys of
-//! one's own.
+//! The parts of `template.yaml` that depend on its optional parameters: the stream and the role in front of the
+//! function, and keys of your own.
 
 mod stack;
 
@@ -10,7 +10,7 @@ use stack::evaluated::{ACCOUNT, REGION, Stack};
 const CLUSTER: &str = "2ntttwpyh6nbmi5h54h2e4p4ja";
 const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555";
 
-/// What reads the stream, and so must name the one that there is.
+/// The stream that each of its readers names: the mapping and the roles must name the one that exists.
 fn readers(stack: &Stack) -> Vec<Json> {
     let mut named = vec![stack.properties("ViewFunction")["Events"]["Changes"]["Properties"]["Stream"].clone()];
     for role in ["FunctionRole", "RedriveRole"] {
@@ -21,7 +21,7 @@ fn readers(stack: &Stack) -> Vec<Json> {
     named
 }
 
-/// The name of the stream that has to have a reader.
+/// The name of the stream that the alarm on missing readers watches.
 fn watched(stack: &Stack) -> Json {
     stack.properties("StreamUnreadAlarm")["Dimensions"][0]["Value"].clone()
 }
@@ -54,7 +54,7 @@ fn the_stream_and_its_role_outlive_the_stack() {
     let template = stack::template();
     for resource in ["ChangeStream", "CdcRole"] {
         let resource = stack::at(&template, &format!("Resources/{resource}"));
-        // A stream costs by the hour: what a failed deployment has made does not stay.
+        // A stream costs money by the hour, so a failed deployment does not leave its stream behind.
         assert_eq!(
             (&resource["DeletionPolicy"], &resource["UpdateReplacePolicy"]),
             (&"RetainExceptOnCreate".into(), &"Retain".into())
@@ -103,7 +103,7 @@ fn the_role_of_the_capture_is_the_one_that_cdc_create_makes() {
 #[test]
 fn a_cluster_is_named_without_a_role_where_cdc_create_has_made_it() {
     let given = [("StreamArn", STREAM), ("ClusterId", CLUSTER)];
-    // As before there was such a parameter: a stack keeps its role.
+    // Without the parameter, a stack keeps its role, as before the parameter existed.
     assert!(Stack::with(&given).has("CdcRole"));
     let without = Stack::with(&[given[0], given[1], ("MakeCdcRole", "false")]);
     assert!(!without.has("CdcRole"));
@@ -111,7 +111,7 @@ fn a_cluster_is_named_without_a_role_where_cdc_create_has_made_it() {
     for function in ["ViewFunction", "RedriveFunction"] {
         assert_eq!(without.properties(function)["Environment"]["Variables"]["SOURCE_CLUSTER"], CLUSTER);
     }
-    // No role is for no cluster.
+    // Without a cluster there is no role.
     assert!(!Stack::with(&[("MakeCdcRole", "true")]).has("CdcRole"));
 }
 
@@ -126,11 +126,11 @@ fn the_change_stream_has_alarms_where_it_is_known() {
             json!([{ "Name": "ClusterId", "Value": CLUSTER }, { "Name": "StreamId", "Value": CHANGE_STREAM }]);
         assert_eq!(known.properties(alarm)["Dimensions"], expected, "{alarm}");
     }
-    // An alarm without one of its dimensions would see nothing, and ring for ever.
+    // An alarm without one of its dimensions would see no data, and ring forever.
     for unknown in [&both[..1], &both[1..], &[]] {
         assert!(alarms.iter().all(|alarm| !Stack::with(unknown).has(alarm)), "{unknown:?}");
     }
-    // The dashboard is a JSON text in each case.
+    // The dashboard is valid JSON in each case.
     for parameters in [&both[..], &both[..1], &[]] {
         let stack = Stack::with(parameters);
         let dashboard = stack.properties("Dashboard")["DashboardBody"].as_str().unwrap().to_owned();
@@ -145,7 +145,7 @@ fn the_change_stream_has_alarms_where_it_is_known() {
             .map(|name| json!(format!("{name}.Arn")))
             .collect();
         assert_eq!(shown, all.iter().collect::<Vec<_>>());
-        // Of this cluster alone, where it is known.
+        // It shows this cluster alone, if the cluster is known.
         let of_cluster = dashboard.matches(&format!(r#"ClusterId=\"{CLUSTER}\""#)).count();
         assert_eq!(of_cluster, if parameters.is_empty() { 0 } else { 2 });
     }
@@ -251,7 +251,7 @@ fn names_of_tables_reach_the_functions_whatever_they_are_made_of() {
                 assert_eq!(variable(&mut properties), tables);
                 variable(&mut without);
             }
-            // It stands nowhere else, as in a text that it could break.
+            // The setting is nowhere else, for example in a text that it could break.
             assert_eq!(properties, without, "{resource} with {tables:?}");
         }
     }

@@ -1,7 +1,7 @@
-//! The roles of `template.yaml` allow what the functions call, and nothing else.
+//! The roles of `template.yaml` allow the calls that the functions make, and nothing else.
 //!
-//! Both binaries run behind a proxy that writes down each call to AWS, through all that they do; what they called is
-//! what their roles allow, but for what Lambda does by the same roles before and after them.
+//! Both binaries run behind a proxy that records each call to AWS, and take every way that a record can go. Their calls
+//! must be exactly what their roles allow, apart from what Lambda does with the same roles before and after them.
 
 mod stack;
 
@@ -32,7 +32,7 @@ const OBJECTS: &str = "ObjectsBucket.Arn";
 const ON_FAILURE: &str = "OnFailureQueue.Arn";
 const DEAD_LETTER: &str = "DeadLetterQueue.Arn";
 
-/// What Lambda does with the view function's role: the logs, and the mapping of its stream.
+/// The calls that Lambda makes with the view function's role: the logs, and the mapping of its stream.
 const OF_VIEW_S_LAMBDA: &[(&str, &str)] = &[
     ("kinesis:DescribeStream", STREAM),
     ("kinesis:DescribeStreamSummary", STREAM),
@@ -44,7 +44,7 @@ const OF_VIEW_S_LAMBDA: &[(&str, &str)] = &[
     ("sqs:SendMessage", ON_FAILURE),
 ];
 
-/// With the redrive function's: the logs, and the mapping of its queue.
+/// The calls that Lambda makes with the redrive function's role: the logs, and the mapping of its queue.
 const OF_REDRIVE_S_LAMBDA: &[(&str, &str)] = &[
     ("logs:CreateLogStream", "RedriveLogs.Arn"),
     ("logs:PutLogEvents", "RedriveLogs.Arn"),
@@ -57,7 +57,7 @@ fn rights(pairs: &[(&str, &str)]) -> Rights {
     pairs.iter().map(|(action, on)| ((*action).to_owned(), (*on).to_owned())).collect()
 }
 
-/// What was called: the rights that it takes, and the operations by the names that the SDK's clients give them.
+/// The recorded calls: the rights that they need, and the operations by the names of the SDK's client methods.
 #[derive(Debug, Default)]
 struct Called {
     rights: Rights,
@@ -112,7 +112,8 @@ fn snake(operation: &str) -> String {
     operation.chars().enumerate().map(letter).collect()
 }
 
-/// What a call to S3 takes. It names no operation: its method, its path and its headers tell.
+/// The operation of a call to S3 and the rights that it needs. The call names no operation: its method, path and
+/// headers identify it.
 fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
     let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
     let in_bucket = path.strip_prefix(&format!("/{BUCKET}")).unwrap_or_else(|| panic!("another bucket: {path}"));
@@ -126,7 +127,7 @@ fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
         "GET" => ("get_object", vec![on("GetObject")]),
         "DELETE" => ("delete_object", vec![on("DeleteObject")]),
         "PUT" if let Some(source) = header("x-amz-copy-source") => {
-            // Onto itself. Only where the tags are copied too does S3 want the right to read them.
+            // The object is copied onto itself. S3 wants the right to read the tags only if the tags are copied too.
             assert!(source.starts_with(&format!("{BUCKET}/{prefix}%2F")), "{source}");
             assert_eq!((header("x-amz-tagging-directive"), header("x-amz-tagging").is_some()), (Some("REPLACE"), true));
             ("copy_object", vec![on("GetObject"), on("PutObject"), on("PutObjectTagging")])
@@ -138,7 +139,7 @@ fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
     }
 }
 
-/// All that a function calls, and the function.
+/// A function, and all services that it calls.
 struct World {
     services: LocalServices,
     called: Arc<Mutex<Called>>,
@@ -157,7 +158,7 @@ impl World {
         let recorded = Arc::clone(&called);
         let proxy = services.proxy(move |call| {
             recorded.lock().unwrap().add(call);
-            // What cannot be applied for a while is postponed.
+            // The functions postpone a row that DynamoDB does not take for now.
             if call.writes("public.users#denied") {
                 return Fault::Error { status: 400, code: "NewInAnotherYear" };
             }
@@ -182,7 +183,7 @@ impl World {
         Self { services, called, proxy, function, redrives, place: 0 }
     }
 
-    /// Gives records to the function as it gets them: in an event, or as a range of a shard.
+    /// Gives records to the function in its own way: in an event, or as a range of a shard.
     async fn deliver(&mut self, records: Vec<String>) {
         if !self.redrives {
             self.invoke(&event_of(&records)).await;
@@ -203,18 +204,18 @@ impl World {
         self.function.invoke(event.to_string(), LONG).await.response()
     }
 
-    /// Takes every way that a record can go.
+    /// Sends records on every way that a record can go.
     async fn drive(&mut self, has_bucket: bool) {
         let new = |id: &str| Change { layout: Layout::Preview, ..user(id, 0, 10) };
         self.deliver((0..30).map(|id| new(&format!("new{id}")).record()).collect()).await;
-        // Poison, a row that is refused, and one that is deleted.
+        // Poison, a row that DynamoDB refuses, and a deletion.
         let deleted = Change::delete("users", Value::text("new1"), COMMIT + 9);
         self.deliver(vec!["poison".to_owned(), user("denied", 0, 10).record(), deleted.record()]).await;
-        // A large row, a small one in its place, and another large one that comes too late.
+        // A large row, a small one that replaces it, and another large one that comes too late.
         for (commit, length) in [(1, 900_000), (3, 10), (2, 900_000)] {
             self.deliver(vec![user("large", commit, length).record()]).await;
         }
-        // A change in pieces, the last one by itself.
+        // A chunked change, its last fragment by itself.
         let mut pieces = user("split", 0, 1000).split("chunk", 3);
         let last = pieces.pop().unwrap();
         self.deliver(pieces).await;
@@ -222,7 +223,7 @@ impl World {
         if !self.redrives {
             return;
         }
-        // Records that are gone.
+        // Records that have expired.
         self.deliver(vec![user("lost", 0, 10).record(), user("kept", 0, 10).record()]).await;
         self.services.shards.expire(0, usize::try_from(self.place - 1).unwrap());
         self.redrive(self.place - 2, self.place - 1).await;
@@ -261,14 +262,14 @@ fn user(id: &str, commit: u64, length: usize) -> Change {
     Change::upsert("users", Value::text(id), COMMIT + commit, vec![("bio", Value::text("x".repeat(length)))])
 }
 
-/// What the template's roles allow, by what is the functions' own to call.
+/// The rights of the template's roles, without those that only Lambda itself needs.
 fn allowed(creates_together: bool, has_bucket: bool) -> [Rights; 2] {
     let together = creates_together.to_string();
     let stack = Stack::with(&[("StreamArn", STREAM), ("BatchedCreates", &together)]);
     let of = |role: &str, lambda: &[(&str, &str)]| {
         let (all, lambda) = (stack.rights(role), rights(lambda));
         assert!(lambda.is_subset(&all), "{role}: Lambda lacks {:?}", lambda.difference(&all));
-        // Both take these: the attributes name the dead-letter queue.
+        // Both the function and Lambda need the queue's attributes, which name the dead-letter queue.
         let own = |right: &&(String, String)| !lambda.contains(*right) || right.0 == "sqs:GetQueueAttributes";
         let in_bucket = |right: &&(String, String)| right.1.starts_with(OBJECTS);
         all.iter().filter(own).filter(|right| has_bucket || !in_bucket(right)).cloned().collect()
@@ -295,11 +296,11 @@ async fn the_functions_call_what_their_roles_allow_and_nothing_else() {
             operations.extend(called.operations.iter().cloned());
         }
     }
-    // What was driven is all that the code names.
+    // The test drove every operation that the code names.
     assert_eq!(operations, operations_of_the_code());
 }
 
-/// The operations of the SDK's clients that the code begins: `client.get_records()` and the like.
+/// The operations of the SDK's clients that the code calls: `client.get_records()` and the like.
 fn operations_of_the_code() -> BTreeSet<String> {
     let mut operations = BTreeSet::new();
     for file in files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
@@ -351,7 +352,7 @@ fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
             let (before, with) = (plain.rights(role), stack.rights(role));
             assert!(before.is_subset(&with), "{role} with {parameter}");
             assert_eq!(with.difference(&before).cloned().collect::<Rights>(), rights(adds), "{role} with {parameter}");
-            // The key is for that service's use of it.
+            // The role may use the key only through that service.
             let statements = stack.statements(role);
             let of_key = statements.iter().filter(|statement| statement["Resource"] == KEY);
             let via = |statement: &Json| statement["Condition"]["StringEquals"]["kms:ViaService"].clone();
@@ -362,7 +363,7 @@ fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
 }
 
 #[test]
-fn a_bucket_of_the_same_name_in_another_account_is_none_of_the_functions() {
+fn the_functions_may_not_use_a_bucket_of_the_same_name_in_another_account() {
     let stack = Stack::with(&[("StreamArn", STREAM)]);
     for role in ["FunctionRole", "RedriveRole"] {
         let statements = stack.statements(role);

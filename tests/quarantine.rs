@@ -1,4 +1,5 @@
-//! Poison records go to the quarantine, whole and once, and hold no shard; what is not poison never does.
+//! Poison records go to the quarantine, whole and once, and hold up no shard. Records that are not poison never go
+//! there.
 
 mod harness;
 
@@ -100,7 +101,7 @@ async fn poison_is_quarantined_whole_and_its_neighbours_are_applied() {
     for (name, count) in [("received", 5), ("applied", 2), ("quarantined", 3), ("reported", 0)] {
         assert_eq!(log[name], count, "{name} of {log}");
     }
-    // A line a record, with where it is.
+    // One line a record, with the object that holds it.
     for (number, place) in [(1, 1), (2, 2), (3, 4)] {
         let line = function.log_line("quarantined", number).await.unwrap();
         let object = key(if place == 1 { "unread" } else { "public.users" }, place);
@@ -208,8 +209,7 @@ fn writes_any(call: &Call, ids: &[i64]) -> bool {
     ids.iter().any(|id| call.writes(&format!("public.users#{id}")))
 }
 
-/// How many of the records ended in each of the ways that count here: known, superseded, applied, reported as refused,
-/// quarantined.
+/// How many records ended in each way that counts here: known, superseded, applied, reported as refused, quarantined.
 fn ends(dispositions: &[Disposition]) -> [usize; 5] {
     let mut ends = [0; 5];
     for disposition in dispositions {
@@ -241,7 +241,8 @@ async fn rows_refused_alike_do_not_hold_the_shard_of_a_function_that_knows_the_o
     assert_eq!(ends(&function.dispositions(&records, PLENTY).await), [0, 0, 8, 2, 0]);
 
     down.store(false, Ordering::SeqCst);
-    // The batch again, a half of it, and as when the answer was lost; each costs one write of what is known.
+    // The whole batch again, a part of it, and the whole batch as if the answer was lost. Each costs one write of a
+    // known row.
     for (batch, known) in [(&records[..], 8), (&records[..4], 2), (&records[..], 8)] {
         let before = proxy.writes();
         assert_eq!(ends(&function.dispositions(batch, PLENTY).await), [known - 1, 1, 0, 0, 2]);
@@ -253,11 +254,11 @@ async fn rows_refused_alike_do_not_hold_the_shard_of_a_function_that_knows_the_o
 }
 
 #[tokio::test]
-async fn what_begins_to_be_refused_while_the_function_lives_is_not_emptied_into_the_quarantine() {
+async fn refusals_that_begin_while_the_function_lives_do_not_fill_the_quarantine() {
     let world = World::new().await;
     let misconfigured = Arc::new(AtomicBool::new(false));
     let is_misconfigured = Arc::clone(&misconfigured);
-    // As with an index whose key has another type than its column: a tombstone has no such column.
+    // Like an index whose key has another type than its column: a tombstone has no such column.
     let proxy = world.endpoint(move |call| {
         let is_tombstone = call.body.windows(8).any(|window| window == b"_deleted");
         let refused = is_misconfigured.load(Ordering::SeqCst) && call.is_write() && !is_tombstone;
@@ -285,7 +286,7 @@ async fn what_begins_to_be_refused_while_the_function_lives_is_not_emptied_into_
 }
 
 #[tokio::test]
-async fn where_dynamodb_does_not_say_how_it_takes_a_known_row_nothing_is_concluded_until_it_does() {
+async fn until_dynamodb_answers_on_a_known_row_refused_rows_are_not_taken_for_poison() {
     const ANSWERS: u8 = 0;
     const HAS_A_BAD_TIME: u8 = 1;
     const IS_SLOW: u8 = 2;

@@ -36,9 +36,9 @@ impl World {
         Self { services: LocalServices::with(LocalS3::with_pages_of(2), VIEW, BUCKET, shards, &queues).await }
     }
 
-    /// The function on an endpoint whose faults `plan` decides.
+    /// The function on an endpoint; `plan` decides the endpoint's faults.
     fn function(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Redrive {
-        // The changes of these tests are of long ago, and no tombstone has expired since.
+        // The changes of these tests are old; with tombstones kept this long, none has expired since.
         self.function_with("36500d", plan)
     }
 
@@ -73,8 +73,8 @@ impl World {
         self.services.shards.put((place..).zip(records).map(|(place, record)| KinesisRecord::at(place, record)));
     }
 
-    /// Writes what a change leaves into the view, as a function did at `written_at`, in seconds since the epoch, with
-    /// tombstones that are kept for 14 days.
+    /// Writes the item of a change into the view, as a function did at `written_at`, in seconds since the epoch.
+    /// Tombstones are kept for 14 days.
     async fn stand(&self, change: &Change, written_at: u64) {
         let mut view = self.start(env!("CARGO_BIN_EXE_dsql-view"), "14d", no_fault);
         let answer = view.invoke(&kinesis::event_of([change.record()])).await;
@@ -97,14 +97,14 @@ impl World {
         self.services.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
     }
 
-    /// The record's bytes that an object of the quarantine holds, in Base64.
+    /// The record's bytes in an object of the quarantine, in Base64.
     fn data(&self, key: &str) -> String {
         let object: Json = serde_json::from_slice(&self.services.s3.objects(BUCKET)[key].body).unwrap();
         object["data"].as_str().unwrap().to_owned()
     }
 
-    /// The ranges that the dead-letter queue was told of, by the places of their ends; an end that is no record's is
-    /// `None`.
+    /// The ranges that the dead-letter queue was told of, by the places of their ends. An end that is no record's
+    /// number is `None`.
     fn told_to_be_lost(&self) -> Vec<(String, String)> {
         let range = |body: &String| {
             let body: Json = serde_json::from_str(body).unwrap();
@@ -122,7 +122,7 @@ struct Redrive {
 }
 
 impl Redrive {
-    /// Delivers a message: whether it is done.
+    /// Delivers a message; returns whether it is done.
     async fn deliver(&mut self, body: &Json, times: u32) -> bool {
         self.deliver_from("failed", &body.to_string(), times, LONG).await
     }
@@ -139,7 +139,7 @@ impl Redrive {
         self.function.invoke(event.to_string(), LONG).await.response()
     }
 
-    /// The most memory that its process had so far, in kilobytes.
+    /// The highest memory use of its process so far, in kilobytes.
     fn peak_memory(&self) -> u64 {
         let process = self.function.id().unwrap();
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
@@ -147,7 +147,7 @@ impl Redrive {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// The lines with this metric, once there are so many: what a function writes is read from a pipe of its own.
+    /// The lines with this metric; waits for this many, because the function's output comes through its own pipe.
     async fn metric(&self, name: &str, count: usize) -> Vec<Json> {
         let found = || -> Vec<Json> {
             let lines = self.function.lines();
@@ -186,7 +186,7 @@ async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_vie
         records[6] = elsewhere.record().into_bytes();
         world.put(0, records);
         let mut redrive = world.function(no_fault);
-        // Places 2 to 9, over three pages and more.
+        // Places 2 to 9, over at least three pages.
         assert!(redrive.deliver(&on_failure(0, 2, 9), 1).await);
         let expected: Vec<Change> = [2, 3, 4, 7, 8, 9].map(|place: usize| changes[place].clone()).into();
         world.assert_shows(&expected).await;
@@ -196,7 +196,7 @@ async fn a_range_over_several_pages_with_poison_and_other_tables_ends_in_the_vie
         assert!(world.services.shards.pages_read() >= 3 * (empty_pages + 1));
         let line = redrive.function.log_line("redriven", 1).await.unwrap();
         assert_eq!((&line["records"], &line["message_id"]), (&json!(8), &json!("m1")));
-        // Once more, as SQS may: nothing changes.
+        // Once more, as SQS may deliver: nothing changes.
         assert!(redrive.deliver(&on_failure(0, 2, 9), 2).await);
         world.assert_shows(&expected).await;
     }
@@ -221,7 +221,7 @@ async fn records_over_lambda_s_limit_and_rows_over_dynamodb_s_come_back() {
 async fn memory_is_bounded_by_a_page_and_not_by_the_range() {
     const RECORDS: u64 = 30;
     let world = World::new().await;
-    // Pages of three records, some 3 MB each.
+    // Pages of three records, some 3 MB each page.
     let text = "x".repeat(1_000_000);
     let row = |id: u64| Change { row: Some(vec![("bio".to_owned(), Value::text(text.as_str()))]), ..user(id) };
     world.put(0, (0..RECORDS).map(|id| row(id).record()));
@@ -230,13 +230,13 @@ async fn memory_is_bounded_by_a_page_and_not_by_the_range() {
     let after_two_pages = redrive.peak_memory();
     assert!(redrive.deliver(&on_failure(0, 0, RECORDS - 1), 1).await);
     let after_ten_pages = redrive.peak_memory();
-    // Eight pages more are 24 MB more.
+    // Eight more pages would be 24 MB more.
     assert!(after_ten_pages < after_two_pages + 12_000, "{after_two_pages} kB, then {after_ten_pages} kB");
     let all: Vec<Change> = (0..RECORDS).map(row).collect();
     world.assert_shows(&all).await;
 }
 
-/// A row has 2 MiB in storage; where its text is compressed there, its JSON is many times longer.
+/// A row has at most 2 MiB in storage. Where storage compresses its text, its JSON is many times longer.
 #[tokio::test]
 async fn a_row_of_sixty_megabytes_in_fragments_of_nine_is_applied_within_the_least_memory_of_the_function() {
     const FRAGMENTS: usize = 7;
@@ -281,7 +281,7 @@ async fn what_the_stream_no_longer_holds_is_said_to_be_lost_by_range() {
         world.put(0, (0..8).map(|id| user(id).record()));
         world.services.shards.expire(0, 4);
         let mut redrive = world.function(no_fault);
-        // All there, partly gone, all gone.
+        // A range that is all there, one that is partly gone, one that is all gone.
         assert!(redrive.deliver(&on_failure(0, 4, 6), 1).await);
         assert!(world.told_to_be_lost().is_empty());
         assert!(redrive.deliver(&on_failure(0, 2, 6), 1).await);
@@ -332,7 +332,7 @@ async fn records_that_expire_while_their_range_is_read_are_said_to_be_lost() {
 }
 
 #[tokio::test]
-async fn what_expires_while_a_range_is_read_that_had_lost_its_start_is_said_too() {
+async fn records_that_expire_while_a_range_without_its_start_is_read_are_said_to_be_lost_too() {
     let world = World::new().await;
     world.put(0, (0..12).map(|id| user(id).record()));
     world.services.shards.expire(0, 2);
@@ -368,7 +368,7 @@ async fn a_range_that_expires_as_a_whole_while_it_is_read_does_not_make_it_read_
 }
 
 #[tokio::test]
-async fn a_loss_that_cannot_be_told_is_not_passed_over() {
+async fn a_message_is_not_done_while_its_loss_cannot_be_told() {
     let world = World::new().await;
     world.put(0, (0..4).map(|id| user(id).record()));
     world.services.shards.expire(0, 2);
@@ -464,7 +464,7 @@ async fn an_event_that_asks_for_nothing_known_is_an_error_without_its_values() {
     }
 }
 
-/// A poison record's object, as the view's function writes it.
+/// A poison record's object, as the view's function writes it; returns its key.
 fn quarantined(world: &World, place: u64, folder: &str, data: &str) -> String {
     let number = sequence_number(place);
     let key = format!("quarantine/{folder}/dsql-cdc/shardId-000000000000/{number}.json");
@@ -503,10 +503,10 @@ async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
         json!({ "replayed": 7, "applied": 2, "superseded": 1, "filtered": 1, "quarantined": 2, "failed": 1 });
     assert_eq!(counts, expected);
     let told = &redrive.metric("ReplayedRecords", 1).await[0];
-    // Still poison, or not read.
+    // Still poison, or unreadable.
     assert_eq!((&told["ReplayedRecords"], &told["FailedReplays"]), (&json!(7), &json!(3)));
     world.assert_shows(&[newer.clone(), user(1), user(3)]).await;
-    // What is poison for another reason stands where that reason has its place.
+    // A record that is now poison for another reason moves to that reason's folder.
     assert!(!world.keys("").contains(&unread));
     stay.push(unread.replace("public.users", "unread"));
     stay.sort();
@@ -518,8 +518,8 @@ async fn a_replay_applies_what_can_be_applied_by_now_and_keeps_the_rest() {
     world.assert_shows(&[newer, user(1), user(3)]).await;
 }
 
-/// What a row may look like when a change of it from the quarantine is replayed, which was committed at [`COMMIT`], and
-/// what must come of it.
+/// The state of a row when a change of it, committed after [`COMMIT`], is replayed from the quarantine, and the result
+/// that must follow.
 #[tokio::test]
 async fn a_replay_does_not_bring_a_deleted_row_back() {
     let (ours, older, newer) = (COMMIT + 10, COMMIT, COMMIT + 20);
@@ -527,7 +527,8 @@ async fn a_replay_does_not_bring_a_deleted_row_back() {
     let delete = |committed| Change { row: None, ..upsert(committed) };
     let text = "x".repeat(410_000);
     let large = |committed| Change { row: Some(vec![("text".to_owned(), Value::text(&text))]), ..upsert(committed) };
-    // When a tombstone is written so long after its commit that a later deletion's may have expired in between.
+    // A tombstone is late if it is written so long after its commit that a later deletion's tombstone may have expired
+    // in between.
     let (in_time, late) = (false, true);
     for (name, change, standing, is_late, expected) in [
         ("nothing stands there", upsert(ours), None, in_time, "heldBack"),
@@ -555,7 +556,7 @@ async fn a_replay_does_not_bring_a_deleted_row_back() {
     ] {
         let world = World::new().await;
         if let Some(standing) = &standing {
-            // Tombstones are kept for 14 days; in time is a second after the commit.
+            // Tombstones are kept for 14 days; "in time" means a second after the commit.
             world.stand(standing, (standing.committed / 1_000_000_000) + 1 + u64::from(is_late) * 14 * 86_400).await;
         }
         let before = world.services.db.items(VIEW).await;
@@ -575,7 +576,7 @@ async fn a_replay_does_not_bring_a_deleted_row_back() {
         assert!(because.contains("may have been deleted since") && because.contains("replay with force"), "{because}");
         let line = redrive.function.log_line("reported", 1).await.expect("the log says it too");
         assert!(line["reason"].as_str().unwrap().contains("may have been deleted since"), "{line}");
-        // Whoever knows that the row is there can say so.
+        // A person who knows that the row still exists can force the replay.
         let forced = redrive.invoke(&json!({ "replay": "quarantine/", "force": true })).await;
         assert_eq!(forced["applied"], 1, "{name}: {forced}");
         world.assert_shows(&standing.into_iter().chain([change]).collect::<Vec<_>>()).await;
@@ -583,9 +584,9 @@ async fn a_replay_does_not_bring_a_deleted_row_back() {
 }
 
 #[tokio::test]
-async fn a_split_change_that_is_held_back_stays_so_whatever_part_of_it_comes_last() {
+async fn a_chunked_change_that_is_held_back_stays_so_whichever_member_comes_last() {
     let records = user(1).split("chunk", 2);
-    // What is replayed of the main record and its pieces, before the others come by the stream.
+    // The members of the set that are replayed before the others come through the stream.
     for replayed in [vec![0, 1, 2], vec![0, 1], vec![2], vec![0]] {
         let world = World::new().await;
         for place in &replayed {
@@ -593,7 +594,7 @@ async fn a_split_change_that_is_held_back_stays_so_whatever_part_of_it_comes_las
             quarantined(&world, 1 + *place as u64, folder, &records[*place]);
         }
         let mut redrive = world.function_with("14d", no_fault);
-        // A listing has two objects here, so that a set comes in several batches.
+        // A listing has two objects here, so the set's members come in several batches.
         for _ in 0..2 {
             let counts = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
             let count = |name: &str| counts[name].as_u64().unwrap_or_default();
@@ -602,7 +603,7 @@ async fn a_split_change_that_is_held_back_stays_so_whatever_part_of_it_comes_las
             assert_eq!(count("heldBack") > 0, replayed.len() == 3, "{counts}");
             assert_eq!(world.keys("quarantine/").len(), replayed.len(), "{replayed:?}");
         }
-        // The others come by the stream, twice; where there are none, a piece comes again.
+        // The other members come through the stream, twice; if all were replayed, a fragment comes again.
         let late: Vec<usize> = (0..3).filter(|place| !replayed.contains(place)).collect();
         for time in 1..=2 {
             for place in if late.is_empty() { vec![1] } else { late.clone() } {
@@ -623,8 +624,8 @@ async fn a_split_change_that_is_held_back_stays_so_whatever_part_of_it_comes_las
 
 #[tokio::test]
 async fn an_old_deletion_that_is_replayed_does_not_vouch_for_an_old_update() {
-    // The row was created, updated, and deleted for good; the last deletion's tombstone has expired. The deletion
-    // between was quarantined, as was the update after it.
+    // The row was created, updated, and deleted for good, and the last deletion's tombstone has expired. An earlier
+    // deletion and the update after it went into the quarantine.
     let deletion = Change { row: None, committed: COMMIT + 5, ..user(1) };
     let update = Change { committed: COMMIT + 7, transaction: format!("tx{}", COMMIT + 7), ..user(1) };
     for (together, first) in [(true, 0), (false, 0), (false, 1)] {
@@ -662,7 +663,7 @@ async fn a_young_change_is_replayed_whatever_stands_there() {
 
 #[tokio::test]
 async fn the_stream_and_the_redrive_bring_old_changes_as_they_come() {
-    // A stream that was kept for a year may be read into a new view.
+    // A stream that keeps records for a year may be read into a new view.
     let world = World::new().await;
     world.put(0, [user(1).record()]);
     let mut redrive = world.function_with("14d", no_fault);
@@ -716,7 +717,7 @@ async fn a_replay_that_runs_out_of_time_says_where_to_go_on() {
         let mut slow = world.function(slow_method(method));
         let event = json!({ "replay": "quarantine/" }).to_string();
         let answer = slow.function.invoke(event, Duration::from_secs(8)).await.response();
-        // Objects are removed many at a time, which may be soon enough.
+        // Objects are removed many at a time, which may be quick enough.
         assert!(answer["after"].is_string() || method == "DELETE", "{method}: {answer}");
         assert_eq!(answer["failed"], 0);
     }
@@ -726,7 +727,7 @@ async fn a_replay_that_runs_out_of_time_says_where_to_go_on() {
     world.assert_shows(&changes).await;
     assert!(world.keys("").is_empty());
 
-    // From where it was told to go on.
+    // From the place where the answer said to go on.
     let keys: Vec<String> =
         (0..6).map(|place| quarantined(&world, place, "public.users", &user(place).record())).collect();
     let rest = redrive.invoke(&json!({ "replay": "quarantine/", "after": keys[3] })).await;
@@ -748,7 +749,7 @@ async fn a_replay_goes_on_before_rows_that_it_had_no_time_for() {
     });
     let event = json!({ "replay": "quarantine/" }).to_string();
     let answer = slow.function.invoke(event, Duration::from_secs(8)).await.response();
-    // What has failed beside it counts when it has failed in the end.
+    // A row that failed next to it counts only once it has failed for good.
     assert_eq!((&answer["applied"], &answer["failed"]), (&json!(2), &json!(0)), "{answer}");
     assert_eq!((&answer["after"], world.keys("")), (&json!(keys[1]), keys[2..].to_vec()));
 
@@ -767,7 +768,7 @@ async fn a_replay_of_a_whole_split_change_applies_it() {
     }
     let mut redrive = world.function(no_fault);
     let mut counts = redrive.invoke(&json!({ "replay": "quarantine/" })).await;
-    // A listing's page has two objects here, so that the set comes in two batches.
+    // A page of a listing has two objects here, so the set comes in two batches.
     assert_eq!(
         (&counts["replayed"], &counts["failed"], &counts["applied"]),
         (&json!(3), &json!(0), &json!(1)),

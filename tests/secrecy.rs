@@ -1,6 +1,6 @@
-//! Whatever fails, and however much detail is asked for, no value of a row reaches what the functions write.
+//! Whatever fails, and however much detail the log level asks for, no value of a row reaches the functions' output.
 //!
-//! The binaries are those of the dev profile: release binaries have nothing below INFO to write.
+//! The binaries are those of the dev profile: release binaries have no messages below INFO.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,10 +21,10 @@ const COMMIT: u64 = 1_773_843_841_076_494_565;
 const LONG: Duration = Duration::from_secs(120);
 const BUCKET: &str = "objects";
 
-/// Stands in keys, columns, and wherever a record has a value.
+/// This mark is in keys, in columns, and wherever a record has a value.
 const MARK: &str = "Zq7XsecretX9vK";
 
-/// All that the functions call.
+/// All services that the functions call.
 async fn services() -> LocalServices {
     let queues = [("failed", Some("dead")), ("dead", None)];
     LocalServices::start("view", BUCKET, LocalShards::start(100, Trimmed::Oldest), &queues).await
@@ -46,7 +46,7 @@ fn start(binary: &str, endpoint: &FaultProxy, settings: &[(&'static str, &str)])
     Function::start(Path::new(binary), variables).unwrap()
 }
 
-/// How a DynamoDB fails by the row: with errors that quote what they were sent.
+/// The fault of each row, by its name: most are errors that quote the request.
 fn by_row(call: &Call) -> Fault {
     let rows = [
         ("refused", Fault::Quote { status: 400, code: "ValidationException" }),
@@ -68,7 +68,7 @@ fn user(row: &str) -> Change {
     Change::upsert("users", Value::text(format!("{MARK}{row}")), COMMIT, columns)
 }
 
-/// Records that can never be applied, each with the mark where it breaks.
+/// Records that can never be applied, each with the mark at the place that breaks it.
 fn poison() -> Vec<Vec<u8>> {
     let good = user("poison").record();
     let deep = format!("{}\"{MARK}\"{}", "[".repeat(40), "]".repeat(40));
@@ -99,10 +99,10 @@ fn large(row: &str) -> Change {
     Change::upsert("users", Value::text(format!("{MARK}{row}")), COMMIT, columns)
 }
 
-/// The mark, as it would look in whatever form somebody writes it.
+/// The mark in every form in which somebody might write it.
 fn forms() -> Vec<String> {
     let mut forms = vec![MARK.to_owned(), MARK.to_uppercase(), MARK.to_lowercase()];
-    // In Base64 at each of the three places where it can begin: what does not depend on its neighbours.
+    // In Base64, at each of its three possible offsets: the characters that do not depend on the neighbours.
     for before in 0..3 {
         let text = BASE64_STANDARD.encode([&vec![b'x'; before][..], MARK.as_bytes()].concat());
         forms.push(text[4 * usize::from(before > 0)..text.len() - 4].to_owned());
@@ -114,7 +114,7 @@ fn forms() -> Vec<String> {
     forms
 }
 
-/// All that a function has written once it has written a line with `last`; fails where a form of the mark is in it.
+/// All output of a function, once it has written a line with `last`. Fails if the output has a form of the mark.
 async fn written(function: &Function, last: &str) -> String {
     let started = Instant::now();
     while !function.lines().iter().any(|line| line.contains(last)) {
@@ -152,7 +152,7 @@ async fn the_view_s_function_writes_no_value_whatever_fails() {
         let answer = function.invoke(event_of(&batch).to_string(), LONG).await.response();
         assert_eq!(reported(&answer), [0, 1, 2, 3]);
 
-        // Events that are none, one of them with data that is no Base64.
+        // Invalid events, one of them with invalid Base64.
         let broken = event_of([MARK]).to_string().replace(&BASE64_STANDARD.encode(MARK), &format!("{MARK}!"));
         for event in [broken, format!(r#"{{"Records":[{{"kinesis":"{MARK}"}}]}}"#), format!("\"{MARK}\"")] {
             function.invoke(event, LONG).await;
@@ -168,7 +168,7 @@ async fn the_view_s_function_writes_no_value_whatever_fails() {
 async fn the_view_s_function_writes_no_value_where_nothing_can_be_written() {
     let world = services().await;
     for (plan, expected) in [
-        // The bucket quotes what it does not take.
+        // The bucket quotes the request that it refuses.
         (
             (|call| match (call.service, call.method.as_str()) {
                 (Service::S3, "PUT") => Fault::Quote { status: 403, code: "AccessDenied" },
@@ -239,7 +239,7 @@ async fn the_redrive_function_writes_no_value_whatever_fails() {
     let mut redrive = start(env!("CARGO_BIN_EXE_redrive"), &endpoint, &settings);
     let message = |body: &Json| queues::event("failed", "m1", &body.to_string(), 1).to_string();
     for event in [
-        // With a row that is throttled, and without it.
+        // A range with a throttled row, and ranges without it.
         message(&on_failure(0, 0, last)),
         message(&on_failure(0, 2, last)),
         message(&on_failure(0, 0, 0)),

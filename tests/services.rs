@@ -1,6 +1,6 @@
-//! The redrive function beside a Kinesis, an SQS and an S3 of other people's making, by their real interfaces.
+//! The redrive function with independently made versions of Kinesis, SQS and S3, through their real interfaces.
 //!
-//! `make check-services` starts them; their addresses come in the SDK's own variables.
+//! `make check-services` starts them, and passes their addresses in the SDK's own variables.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ struct Services {
     sqs: aws_sdk_sqs::Client,
     s3: aws_sdk_s3::Client,
     db: LocalDynamoDb,
-    /// Of the stream, the bucket and the queues, so that tests do not meet.
+    /// The name of the stream, the bucket and the queues; tests with different names do not share them.
     name: &'static str,
     stream_arn: String,
     shard: String,
@@ -64,13 +64,13 @@ impl Services {
         Self { kinesis, sqs, s3, db, name, stream_arn, shard: shards[0].shard_id.clone(), failed, dead }
     }
 
-    /// Puts a record: its sequence number.
+    /// Puts a record; returns its sequence number.
     async fn put(&self, record: impl Into<Vec<u8>>) -> String {
         let request = self.kinesis.put_record().stream_arn(&self.stream_arn).partition_key("p");
         request.data(Blob::new(record.into())).send().await.unwrap().sequence_number
     }
 
-    /// Tells the on-failure queue of a range, as Lambda does.
+    /// Sends a range to the on-failure queue, as Lambda does.
     async fn fail(&self, first: &str, last: &str) {
         let message = json!({
             "requestContext": { "condition": "RetryAttemptsExhausted", "approximateInvokeCount": 4 },
@@ -101,8 +101,8 @@ impl Services {
         Function::start(Path::new(env!("CARGO_BIN_EXE_redrive")), variables).unwrap()
     }
 
-    /// Does what Lambda does between the queue and the function, once: whether there was a message, and whether it is
-    /// done.
+    /// Does once what Lambda does between the queue and the function. Returns `None` without a message, else whether
+    /// the message is done.
     async fn deliver(&self, function: &mut Function) -> Option<bool> {
         let request = self.sqs.receive_message().queue_url(&self.failed).visibility_timeout(5);
         let received = request.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();
@@ -129,7 +129,7 @@ impl Services {
         listed.contents.unwrap_or_default().into_iter().filter_map(|object| object.key).collect()
     }
 
-    /// The view, with the columns that moved to the bucket.
+    /// Checks the view, with its moved columns read from the bucket.
     async fn assert_shows(&self, history: &[Change]) {
         let mut items = self.db.items(VIEW).await;
         for item in items.values_mut() {
@@ -160,7 +160,8 @@ fn user(id: i64, commit: u64, length: usize) -> Change {
 async fn what_lambda_could_not_deliver_comes_from_the_shard_into_the_view() {
     assert_eq!(ACCESS_KEY, std::env::var("AWS_ACCESS_KEY_ID").unwrap());
     let services = Services::new("comes-back").await;
-    // Over Lambda's limit; each character is six in the JSON, and the row's own size is that of DSQL's largest.
+    // Over Lambda's limit: each character takes six bytes in the JSON. The row's own size is that of DSQL's largest
+    // row.
     let large = user(1, 0, 850_000);
     assert!(large.record().len() > 4_800_000);
     let (small, split) = (user(2, 0, 10), user(3, 0, 40_000));
@@ -180,7 +181,7 @@ async fn what_lambda_could_not_deliver_comes_from_the_shard_into_the_view() {
     let objects = services.keys("overflow/").await;
     assert_eq!(objects.len(), 1);
 
-    // A newer, smaller row lets its object go, a day from now on.
+    // A newer, smaller row retires the old row's object, which stays for a day from now.
     let before = services.s3.head_object().bucket(services.name).key(&objects[0]).send().await.unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let smaller = user(1, 1, 10);
@@ -194,7 +195,7 @@ async fn what_lambda_could_not_deliver_comes_from_the_shard_into_the_view() {
     let tags: Vec<(&str, &str)> = tags.tag_set.iter().map(|tag| (tag.key(), tag.value())).collect();
     assert_eq!(tags, [("dsql-view", "unneeded")]);
 
-    // The replay finds its poison again.
+    // The replay finds that its record is still poison.
     let counts = redrive.invoke(json!({ "replay": "quarantine/" }).to_string(), LONG).await.response();
     assert_eq!((&counts["replayed"], &counts["quarantined"]), (&json!(1), &json!(1)), "{counts}");
     let found = redrive.invoke(json!({ "check": "fragments" }).to_string(), LONG).await.response();
@@ -212,14 +213,14 @@ async fn a_message_waits_at_sqs_and_ends_in_the_dead_letter_queue() {
         FaultProxy::start(&services.db.endpoint(), |_| Fault::Error { status: 400, code: "AccessDeniedException" });
     let mut redrive = services.redrive(&broken.endpoint());
     assert_eq!(services.deliver(&mut redrive).await, Some(false));
-    // Longer than the five seconds of its receipt: the function has asked for a minute.
+    // Longer than the receipt's five seconds: the function has asked SQS to wait for a minute.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(services.deliver(&mut redrive).await, None);
     let waiting =
         queue_attribute(&services.sqs, &services.failed, QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
     assert_eq!(waiting.await, "1");
 
-    // What is no message of Lambda's does not wait, and SQS puts it aside after its deliveries.
+    // A message that Lambda did not send does not wait, and SQS moves it to the dead-letter queue after its deliveries.
     services.sqs.send_message().queue_url(&services.failed).message_body("{}").send().await.unwrap();
     for _ in 0..2 {
         assert_eq!(services.deliver(&mut redrive).await, Some(false));
@@ -235,7 +236,7 @@ async fn a_range_that_the_shard_does_not_hold_is_told_to_the_dead_letter_queue()
     let services = Services::new("lost").await;
     let row = user(1, 0, 10);
     let number = services.put(row.record()).await;
-    // Lower than any number of the shard, as an expired record's is.
+    // Lower than any sequence number in the shard, like that of an expired record.
     let gone = number.replacen('4', "3", 1);
     services.fail(&gone, &number).await;
     let mut redrive = services.redrive(&services.db.endpoint());

@@ -1,4 +1,4 @@
-//! What DynamoDB stores is what was sent, and its verdict on sizes is ours.
+//! DynamoDB stores what was sent, and agrees with us on sizes.
 
 mod harness;
 
@@ -83,8 +83,8 @@ fn what_is_read_back_is_what_was_sent() {
     });
 }
 
-/// A date counts days, from 1970 or, as PostgreSQL stores it, from 2000, in 32 bits or in 64: which number stands for an
-/// infinite one is not documented.
+/// A date counts days, from 1970 or, as PostgreSQL stores it, from 2000, in 32 or in 64 bits. The documentation does
+/// not say which number stands for an infinite date.
 #[tokio::test]
 async fn the_numbers_that_stand_for_infinite_dates_and_timestamps_are_stored_digit_for_digit() {
     let sentinels = [
@@ -143,7 +143,7 @@ async fn a_row_of_exactly_400_kilobytes_is_applied() {
     let function = Function::new(&db.endpoint(), "users(id)").await;
     let row =
         |length: usize| Change::upsert("users", Value::number(1), COMMIT, vec![("t", Value::text("x".repeat(length)))]);
-    // The names, the key twice, the timestamp and the transaction take the rest.
+    // The names, the key (twice), the timestamp and the transaction take the rest.
     let item = |change: &Change| {
         let transaction = AttributeValue::S(change.transaction.clone());
         HashMap::from([
@@ -168,14 +168,14 @@ async fn the_deepest_nesting_that_dynamodb_stores_is_applied() {
     let row = |levels| Change::upsert("users", Value::number(1), COMMIT, vec![("tree", nested(levels))]);
     assert!(function.deliver([row(31).record()]).await.is_empty());
     Model::of([&row(31)]).assert_equals(&harness::items(&db).await);
-    // One level more is there as text.
+    // With one more level, the value is stored as text.
     let deeper = Change { committed: COMMIT + 1, ..row(32) };
     assert!(function.deliver([deeper.record()]).await.is_empty());
     let text = vec![("tree", Value::text(nested(32).json()))];
     let as_text =
         Change { transaction: deeper.transaction, ..Change::upsert("users", Value::number(1), COMMIT + 1, text) };
     Model::of([&as_text]).assert_equals(&harness::items(&db).await);
-    // DynamoDB has the same opinion.
+    // DynamoDB agrees: it refuses the deeper value.
     let too_deep = nested(32).attribute().unwrap();
     let put =
         db.client().put_item().table_name(VIEW).item(KEY, AttributeValue::S("x".to_owned())).item("tree", too_deep);

@@ -1,5 +1,5 @@
-//! `template.yaml` sets what the code reads, reads the stream in the one way that loses nothing, and keeps what has to
-//! stay.
+//! `template.yaml` sets the variables that the code reads, reads the stream in the one way that loses nothing, and
+//! retains the data that must stay.
 
 mod stack;
 
@@ -18,7 +18,7 @@ use stack::{at, named, number, properties, resolved, template, texts};
 const FUNCTIONS: [&str; 2] = ["ViewFunction", "RedriveFunction"];
 const QUEUES: [&str; 2] = ["OnFailureQueue", "DeadLetterQueue"];
 
-/// How many seconds a message waits after a delivery that failed, the first one being 1.
+/// The seconds that a message waits after its n-th failed delivery.
 fn wait_after(delivery: u64) -> u64 {
     let attributes = serde_json::json!({ "ApproximateReceiveCount": delivery.to_string() });
     let message = serde_json::json!({ "messageId": "m", "attributes": attributes });
@@ -31,9 +31,9 @@ fn each_function_has_every_variable_that_the_code_reads_and_no_other() {
     let environment = |function: &str| at(properties(&template, function), "Environment");
     let variables = at(environment("ViewFunction"), "Variables").as_mapping().unwrap();
     let set: BTreeSet<&str> = variables.keys().map(|name| name.as_str().unwrap()).collect();
-    // A test of the library's holds VARIABLES to what is read.
+    // A unit test of the library checks that VARIABLES are the variables that it reads.
     assert_eq!(set, BTreeSet::from(VARIABLES));
-    // Another value of one of them would be another view.
+    // With another value of one of them, the functions would disagree about the view.
     assert_eq!(environment("ViewFunction"), environment("RedriveFunction"));
 }
 
@@ -44,7 +44,7 @@ fn the_logs_have_lambda_s_format_and_level_which_the_functions_follow() {
         let logging = at(properties(&template, function), "LoggingConfig");
         assert_eq!(logging["LogFormat"], "JSON");
         assert_eq!(named(&logging["LogGroup"]), logs);
-        // Metrics are lines of INFO: by !If, a level that hides them is not followed.
+        // Metrics are lines at INFO level, so an !If overrides a level that would hide them.
         let Value::Tagged(level) = &logging["ApplicationLogLevel"] else { panic!("{function} can lose its metrics") };
         assert_eq!(level.tag, "!If");
         assert_eq!((&level.value[0], &level.value[1]), (&"LogLevelHidesInfo".into(), &"INFO".into()));
@@ -68,7 +68,7 @@ fn the_defaults_of_the_settings_are_the_code_s() {
         let variable = |name: &str| match name {
             "VIEW_TABLE" => Some("view".to_owned()),
             "SOURCE_TABLES" => Some("users(id)".to_owned()),
-            // The template makes a bucket of its own; without one there is none.
+            // The template makes its own bucket; without the setting, the function has none.
             "OBJECTS_BUCKET" => None,
             _ => defaults.then(|| default(name)),
         };
@@ -91,7 +91,7 @@ fn a_tombstone_that_is_shorter_than_a_change_can_be_late_is_refused() {
         };
         dsql_view::config::Config::from_variables(variable).unwrap().tombstone_ttl.as_secs()
     };
-    // All around the bound, and around each power of ten, where a pattern of digits goes wrong.
+    // All values around the bound, and around each power of ten, where a pattern of digits can go wrong.
     for (unit, length) in [("s", 1), ("m", 60), ("h", 3600), ("d", DAY), ("w", 7 * DAY)] {
         let least = (9 * DAY).div_ceil(length);
         let around = |middle: u64| (middle.saturating_sub(120)..middle + 120).chain([middle * 5, middle * 9 + 9]);
@@ -106,7 +106,7 @@ fn a_tombstone_that_is_shorter_than_a_change_can_be_late_is_refused() {
             assert_eq!(seconds(&text), number * length, "{text}");
         }
     }
-    // Besides other parts, before and behind.
+    // With other units before and after it.
     for text in ["14d", "2w", "1w 9d", "9d 1s", "5m 12d 3h", "10d12h", "1h 216h", "1w2d9d "] {
         assert!(takes.is_match(text), "{text}");
         assert!(seconds(text.trim()) >= 9 * DAY, "{text}");
@@ -130,7 +130,7 @@ fn a_tombstone_that_is_shorter_than_a_change_can_be_late_is_refused() {
     ] {
         assert!(!takes.is_match(text), "{text}");
     }
-    // What the default is good for, the functions do not warn of.
+    // The functions do not warn about the default.
     let default = at(&template, "Parameters/TombstoneTtl/Default").as_str().unwrap();
     assert!(takes.is_match(default));
 }
@@ -141,16 +141,17 @@ fn the_stream_is_read_so_that_nothing_is_lost() {
     let event = at(properties(&template, "ViewFunction"), "Events/Changes");
     assert_eq!(event["Type"], "Kinesis");
     let mapping = at(event, "Properties");
-    // LATEST misses records while the mapping is created; without the response type Lambda ignores what is reported.
+    // LATEST misses records while the mapping is created. Without the response type, Lambda ignores the reported
+    // records.
     assert_eq!(mapping["StartingPosition"], "TRIM_HORIZON");
     assert_eq!(texts(&mapping["FunctionResponseTypes"]), BTreeSet::from(["ReportBatchItemFailures"]));
     assert_eq!(mapping["BisectBatchOnFunctionError"], true);
     assert_eq!(at(mapping, "DestinationConfig/OnFailure/Type"), "SQS");
-    // A filter would drop fragments, which carry no table, for good; a tumbling window is of another use.
+    // A filter would drop fragments for good, because they carry no table; a tumbling window has another purpose.
     for absent in ["FilterCriteria", "TumblingWindowInSeconds"] {
         assert!(mapping.get(absent).is_none(), "{absent} is set");
     }
-    // The ranges that Lambda's documentation gives; cfn-lint does not look at them on a SAM event.
+    // The ranges from Lambda's documentation; cfn-lint does not check them on a SAM event.
     for (property, range) in [
         ("BatchSize", 1..=10_000),
         ("MaximumBatchingWindowInSeconds", 0..=300),
@@ -176,11 +177,11 @@ fn what_the_stream_s_mapping_gives_up_is_redriven_message_by_message() {
     let given_up = "Events/Changes/Properties/DestinationConfig/OnFailure/Destination";
     assert_eq!(at(properties(&template, "ViewFunction"), given_up), &mapping["Queue"]);
     assert_eq!(mapping["BatchSize"], 1);
-    // Without it Lambda removes the messages that are not done.
+    // Without it, Lambda removes unfinished messages.
     assert_eq!(texts(&mapping["FunctionResponseTypes"]), BTreeSet::from(["ReportBatchItemFailures"]));
-    // The least that Lambda takes.
+    // The lowest value that Lambda takes.
     assert_eq!(at(mapping, "ScalingConfig/MaximumConcurrency"), 2);
-    // Lambda removes what a filter does not take.
+    // Lambda removes messages that a filter does not match.
     assert!(mapping.get("FilterCriteria").is_none());
 }
 
@@ -210,7 +211,7 @@ fn a_queue_is_encrypted_kept_and_takes_tls_alone() {
         }
         let properties_of_queue = properties(&template, queue);
         assert_eq!(Stack::with(&[]).properties(queue)["SqsManagedSseEnabled"], true);
-        // Fourteen days, the longest that SQS keeps a message.
+        // Fourteen days, the longest time for which SQS keeps a message.
         assert_eq!(properties_of_queue["MessageRetentionPeriod"], 14 * 86_400);
         let policy = properties(&template, &policy_of_queue);
         let queues: Vec<&str> = policy["Queues"].as_sequence().unwrap().iter().map(named).collect();
@@ -229,7 +230,7 @@ fn redriving_ends_while_the_stream_still_has_the_records() {
     let time_out = number(&template, &properties(&template, "RedriveFunction")["Timeout"]);
     assert_eq!(time_out, 900);
     let queue = properties(&template, "OnFailureQueue");
-    // As Lambda advises: a message that is being worked on must not come a second time.
+    // As Lambda advises, so that a message does not come a second time while the function works on it.
     assert!(number(&template, &queue["VisibilityTimeout"]) >= 6 * time_out);
     let policy = &queue["RedrivePolicy"];
     assert_eq!(named(&policy["deadLetterTargetArn"]), "DeadLetterQueue.Arn");
@@ -239,13 +240,13 @@ fn redriving_ends_while_the_stream_still_has_the_records() {
     let waits_between: u64 = (1..attempts).map(wait_after).sum();
     let stream_keeps = SHORTEST_STREAM_RETENTION.as_secs();
     assert!(number(&template, gives_up) + waits_between < stream_keeps);
-    // Also when each attempt takes all its time, and a last wait goes by before SQS moves the message to where a person
-    // sees it.
+    // This holds even if each attempt takes all its time, and a last wait passes before SQS moves the message to the
+    // dead-letter queue, where a person sees it.
     let waits: u64 = (1..=attempts).map(wait_after).sum();
     assert!(number(&template, gives_up) + waits + attempts * time_out < stream_keeps);
 
-    // A message that expires in its queue is lost without a word: the most attempts leave a person some of the fourteen
-    // days.
+    // A message that expires in its queue is lost silently, so even the most attempts leave a person some of the
+    // fourteen days.
     let parameter = at(&template, &format!("Parameters/{}", named(&policy["maxReceiveCount"])));
     let bound = |name: &str| parameter[name].as_u64().unwrap_or_else(|| panic!("RedriveAttempts has no {name}"));
     assert!(bound("MinValue") >= 5, "Lambda advises five receives at least");
@@ -266,7 +267,7 @@ fn the_view_outlives_its_stack_and_its_tombstones_do_not_outlive_their_time() {
     assert_eq!(at(table, "TimeToLiveSpecification/Enabled").as_bool(), Some(true));
     assert_eq!(at(table, "PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled").as_bool(), Some(true));
     assert_eq!(at(table, "SSESpecification/SSEEnabled").as_bool(), Some(true));
-    // One partition key of type S, as the function wants it, and no name that a column is likely to have.
+    // One partition key of type S, as the function needs it, with a name that no column is likely to have.
     let key = table["KeySchema"].as_sequence().unwrap();
     let definition = table["AttributeDefinitions"].as_sequence().unwrap();
     assert_eq!((key.len(), definition.len()), (1, 1));
@@ -283,7 +284,7 @@ fn the_bucket_is_private_encrypted_kept_and_takes_tls_alone() {
     }
     let bucket = at(bucket, "Properties");
     assert!(bucket.get("BucketEncryption").is_some());
-    // No list of rights of an object's own beside the policies.
+    // Objects have no access lists of their own beside the policies.
     assert_eq!(at(bucket, "OwnershipControls/Rules")[0]["ObjectOwnership"], "BucketOwnerEnforced");
     for block in ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"] {
         assert_eq!(at(bucket, &format!("PublicAccessBlockConfiguration/{block}")).as_bool(), Some(true), "{block}");
@@ -336,7 +337,7 @@ fn the_functions_are_built_by_the_makefile_for_lambda_s_rust_runtime() {
         assert_eq!(function["Runtime"], "provided.al2023");
         let architectures = function["Architectures"].as_sequence().unwrap();
         assert_eq!(resolved(&template, &architectures[0]), "arm64");
-        // What is reserved is taken from the rest of the account, and stops the function when it is too little.
+        // Reserved concurrency is taken from the rest of the account, and stops the function if it is too little.
         assert!(function.get("ReservedConcurrentExecutions").is_none());
     }
     assert_eq!(number(&template, &properties(&template, "RedriveFunction")["MemorySize"]), 1024);

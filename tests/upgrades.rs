@@ -2,7 +2,7 @@
 //! item goes back to an older state.
 //!
 //! The stream is read as Lambda's event source mapping reads it from `TRIM_HORIZON`. docs/upgrading.md has the commands
-//! for each of these.
+//! for each case.
 
 mod harness;
 
@@ -46,7 +46,7 @@ fn of_table<'c>(table: &'c str, changes: &'c [Change]) -> impl Iterator<Item = &
     changes.iter().filter(move |change| change.table == table)
 }
 
-/// The records of changes, in any order and some of them twice, on three shards; from `place` on.
+/// The records of changes on three shards, from `place` on, in any order and some of them twice.
 fn stream(place: u64, changes: &[Change], seed: u64) -> Vec<KinesisRecord> {
     let mut random = Random::new(seed);
     let mut records: Vec<String> = changes.iter().map(Change::record).collect();
@@ -77,7 +77,7 @@ async fn invoke(function: &Function, delivery: &Delivery) -> Outcome {
     Outcome::Response(function.answer(&delivery.event()).await)
 }
 
-/// Delivers all that there is.
+/// Delivers all records that are there.
 async fn drain(mapping: &mut Mapping, function: &Function) {
     while let Some(delivery) = mapping.next_delivery() {
         let outcome = invoke(function, &delivery).await;
@@ -86,7 +86,7 @@ async fn drain(mapping: &mut Mapping, function: &Function) {
     assert!(mapping.is_through());
 }
 
-/// A function as a deployment starts it: it knows nothing of what others have written.
+/// A newly deployed function: it knows nothing of what others have written.
 async fn deployed(endpoint: &FaultProxy, source_tables: &str, creates_together: bool) -> Function {
     let settings = [
         ("SOURCE_TABLES", source_tables),
@@ -110,10 +110,11 @@ async fn empty(world: &World) {
     }
 }
 
-/// 0.1.0 took the earlier of a record's two timestamps for the commit's, as `COMMIT_TIMESTAMP=earliest` still does.
+/// Version 0.1.0 took the earlier of a record's two timestamps for the commit's, as `COMMIT_TIMESTAMP=earliest` still
+/// does.
 #[tokio::test]
 async fn rows_that_the_old_order_has_wrong_are_right_once_the_stream_was_read_again() {
-    // Commits are 100 nanoseconds apart; the change stream's clock is behind by up to two microseconds, now and then.
+    // Commits are 100 nanoseconds apart, and the change stream's clock is sometimes behind by up to two microseconds.
     const APART: u64 = 100;
     const BEHIND: u64 = 2_000;
     let mut rows_that_were_wrong = 0;
@@ -141,7 +142,7 @@ async fn rows_that_the_old_order_has_wrong_are_right_once_the_stream_was_read_ag
             let outcome = invoke(if random.percent(60) { &old } else { &new }, &delivery).await;
             mapping.settle(&delivery, &outcome);
         }
-        // Wrong are rows alone of which two changes were committed within the time by which the clock was behind.
+        // Only rows with two changes within the time by which the clock was behind are wrong.
         let view = world.view().await;
         for id in 0..4 {
             let of_row: Vec<&Change> = history.iter().filter(|change| change.key[0].1 == Value::number(id)).collect();
@@ -172,12 +173,12 @@ async fn a_new_version_takes_over_in_the_middle_of_the_stream() {
         let outcome = invoke(&old, &delivery).await;
         mapping.settle(&delivery, &outcome);
     }
-    // One of the old version's invocations ends without an answer that reaches Lambda.
+    // For one of the old version's invocations, no answer reaches Lambda.
     let (one, other) = (mapping.next_delivery().unwrap(), mapping.next_delivery().unwrap());
     let (answer, _) = tokio::join!(invoke(&old, &one), invoke(&old, &other));
     mapping.settle(&one, &answer);
     mapping.settle(&other, &Outcome::Failed);
-    // Both versions are there for a while.
+    // Both versions run for a while.
     let new = deployed(&endpoint, BOTH, true).await;
     for _ in 0..6 {
         let (one, other) = (mapping.next_delivery().unwrap(), mapping.next_delivery().unwrap());
@@ -247,7 +248,7 @@ async fn a_table_with_other_key_columns_has_items_of_its_own_beside_the_old_ones
     assert_eq!(keys, ["public.orders#1", "public.orders#1#7"]);
 }
 
-/// A view of a history, its stream with poison in it, and what the view holds.
+/// Fills a view from a history whose stream also has poison. Returns the function, the stream, and the view's items.
 async fn filled(world: &World, endpoint: &FaultProxy, history: &[Change]) -> (Function, Vec<KinesisRecord>, Items) {
     let mut records = stream(0, history, 10);
     records.extend((0..3).map(|place| KinesisRecord::at(1000 + place, format!("poison {place}"))));
@@ -265,7 +266,7 @@ async fn a_stream_that_is_read_again_mends_the_view_and_takes_nothing_back() {
     let (_, records, before) = filled(&world, &endpoint, &history).await;
     let quarantined = world.keys("quarantine/");
     assert_eq!(quarantined.len(), 3);
-    // One item is lost, another one is an older copy; both of rows that are not large.
+    // One item is lost, and another is an older copy; neither row is large or deleted.
     let small = |key: &&String| !before[*key].contains_key("_overflow") && !before[*key].contains_key("_deleted");
     let damaged: Vec<String> = before.keys().filter(small).take(2).cloned().collect();
     for key in &damaged {
@@ -285,7 +286,7 @@ async fn a_stream_that_is_read_again_mends_the_view_and_takes_nothing_back() {
         }
     }
     world.assert_shows(&history).await;
-    // Poison comes to its own object again.
+    // The poison records go to the same objects again.
     assert_eq!(world.keys("quarantine/"), quarantined);
 }
 
@@ -297,7 +298,7 @@ async fn an_emptied_view_is_filled_by_a_function_that_is_deployed_anew_and_not_b
     let (running, records, before) = filled(&world, &endpoint, &history).await;
     empty(&world).await;
     drain(&mut from_trim_horizon(&records, Settings::default()), &running).await;
-    // It knows what it wrote, for five minutes; of rows that had moved columns it makes sure nevertheless.
+    // The function remembers for five minutes what it wrote, but checks rows with moved columns anyway.
     let back = items(&world.db).await;
     let was_large = |change: &Change| change.record().len() > 409_600;
     let large: Vec<String> = history.iter().filter(|change| was_large(change)).map(Change::view_key).collect();
@@ -348,7 +349,7 @@ async fn records_that_are_too_old_for_a_new_stack_s_mapping_come_by_the_redrive_
         let (old, young) = history.split_at(60);
         let (first, second) = (stream(0, old, 16), stream(1000, young, 17));
         shards.put(first.iter().chain(&second).cloned());
-        // As the template has it: after six hours.
+        // After six hours, as in the template.
         let settings = Settings { maximum_age: Some(Duration::from_hours(6)), too_old, ..Settings::default() };
         let mut mapping = from_trim_horizon(&first, settings);
         mapping.pass(Duration::from_hours(7));

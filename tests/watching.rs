@@ -26,7 +26,7 @@ const ALARMS: [&str; 13] = [
     "IncompleteSetsAlarm",
 ];
 
-/// The metrics that docs/metrics.md names, with their units and whether they are sent by table.
+/// The metrics that docs/metrics.md names, with their units, and whether the function sends them by table.
 fn metrics() -> Vec<(String, String, bool)> {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
     let (_, behind) = page.split_once("| metric | unit | by table | meaning |\n").expect("a table of metrics");
@@ -35,7 +35,7 @@ fn metrics() -> Vec<(String, String, bool)> {
     cells.map(|cells| (cells[1].clone(), cells[2].clone(), cells[3] == "yes")).collect()
 }
 
-/// What the service tells of its change streams.
+/// The namespace of the service's own metrics on its change streams.
 const DSQL: &str = "AWS/AuroraDSQL";
 
 #[test]
@@ -55,7 +55,7 @@ fn the_alarms_watch_what_the_code_tells() {
         ("FailedBatchesAlarm", ours, "FailedBatches", view, "Sum", 900, 1, MORE, 10),
         ("ViewErrorsAlarm", "AWS/Lambda", "Errors", view, "Sum", 300, 1, AT_LEAST, 1),
         ("ThrottlingAlarm", ours, "Throttled", view, "Sum", 300, 3, MORE, 1_000),
-        // The function looks twice in it.
+        // The function looks twice within the period.
         ("QuarantineAlarm", ours, "QuarantinedObjects", redrive, "Maximum", 3600, 1, AT_LEAST, 1),
         (
             "DeadLetterQueueAlarm",
@@ -87,11 +87,11 @@ fn the_alarms_watch_what_the_code_tells() {
         );
         assert_eq!(properties["ComparisonOperator"], comparison, "{alarm}");
         assert_eq!(number(&template, &properties["Threshold"]), threshold, "{alarm}");
-        // Where nothing happens there are no numbers; where nobody reads there are none of the reads, and of a change
-        // stream that has failed there are none at all.
+        // Without activity there are no numbers. Without a reader, the number of reads is missing, and a failed change
+        // stream sends no numbers at all.
         let missing = if comparison == LESS || metric == "IsImpaired" { "breaching" } else { "notBreaching" };
         assert_eq!(properties["TreatMissingData"], missing, "{alarm}");
-        // The dimensions that the metric has, no more and no fewer: else an alarm would see nothing.
+        // Exactly the dimensions that the metric has: otherwise the alarm would see no data.
         let dimensions = properties["Dimensions"].as_sequence().unwrap();
         let dimension = match namespace {
             "AWS/SQS" => "QueueName",
@@ -105,7 +105,7 @@ fn the_alarms_watch_what_the_code_tells() {
             value => value,
         };
         assert_eq!(named(value), of, "{alarm}");
-        // An alarm with a unit sees numbers of that unit alone.
+        // An alarm with a unit sees only numbers of that unit.
         if let Some(unit) = properties.get("Unit") {
             assert!(metrics().iter().any(|(name, of, _)| name == metric && unit.as_str().is_some_and(|unit| unit.to_lowercase() == *of)), "{alarm}");
         }
@@ -114,7 +114,7 @@ fn the_alarms_watch_what_the_code_tells() {
     }
 }
 
-/// What stands there on a condition, else nothing: the condition, and what it names.
+/// A value that is there only under a condition: the condition, and the name that the value refers to.
 fn optional(value: &Value) -> (&str, &str) {
     let Value::Tagged(value) = value else { panic!("stands there always: {value:?}") };
     assert_eq!((value.tag == "!If", named(&value.value[2])), (true, "AWS::NoValue"));
@@ -170,7 +170,7 @@ fn each_alarm_has_its_section_in_the_runbook_and_names_it() {
     assert!(std::fs::read_to_string(format!("{root}/README.md")).unwrap().contains("](docs/runbook.md)"));
 }
 
-/// The widgets of the dashboard of a stack that has all that it can have.
+/// The widgets of the dashboard, with all optional parameters set.
 fn widgets() -> Vec<serde_json::Value> {
     let id = "2ntttwpyh6nbmi5h54h2e4p4ja";
     let body = Stack::with(&[("ClusterId", id), ("CdcStreamId", id)]).properties("Dashboard")["DashboardBody"].take();
@@ -193,7 +193,7 @@ fn the_dashboard_shows_metrics_that_are_there() {
                     shown.insert(search.split('"').next().unwrap().to_owned());
                     continue;
                 }
-                // A name with a hyphen has to be quoted there.
+                // SEARCH needs quotation marks around a name with a hyphen.
                 assert!(expression.contains(&format!(r#"{{"{NAMESPACE}",{FUNCTION},{TABLE}}}"#)), "{expression}");
                 let (_, name) = expression.split_once("MetricName=\"").unwrap();
                 let name = name.split('"').next().unwrap();
@@ -217,7 +217,7 @@ fn the_dashboard_shows_metrics_that_are_there() {
     let alarms: Vec<&str> =
         alarms["properties"]["alarms"].as_array().unwrap().iter().map(|arn| arn.as_str().unwrap()).collect();
     assert_eq!(alarms, ALARMS.map(|alarm| format!("{alarm}.Arn")));
-    // Each metric that an alarm watches can be looked at, or is told by what it waits for.
+    // The dashboard shows each metric that an alarm watches, except three.
     for alarm in ALARMS {
         let metric = at(properties(&template, alarm), "MetricName").as_str().unwrap();
         let is_shown =

@@ -1,4 +1,5 @@
-//! What goes beyond the limits of DynamoDB and Kinesis, and what cannot be applied: the part of the demo with a bucket.
+//! Changes beyond the limits of DynamoDB and Kinesis, and records that cannot be applied: the part of the demo with a
+//! bucket.
 
 use std::error::Error;
 use std::path::Path;
@@ -15,7 +16,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{headline, wrapped};
 
-/// How many steps it has.
+/// The number of its steps.
 pub const STEPS: usize = 3;
 
 const VIEW: &str = "demo-large";
@@ -32,7 +33,7 @@ struct Limits {
     place: u64,
 }
 
-/// Shows it, in a view and a bucket of its own; `steps` is how many the whole demo has.
+/// Shows this part, in its own view and bucket; `steps` is the number of steps of the whole demo.
 pub async fn run(binaries: &Path, steps: usize) -> Result<(), Box<dyn Error>> {
     let (db, s3) = (LocalDynamoDb::start(), LocalS3::start());
     db.create_view(VIEW).await;
@@ -153,7 +154,7 @@ impl Limits {
         Ok(change)
     }
 
-    /// Delivers records to the function, each with its shard, as one batch, none of which may be reported.
+    /// Delivers records to the function as one batch, each with its shard. None may be reported.
     async fn deliver(&mut self, records: &[(u32, String)]) -> Result<(), Box<dyn Error>> {
         let batch: Vec<KinesisRecord> = (self.place..)
             .zip(records)

@@ -1,6 +1,7 @@
 //! Runs the function's real binary on the sample events, against a DynamoDB of its own, and shows what happens.
 //!
-//! `make demo` builds both and starts this. It ends by itself; its exit code tells whether the view ended as it must.
+//! `make demo` builds both and starts this. The demo ends by itself; its exit code says whether the view is right in
+//! the end.
 
 mod limits;
 
@@ -90,14 +91,14 @@ fn start_function(binaries: &Path, db: &LocalDynamoDb, source_tables: &str) -> R
     Function::start(&binary, environment).map_err(|error| format!("{}: {error}", binary.display()).into())
 }
 
-/// The folder of the functions' binaries, which cargo puts above that of this example's.
+/// The folder of the functions' binaries: cargo puts them one folder above this example.
 fn binaries() -> Result<PathBuf, Box<dyn Error>> {
     let example = std::env::current_exe()?;
     let folder = example.parent().and_then(|folder| folder.parent()).ok_or("this example has no folder")?;
     Ok(folder.to_owned())
 }
 
-/// The line that a step begins with.
+/// Prints the line that begins a step.
 fn headline(number: usize, of: usize, title: &str) {
     println!("\n━━ {number} of {of}: {title} ━━");
 }
@@ -132,7 +133,7 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The image of the row that a record holds, as it stands there.
+/// The text of the row's image in a record.
 fn image(data: &[u8]) -> Option<String> {
     let record: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(data).ok()?;
     let image = |name: &str| {
@@ -164,7 +165,7 @@ struct Answer {
     found: Expected,
 }
 
-/// Invokes the function: its answer, and what it says of the batch in its log.
+/// Invokes the function; returns its answer, and its log line on the batch.
 async fn invoke(function: &mut Function, sample: &Sample, invocation: usize) -> Result<Answer, Box<dyn Error>> {
     let answer = match function.invoke(sample.event_file(), TIMEOUT).await {
         Outcome::Response(answer) => answer,

@@ -1,5 +1,5 @@
-//! What a record must become: the contract of the pages, written down a second time, from their words and without the
-//! library.
+//! The result that each record must have. This is the contract of the pages, written down a second time, from their
+//! words and without the library.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ const TABLES: [(&str, &str, &[&str]); 6] = [
 /// The name of the view table's partition key.
 pub const KEY_ATTRIBUTE: &str = "_key";
 
-/// The cluster whose records are taken, where one is set.
+/// The only cluster whose records are accepted, if `SOURCE_CLUSTER` is set.
 pub const CLUSTER: &str = "c";
 
 const RESERVED: [&str; 5] = [KEY_ATTRIBUTE, "_ts_ns", "_tx_id", "_deleted", "_expires_at"];
@@ -35,7 +35,7 @@ const LONGEST_KEY: usize = 2048;
 const MOST_LEVELS: usize = 32;
 const MOST_FRAGMENTS: u64 = 1000;
 
-/// The settings that matter to what a record becomes.
+/// The settings that affect the result of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Contract {
     /// `COMMIT_TIMESTAMP`.
@@ -46,19 +46,19 @@ pub struct Contract {
     pub bucket: bool,
 }
 
-/// What a record must become.
+/// The result that a record must have.
 pub enum Expected {
     /// It can never be applied.
     Poison,
     /// Its table is not configured.
     Filtered,
-    /// It is a part of a split change.
+    /// It is a member of a set of a chunked change.
     Part,
-    /// It is an item or a tombstone, or poison where it is too large.
+    /// It becomes an item or a tombstone, or is poison if that is too large.
     Row(Box<Row>),
 }
 
-/// A row as its change leaves it.
+/// A row after its change.
 pub struct Row {
     /// Its schema, its table, and the texts of its key's values.
     pub name: Vec<String>,
@@ -68,14 +68,14 @@ pub struct Row {
     pub deleted: bool,
     /// All attributes but the key and `_expires_at`.
     pub attributes: HashMap<String, AttributeValue>,
-    /// The JSON text of each column that is not of the key.
+    /// The JSON text of each column outside the key.
     pub movable: HashMap<String, String>,
 }
 
 struct Poison;
 
 impl Contract {
-    /// What the record with these bytes must become.
+    /// The result that the record with these bytes must have.
     pub fn expects(self, record: &[u8]) -> Expected {
         let document = std::str::from_utf8(record).ok().and_then(Document::read);
         let read = document.as_ref().ok_or(Poison).and_then(|document| self.record(document.root()));
@@ -193,7 +193,7 @@ impl Row {
         key
     }
 
-    /// The bytes of its item, the least and the most that it can have.
+    /// The size of its item in bytes: the least and the most that it can be.
     pub fn size(&self) -> (usize, usize) {
         let (least, most) = item_size(&self.attributes);
         let own = KEY_ATTRIBUTE.len() + self.key().len() + if self.deleted { "_expires_at".len() + 6 } else { 0 };
@@ -201,7 +201,7 @@ impl Row {
     }
 }
 
-/// The schema, the table and the key's values that a key of the view tells.
+/// The schema, the table and the key's values, read from a key of the view.
 pub fn name_in_key(key: &str) -> Vec<String> {
     let plain = |text: &str| text.replace("%2E", ".").replace("%23", "#").replace("%25", "%");
     let (table, values) = key.split_once('#').expect("a key has values");
@@ -213,7 +213,7 @@ fn text(value: Value<'_>) -> Result<&str, Poison> {
     value.text().ok_or(Poison)
 }
 
-/// What the function can do without: a string's text, where it is one, or another value's JSON.
+/// The text of a value that the function can do without: a string's text, if it is valid, or another value's JSON.
 fn as_it_comes(value: Value<'_>) -> Option<&str> {
     if let Is::Text(text) = value.is() { text.as_deref() } else { Some(value.json()) }
 }
@@ -223,7 +223,7 @@ fn whole_number(value: Value<'_>) -> Option<u64> {
     if json.bytes().all(|digit| digit.is_ascii_digit()) { json.parse().ok() } else { None }
 }
 
-/// An object whose members' names are texts, and of these names each once at most.
+/// Checks that the value is an object whose member names are texts, and that each known name occurs at most once.
 fn fields(value: Value<'_>, known: &[&str]) -> Result<(), Poison> {
     let Is::Object(members) = value.is() else { return Err(Poison) };
     let names: Vec<&str> = members.iter().map(|(name, _)| name.as_deref().ok_or(Poison)).collect::<Result<_, _>>()?;
@@ -238,7 +238,7 @@ fn fragment(record: Value<'_>) -> Result<Expected, Poison> {
     if is_text && index < MOST_FRAGMENTS && !id.is_empty() { Ok(Expected::Part) } else { Err(Poison) }
 }
 
-/// Whether `chunked` says that this image is in fragments; what it says must hold together.
+/// Whether `chunked` says that this image is in fragments; its entries must be consistent.
 fn is_elsewhere(chunked: Value<'_>, image: &str) -> Result<bool, Poison> {
     fields(chunked, &["before", "after"])?;
     let entries = ["before", "after"].map(|entry| chunked.member(entry));
@@ -256,7 +256,7 @@ fn is_elsewhere(chunked: Value<'_>, image: &str) -> Result<bool, Poison> {
     if entries.iter().all(Option::is_none) { Err(Poison) } else { Ok(chunked.member(image).is_some()) }
 }
 
-/// A column that DynamoDB cannot hold as it is, which therefore stands as its JSON text.
+/// A column that DynamoDB cannot hold as it is, so the item has its JSON text.
 struct NotHeld;
 
 fn attribute(value: Value<'_>, level: usize) -> Result<AttributeValue, NotHeld> {

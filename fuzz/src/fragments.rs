@@ -1,16 +1,17 @@
-//! Split changes: main records and fragments in any order, again, altered, of hostile names; through the real assembly,
-//! into a bucket and a view in memory.
+//! Chunked changes: main records and fragments in any order, repeated, altered, with hostile names. They go through the
+//! real assembly, into a bucket and a view in memory.
 //!
-//! An input is a row of letters, each with digits behind it; what is none is skipped. Digits count from `0` and wrap.
+//! An input is a series of letters, each followed by digits; other bytes in a letter's place are skipped. Digits count
+//! from `0` and wrap.
 //!
 //! | letters | |
 //! |---|---|
-//! | `N` set, row, commit, kind, fragments | a change: its set's name is of [`SETS`], its kind of [`Kind`] |
+//! | `N` set, row, commit, kind, fragments | a change: its set's name is one of [`SETS`], its kind one of [`Kind`] |
 //! | `M` change | its main record comes |
 //! | `P` change, fragment | a fragment of it comes |
 //! | `A` change, fragment, way | the fragment comes altered |
 //! | `W` change, way | its main record comes altered |
-//! | `/` | what has come is a batch |
+//! | `/` | the records so far are a batch |
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,7 +23,7 @@ use super::contract::Expected;
 use super::world::{CONTRACT, World};
 
 const COMMIT: u64 = 1_773_843_841_076_494_565;
-/// So many ways of joining a set are tried.
+/// How many ways of joining a set are tried.
 const MOST_WAYS: usize = 64;
 const MOST_STEPS: usize = 200;
 const LONGEST_SET_NAME: usize = 600;
@@ -37,7 +38,7 @@ enum Kind {
     Delete,
     /// An upsert whose `before` is in fragments too.
     Both,
-    /// An upsert of which only the image is in fragments that nobody needs.
+    /// An upsert with only the unneeded image in fragments.
     OnlyUnneeded,
     /// An upsert of a table that is not configured.
     NotConfigured,
@@ -47,7 +48,7 @@ enum Kind {
 
 const KINDS: [Kind; 6] = [Kind::Upsert, Kind::Delete, Kind::Both, Kind::OnlyUnneeded, Kind::NotConfigured, Kind::NoRow];
 
-/// A change that was split.
+/// A chunked change.
 struct Change {
     set: String,
     kind: Kind,
@@ -57,7 +58,7 @@ struct Change {
     main_has_come: bool,
 }
 
-/// Checks what becomes of a row of deliveries.
+/// Checks the result of a series of deliveries.
 pub fn check(data: &[u8]) {
     let mut steps = Steps { digits: data.iter() };
     let mut changes: Vec<Change> = Vec::new();
@@ -76,7 +77,7 @@ pub fn check(data: &[u8]) {
         }
     }
     come.world.deliver(&batch);
-    // Once more, all of it at once: nothing may change.
+    // All records again, in one batch: nothing may change.
     let shown = come.world.view.borrow().clone();
     come.world.deliver(&come.world.delivered.clone());
     assert_eq!(*come.world.view.borrow(), shown, "a second delivery changes the view");
@@ -156,7 +157,7 @@ impl Change {
         self.json("chunked", if inline { &self.image } else { "null" }, &format!(r#","chunked":{chunked}"#))
     }
 
-    /// The record as it would be in one fragment.
+    /// The record as it would be unsplit.
     fn whole(&self) -> String {
         self.json("full", &self.image, "")
     }
@@ -172,11 +173,11 @@ impl Change {
     }
 }
 
-/// What has come of the changes.
+/// The records of the changes that have come.
 #[derive(Default)]
 struct Deliveries {
     world: World,
-    /// The texts that came of each place of each set.
+    /// The texts that came for each place of each set.
     fragments: HashMap<(String, usize), BTreeSet<String>>,
 }
 
@@ -186,13 +187,13 @@ impl Deliveries {
         serde_json::json!({ "type": "fragment", "chunk_id": set, "index": index, "data": text }).to_string()
     }
 
-    /// The texts that may stand in each place of a change.
+    /// The texts that have come for each place of a change.
     fn variants(&self, change: &Change, total: usize) -> Vec<Vec<String>> {
         let of_place = |place| self.fragments.get(&(change.set.clone(), place)).cloned().unwrap_or_default();
         (0..total).map(|place| of_place(place).into_iter().collect()).collect()
     }
 
-    /// A change that has come whole is shown, or a newer one of its row.
+    /// If all of a change has come, the view shows it or a newer change of its row.
     fn assert_complete(&self, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.main_has_come && !change.set.is_empty()) {
             let variants = self.variants(change, change.fragments.len());
@@ -215,7 +216,7 @@ impl Deliveries {
         }
     }
 
-    /// The view shows what some change says, letter for letter.
+    /// The view shows only what some change says, letter for letter.
     fn assert_nothing_else(&self, changes: &[Change]) {
         for shown in self.world.view.borrow().values() {
             let says_so = changes.iter().any(|change| {
@@ -229,7 +230,7 @@ impl Deliveries {
     }
 }
 
-/// Joining these texts gives the image, or none; `must` it give one, it does.
+/// Checks that joining these texts gives the image or fails with the checksum; with `must`, it gives the image.
 fn assert_joined(change: &Change, variants: &[Vec<String>], must: bool) {
     let image = ChunkedImage {
         chunk_id: change.set.as_str().into(),

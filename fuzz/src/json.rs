@@ -1,10 +1,9 @@
-//! A JSON reader of the checks' own, so that they do not trust the one that the library uses. It keeps each number's
-//! text, each member of an object, the repeated ones too, and where each value stands; and it nests as deep as the text
-//! does.
+//! The checks' own JSON reader, so that they do not trust the library's. It keeps each number's text, all members of an
+//! object including repeated ones, and the place of each value. It nests as deep as the text does.
 
 use std::ops::Range;
 
-/// A text as JSON holds it, or `None` for one with half a surrogate pair, which is no text.
+/// A text of a JSON document; `None` for a text with half a surrogate pair, which is invalid.
 pub type Text = Option<String>;
 
 enum Kind {
@@ -21,7 +20,7 @@ struct Node {
     place: Range<usize>,
 }
 
-/// A JSON text that was read.
+/// A parsed JSON text.
 pub struct Document<'t> {
     text: &'t str,
     nodes: Vec<Node>,
@@ -34,11 +33,11 @@ pub struct Value<'d> {
     node: usize,
 }
 
-/// What a value is.
+/// The content of a value.
 pub enum Is<'d> {
     Null,
     Bool(bool),
-    /// With its JSON text.
+    /// The number's JSON text.
     Number(&'d str),
     Text(&'d Text),
     Array(Vec<Value<'d>>),
@@ -46,7 +45,7 @@ pub enum Is<'d> {
 }
 
 impl<'d> Value<'d> {
-    /// What it is.
+    /// Its content.
     pub fn is(self) -> Is<'d> {
         let value = |node: &usize| Value { node: *node, ..self };
         match &self.document.nodes[self.node].kind {
@@ -64,17 +63,17 @@ impl<'d> Value<'d> {
         &self.document.text[self.place()]
     }
 
-    /// Where it stands in the document's text.
+    /// Its place in the document's text.
     pub fn place(self) -> Range<usize> {
         self.document.nodes[self.node].place.clone()
     }
 
-    /// The text that it is, if it is one.
+    /// Its text, if it is a text.
     pub fn text(self) -> Option<&'d str> {
         if let Is::Text(text) = self.is() { text.as_deref() } else { None }
     }
 
-    /// The last member of this name, if it is an object that has one which is not null.
+    /// The last member of this name, if the value is an object and the member is not null.
     pub fn member(self, name: &str) -> Option<Value<'d>> {
         let Is::Object(members) = self.is() else { return None };
         let (_, value) = members.into_iter().rfind(|(found, _)| found.as_deref() == Some(name))?;
@@ -83,7 +82,7 @@ impl<'d> Value<'d> {
 }
 
 impl<'t> Document<'t> {
-    /// Reads a text, if it is JSON.
+    /// Reads a text; `None` if it is not JSON.
     pub fn read(text: &'t str) -> Option<Self> {
         let mut reader = Reader { text, at: 0 };
         let mut nodes: Vec<Node> = Vec::new();
@@ -129,7 +128,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// The value that the text is.
+    /// The value of the whole text.
     pub fn root(&self) -> Value<'_> {
         Value { document: self, node: 0 }
     }
@@ -157,7 +156,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A value, or the beginning of one that holds others.
+    /// Reads a value, or the beginning of an array or an object.
     fn begin(&mut self) -> Option<Kind> {
         match self.peek()? {
             b'[' => {
@@ -206,10 +205,10 @@ impl Reader<'_> {
         Some(Kind::Number)
     }
 
-    /// A string: `None` where it is no JSON.
+    /// Reads a string; `None` if it is not JSON.
     fn string(&mut self) -> Option<Text> {
         self.accept(b'"').then_some(())?;
-        // UTF-16, as the escapes are: so halves of surrogate pairs can be told.
+        // UTF-16, like the escapes: this shows halves of surrogate pairs.
         let mut units: Vec<u16> = Vec::new();
         loop {
             let rest = &self.text[self.at..];

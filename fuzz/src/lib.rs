@@ -1,17 +1,17 @@
-//! What must hold whatever comes: the checks of the fuzz targets, as plain functions.
+//! The checks of the fuzz targets, as plain functions: they must hold for every input.
 //!
-//! `cargo fuzz` runs them over what it makes up; `tests/corpus.rs` runs them over the committed corpus, without a
-//! fuzzer.
+//! `cargo fuzz` runs them over inputs that it makes up; `tests/corpus.rs` runs them over the committed corpus, without
+//! a fuzzer.
 //!
 //! | module | checks |
 //! |---|---|
-//! | [`record`] | the bytes of records, to what has to be written |
+//! | [`record`] | the bytes of records, up to the items to write |
 //! | [`source_tables`] | the setting `SOURCE_TABLES` |
-//! | [`fragments`] | the parts of split changes, to the changes that they make |
-//! | [`on_failure`] | what the redrive function is given |
+//! | [`fragments`] | the members of sets, up to the changes that they make |
+//! | [`on_failure`] | the redrive function's inputs |
 //!
-//! They hold the library against a second view of the contract: [`contract`] says what a record must become,
-//! [`storage`] what DynamoDB takes, [`json`] what a text says; [`world`] is a view and a bucket in memory.
+//! They compare the library with a second view of the contract: [`contract`] says what each record must become,
+//! [`storage`] what DynamoDB accepts, [`json`] what a text says. [`world`] is a view and a bucket in memory.
 
 pub mod contract;
 pub mod fragments;

@@ -1,8 +1,8 @@
-//! What the redrive function is given: messages of the on-failure queue and the ranges that they name, replays, and
-//! records as the bucket keeps them.
+//! The redrive function's inputs: messages of the on-failure queue and the ranges that they name, replays, and records
+//! in the bucket's form.
 //!
-//! An input is taken for each of these texts; one that begins with a NUL is a range and what was read of it, by
-//! `arbitrary`.
+//! Each of these checks reads the input as its own kind of text. An input that begins with a NUL is a range and the
+//! records that were read of it, by `arbitrary`.
 
 use arbitrary::{Arbitrary, Unstructured};
 use dsql_view::record::delivery::Record;
@@ -12,14 +12,14 @@ use dsql_view::redrive::range::{Progress, ShardRange};
 
 use super::json::{Document, Is, Value};
 
-/// Checks what becomes of an input.
+/// Checks the result of an input.
 pub fn check(data: &[u8]) {
     if let [0, structured @ ..] = data {
         let case = Case::arbitrary(&mut Unstructured::new(structured));
         return case.iter().for_each(Case::check);
     }
     let Ok(text) = std::str::from_utf8(data) else {
-        // The runtime hands over bytes.
+        // The runtime passes bytes on.
         assert!(matches!(invocation(data), Invocation::Unknown), "what is no UTF-8 asks for nothing");
         return;
     };
@@ -30,7 +30,8 @@ pub fn check(data: &[u8]) {
     check_record(text);
 }
 
-/// A range is what the message says, and else the error is one of five that quote nothing.
+/// Checks that a range is the one that the message names, and that otherwise the error is one of five that quote
+/// nothing.
 fn check_message(text: &str, root: Option<Value<'_>>) {
     let batch = root.and_then(|root| root.member("KinesisBatchInfo"));
     let field = |name| batch.and_then(|batch| batch.member(name)).and_then(Value::text);
@@ -67,7 +68,7 @@ fn check_message(text: &str, root: Option<Value<'_>>) {
     }
 }
 
-/// What is asked for is what the text says.
+/// Checks that the invocation is the one that the text asks for.
 fn check_invocation(text: &str, root: Option<Value<'_>>) {
     let field = |name| root.and_then(|root| root.member(name));
     match invocation(text.as_bytes()) {
@@ -97,19 +98,19 @@ fn check_invocation(text: &str, root: Option<Value<'_>>) {
     }
 }
 
-/// As the runtime reads it.
+/// The invocation, as the runtime reads it.
 fn invocation(event: &[u8]) -> Invocation {
     serde_json::from_slice(event).unwrap_or(Invocation::Unknown)
 }
 
-/// A record that the bucket kept is the record that it was.
+/// Checks that a record from the bucket is the record that was put there.
 fn check_record(text: &str) {
     let Ok(record) = serde_json::from_str::<Record>(text) else { return };
     let again = serde_json::to_string(&record).expect("a record is JSON");
     assert_eq!(serde_json::from_str::<Record>(&again).expect("what was written can be read"), record);
 }
 
-/// A range, and the numbers of the records that were read of it, in the order of the shard.
+/// A range, and the numbers of the records that were read of it, in the shard's order.
 #[derive(Debug, Arbitrary)]
 struct Case {
     stream: String,
@@ -158,8 +159,8 @@ impl Case {
         self.check_lost_meanwhile(&range, &progress);
     }
 
-    /// What is lost is all that lies before the first and behind the last record that was read, as far as Lambda has
-    /// seen one there.
+    /// Checks the lost ranges: everything before the first and behind the last record that was read, within the range
+    /// that Lambda named.
     fn check_lost(&self, range: &ShardRange, progress: &Progress, read: &[u128]) {
         let ends = (value(&range.first), value(&range.last));
         let expected: Vec<(u128, u128)> = match (read.first(), read.last()) {
@@ -175,7 +176,8 @@ impl Case {
         assert!(lost.iter().all(|part| part.stream_arn == stream(&self.stream) && part.shard_id == self.shard));
     }
 
-    /// What expired while it was read lies between the first page and what the shard still holds.
+    /// Checks what expired during the reading: the records between the first page and the first one that the shard
+    /// still holds.
     fn check_lost_meanwhile(&self, range: &ShardRange, progress: &Progress) {
         let (first, last) = (value(&range.first), value(&range.last));
         let end_of_page = (first + u128::from(self.end_of_first_page)).min(last);
@@ -191,7 +193,7 @@ impl Case {
     }
 }
 
-/// The stream of an ARN: a consumer of it stands behind its name.
+/// The stream of an ARN. A consumer's name follows the stream's name.
 fn stream(arn: &str) -> String {
     let Some((before, behind)) = arn.split_once(":stream/") else { return arn.to_owned() };
     format!("{before}:stream/{}", behind.split('/').next().unwrap_or_default())

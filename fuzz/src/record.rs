@@ -1,8 +1,8 @@
-//! The bytes of records, to what a plan makes of them.
+//! The bytes of records, up to the plan for them.
 //!
 //! The first byte of an input chooses the settings (see [`planner`]); the records follow, separated by 0x1E. Two bytes
-//! that no JSON text holds as they are stand for more than a fuzzer would write: 0x1D for a thousand letters, 0x1F for
-//! a hundred thousand.
+//! that JSON text cannot contain stand for texts longer than a fuzzer would write: 0x1D for a thousand letters, 0x1F
+//! for a hundred thousand.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -26,11 +26,11 @@ const MOST_RECORDS: usize = 64;
 
 const WRITTEN_AT: Duration = Duration::from_secs(1_800_000_000);
 const TOMBSTONE_TTL: Duration = Duration::from_secs(3600);
-/// What `_overflow` takes, and what the address of a moved column does at most.
+/// The bytes that `_overflow` takes, and the most that the address of a moved column takes.
 const MARK: usize = 12;
 const ADDRESS: usize = 600;
 
-/// Checks what becomes of an input's records; the items that were accepted.
+/// Checks the result of an input's records; returns the accepted items.
 pub fn check(data: &[u8]) -> Vec<ViewItem> {
     let Some((settings, records)) = data.split_first() else { return Vec::new() };
     let contract = contract(*settings);
@@ -56,7 +56,7 @@ fn delivered(records: impl Iterator<Item = Vec<u8>>) -> Vec<Record> {
     records.map(|data| Record { data: Data(data), ..Record::default() }).collect()
 }
 
-/// The settings that a byte stands for: its two lowest bits are `COMMIT_TIMESTAMP`, the next one `OBJECTS_BUCKET`, the
+/// The settings that a byte stands for. Its two lowest bits are `COMMIT_TIMESTAMP`, the third is `OBJECTS_BUCKET`, the
 /// fourth `SOURCE_CLUSTER`.
 fn contract(settings: u8) -> Contract {
     let place = match settings & 3 {
@@ -134,7 +134,7 @@ fn assert_every_record_ends_once(records: &[&[u8]], contract: Contract, plan: &P
     assert!(items.is_empty() && parts.is_empty(), "what is written belongs to a record");
 }
 
-/// A row that fits is not refused, however it may be stored.
+/// Checks a refusal: a row that fits, however it is stored, must not be refused.
 fn assert_too_large(row: &Row, failure: &Failure, contract: Contract) {
     assert!(failure.is_poison(), "{failure:?}");
     let (_, mut most) = row.size();
@@ -167,7 +167,7 @@ fn assert_item(row: &Row, item: &ViewItem, contract: Contract) {
     assert!(same(&row.attributes, &attributes), "expected {:?}, found {attributes:?}", row.attributes);
 }
 
-/// Puts what stands in objects back into the item.
+/// Puts the columns from the objects back into the item.
 fn put_back(row: &Row, item: &ViewItem, attributes: &mut HashMap<String, AttributeValue>) {
     let Some(AttributeValue::M(addresses)) = attributes.remove("_overflow") else { panic!("no addresses") };
     assert_eq!(addresses.len(), item.moved.len());
@@ -184,7 +184,7 @@ fn put_back(row: &Row, item: &ViewItem, attributes: &mut HashMap<String, Attribu
     }
 }
 
-/// Whether two sets of attributes are the same; all zeros are one number.
+/// Whether two sets of attributes are the same; all zeros are the same number.
 fn same(expected: &HashMap<String, AttributeValue>, found: &HashMap<String, AttributeValue>) -> bool {
     let same_member = |(name, value): (&String, _)| found.get(name).is_some_and(|found| same_value(value, found));
     expected.len() == found.len() && expected.iter().all(same_member)
@@ -220,8 +220,8 @@ fn message(disposition: &Disposition) -> String {
     }
 }
 
-/// The record with other values in its images, in its fragment and for its transaction: each as long as before, so that
-/// what may be told of them (their places and their sizes) stays.
+/// The record with other values in its images, its fragment and its transaction. Each keeps its length, so that
+/// messages about places and sizes stay the same.
 fn redacted(record: &[u8]) -> Vec<u8> {
     let mut redacted = record.to_vec();
     let Some(document) = std::str::from_utf8(record).ok().and_then(Document::read) else { return redacted };
@@ -240,7 +240,7 @@ fn redacted(record: &[u8]) -> Vec<u8> {
     redacted
 }
 
-/// Writes other letters and other digits, but zeros; escapes and exponents stay.
+/// Writes other letters and digits in a value, except zeros; escapes and exponents stay.
 fn redact(json: &mut [u8]) {
     let is_text = json[0] == b'"';
     let mut at = 0;

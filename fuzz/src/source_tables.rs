@@ -1,4 +1,4 @@
-//! `SOURCE_TABLES`: the settings as they are parsed, held against a reading of SQL's identifiers of the checks' own.
+//! `SOURCE_TABLES`: the parsed setting, compared with the checks' own reading of SQL's identifiers.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ type Tables = BTreeMap<Name, Vec<String>>;
 
 const RESERVED: [&str; 4] = ["_ts_ns", "_tx_id", "_deleted", "_expires_at"];
 
-/// Checks what becomes of a setting.
+/// Checks the result of a setting.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for variable in VARIABLES {
         let settings = |name: &str| (name == variable).then(|| text.to_owned());
-        // Another one is missing.
+        // Another required setting is missing.
         assert!(Config::from_variables(settings).is_err());
     }
     match (text.parse::<SourceTables>(), tables(text)) {
@@ -58,7 +58,7 @@ fn assert_place(error: &SourceTablesError, text: &str) {
     }
 }
 
-/// The setting with every name as it is, in quotation marks.
+/// The setting with every name exactly as it is, in quotation marks.
 fn canonical(tables: &Tables) -> String {
     let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
     let table = |((schema, name), key): (&Name, &Vec<String>)| {
@@ -67,7 +67,7 @@ fn canonical(tables: &Tables) -> String {
     tables.iter().map(table).collect::<Vec<_>>().join(" ")
 }
 
-/// What a setting is made of.
+/// A token of the setting.
 #[derive(Debug, PartialEq)]
 enum Token {
     Name(String),
@@ -75,7 +75,7 @@ enum Token {
     Space,
 }
 
-/// The tables of a setting, if it names some and all is right.
+/// The tables of a setting, if it is valid and names at least one.
 fn tables(text: &str) -> Option<Tables> {
     let tokens = tokens(text)?;
     let mut rest = tokens.as_slice();
@@ -99,7 +99,7 @@ fn tables(text: &str) -> Option<Tables> {
     }
 }
 
-/// A table with its key columns, and what is behind it.
+/// A table with its key columns, and the tokens after it.
 fn table(tokens: &[Token]) -> Option<(Name, Vec<String>, &[Token])> {
     let (schema, name, rest) = match tokens {
         [Token::Name(schema), Token::Mark('.'), Token::Name(name), rest @ ..] => (schema.clone(), name, rest),
@@ -148,7 +148,7 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
     Some(tokens)
 }
 
-/// The name before the next quotation mark that stands alone, and what is behind that.
+/// The name before the next quotation mark that is not doubled, and the text after that mark.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut from = 0;
     loop {

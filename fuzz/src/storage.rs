@@ -1,23 +1,24 @@
-//! What DynamoDB stores, as its documentation has it: sizes, numbers, nesting, names and keys.
+//! The limits of DynamoDB's storage from its documentation: sizes, numbers, nesting, names and keys.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-/// The most bytes of an item, the names of its attributes included.
+/// The largest item in bytes, including the names of its attributes.
 pub const LARGEST_ITEM: usize = 409_600;
 const KEY_BYTES: RangeInclusive<usize> = 1..=2048;
-/// The bytes of the name of an attribute that is no key.
+/// The bytes of the name of an attribute outside the key.
 pub const NAME_BYTES: RangeInclusive<usize> = 1..=65_535;
 const MOST_LEVELS: usize = 32;
 const MOST_DIGITS: usize = 38;
-/// DynamoDB's are -130 to 125, and it answers in plain notation, of which its readers take 38 digits.
+/// The powers of ten of the first digit. DynamoDB takes -130 to 125, but it answers in plain notation, of which its
+/// readers take 38 digits.
 const POWERS: RangeInclusive<i64> = -130..=37;
-/// The last digit's that boto3 reads.
+/// The lowest power of ten of a last digit that boto3 reads.
 const SMALLEST_LAST_POWER: i64 = -165;
 
-/// A number's significant digits, and the power of ten of the first one; of zero there are none.
+/// A number's significant digits, and the power of ten of the first one. Zero has no digits.
 pub fn decimal(number: &str) -> (String, i64) {
     let number = number.trim_start_matches('-');
     let (coefficient, exponent) = number.split_at(number.find(['e', 'E']).unwrap_or(number.len()));
@@ -31,14 +32,14 @@ pub fn decimal(number: &str) -> (String, i64) {
     (all.trim_matches('0').to_owned(), first + exponent)
 }
 
-/// Whether N holds a number's value, and its readers read it.
+/// Whether N holds a number's value, and DynamoDB's readers read it.
 pub fn fits_n(number: &str) -> bool {
     let (digits, power) = decimal(number);
     let last = power + 1 - i64::try_from(digits.len()).unwrap();
     digits.is_empty() || (digits.len() <= MOST_DIGITS && POWERS.contains(&power) && last >= SMALLEST_LAST_POWER)
 }
 
-/// A number in plain notation, if that has no more bytes than a key.
+/// A number in plain notation, if that has no more bytes than a key may have.
 pub fn plain(number: &str) -> Option<String> {
     let (digits, power) = decimal(number);
     if digits.is_empty() {
@@ -57,7 +58,7 @@ pub fn plain(number: &str) -> Option<String> {
     (text.len() <= *KEY_BYTES.end()).then_some(text)
 }
 
-/// The bytes of a value: the least and the most that the documentation's "approximately" can mean.
+/// The size of a value in bytes: the least and the most that the documentation's "approximately" can mean.
 pub fn size(value: &AttributeValue) -> (usize, usize) {
     let sum = |names: usize, values: &mut dyn Iterator<Item = &AttributeValue>| {
         let own = 3 + names;
@@ -76,7 +77,7 @@ pub fn size(value: &AttributeValue) -> (usize, usize) {
     }
 }
 
-/// The bytes of an item with its key, the least and the most.
+/// The size of these attributes in bytes, the least and the most.
 pub fn item_size<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a AttributeValue)>) -> (usize, usize) {
     attributes.into_iter().fold((0, 0), |(least, most), (name, value)| {
         let of_value = size(value);
@@ -84,7 +85,7 @@ pub fn item_size<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a Attri
     })
 }
 
-/// Fails where DynamoDB would not store an item with this partition key.
+/// Fails if DynamoDB would not store an item with this partition key.
 pub fn assert_storable(key_attribute: &str, key: &str, attributes: &HashMap<String, AttributeValue>) {
     assert!(KEY_BYTES.contains(&key.len()), "the key has {} bytes", key.len());
     assert!(!attributes.contains_key(key_attribute), "an attribute takes the key's place");
@@ -101,7 +102,7 @@ fn assert_value(value: &AttributeValue, level: usize) {
     match value {
         AttributeValue::N(number) => {
             assert!(fits_n(number), "N does not hold {number}");
-            // DynamoDB refuses even a zero for its exponent, or for how long it is written.
+            // DynamoDB refuses even a zero because of its exponent, or because of its length.
             let zero = decimal(number).0.is_empty();
             assert!(
                 !zero || (number.len() <= MOST_DIGITS && !number.contains(['e', 'E'])),

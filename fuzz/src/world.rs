@@ -1,4 +1,4 @@
-//! What a function works on, in memory: a view and a bucket that do what they are asked.
+//! The services of a function, in memory: a view and a bucket that do what they are asked.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -51,7 +51,7 @@ impl Default for World {
 }
 
 impl World {
-    /// Delivers a batch; checks that each of its records ends once, and how.
+    /// Delivers a batch; checks that each of its records ends once, and how it ends.
     pub fn deliver(&mut self, batch: &[String]) {
         let records: Vec<Record> = batch.iter().enumerate().map(delivered).collect();
         let indexes = Indexes::default();
@@ -82,7 +82,7 @@ impl World {
         Disposition::Applied
     }
 
-    /// Checks that no object stands where none of its kind may.
+    /// Checks that all objects are in the folders of their kinds.
     pub fn assert_folders(&self) {
         for key in self.objects.borrow().keys() {
             let folders: Vec<&str> = key.split('/').collect();
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// The objects whose keys begin so.
+    /// The objects whose keys begin with this prefix.
     pub fn stored(&self, prefix: &str) -> Vec<StoredObject> {
         let objects = self.objects.borrow();
         let stored =

@@ -1,8 +1,11 @@
-//! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes,
-//! duplicates, crashes, writes that arrive late, functions that remember what was confirmed, and tombstones that
-//! expire. And the same with creates, as they are sent together: each takes place only where nothing stands, at any
-//! time after it was sent, and a put follows where it is not confirmed. And with changes that go into the quarantine and
-//! are replayed at any time, also when tombstones have expired. Each rule, broken, is caught.
+//! The design, checked exhaustively: every interleaving of two functions over one key, with up to four changes. Changes
+//! are delivered again, functions crash and remember what was confirmed, writes arrive late, and tombstones expire.
+//!
+//! The same with creates, as the function sends them together. Each takes place only where the view has no item, at any
+//! time after it was sent, and a put follows unless the create is confirmed. And the same with changes that go into the
+//! quarantine and are replayed at any time, even after tombstones have expired.
+//!
+//! Each rule is also broken on purpose, and the checks find it.
 
 mod model;
 
@@ -10,13 +13,13 @@ use stateright::{Checker, Model};
 
 use self::model::{Design, Rules};
 
-/// All histories of so many changes.
+/// All histories of this number of changes.
 fn histories(changes: u32) -> impl Iterator<Item = Vec<bool>> {
     (0..1_u32 << changes).map(move |kinds| (0..changes).map(|place| kinds >> place & 1 == 1).collect())
 }
 
-/// Looks at all states of all histories of up to so many changes, of which none may violate a property: how many there
-/// are.
+/// Visits all states of all histories of up to this number of changes. Fails if any state violates a property; returns
+/// the number of states.
 fn states_that_keep_the_promise(
     changes: u32,
     duplicates: u8,
@@ -62,7 +65,7 @@ fn every_interleaving_with_replays_of_the_quarantine_keeps_the_promise() {
     assert!(states > 100_000, "only {states} states were looked at");
 }
 
-/// The properties that a broken rule violates, over all histories of so many changes.
+/// The properties that a broken rule violates, over all histories of this number of changes.
 fn violated(rules: Rules, changes: u32, lost_creates: u8) -> Vec<&'static str> {
     violated_with(rules, changes, lost_creates, 0)
 }
@@ -141,7 +144,7 @@ fn an_order_by_a_clock_that_is_behind_is_caught() {
 fn a_replay_that_brings_a_deleted_row_back_is_caught() {
     const RESURRECTED: [&str; 2] = ["never a step back in commit time", "the view converges"];
     assert_eq!(violated_with(Rules::ReplayAsEver, 2, 0, 1), RESURRECTED);
-    // An old deletion from the quarantine, too, and then an old row over its tombstone.
+    // Also replays an old deletion from the quarantine, and then an old row over its tombstone.
     assert_eq!(violated_with(Rules::ReplayOverLateTombstone, 3, 0, 2), RESURRECTED);
 }
 

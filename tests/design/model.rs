@@ -1,11 +1,11 @@
-//! A model of the rules, not of the code: `CommitTimestamp::supersedes`, the condition on the write, a tombstone for a
-//! deletion, a tombstone that outlives what may still be delivered, a memory of confirmed commits that leaves out
-//! writes, what a create may and what it says, and a replay of the quarantine, where a change may have waited for longer
-//! than tombstones are kept.
+//! A model of the rules, not of the code. It has `CommitTimestamp::supersedes`, the condition on the write, a tombstone
+//! for each deletion, and tombstones that outlive whatever may still be delivered. It also has a memory of confirmed
+//! commits, which saves writes; what a create may do and what its answer means; and replays of the quarantine, where a
+//! change may have waited for longer than tombstones are kept.
 
 use stateright::{Model, Property};
 
-/// A change's commit is its place in the history, from 1.
+/// A change's commit: its place in the history, from 1.
 pub type Commit = u8;
 
 /// The rules, and how they can be broken.
@@ -18,15 +18,15 @@ pub enum Rules {
     EqualReplaces,
     /// A tombstone expires while older changes may still be delivered.
     TombstoneTooShort,
-    /// A write that was given up counts as done.
+    /// A write that the function gave up counts as done.
     UnknownIsDone,
     /// A function remembers a change as shown before DynamoDB has answered its write.
     UnknownIsRemembered,
-    /// A create takes place whatever stands there.
+    /// A create takes place even where the view has an item.
     CreateOverwrites,
-    /// A create takes place where a tombstone stands.
+    /// A create takes place over a tombstone.
     CreateOverTombstone,
-    /// A create that finds something counts as superseded, and no put follows.
+    /// A create that finds an item counts as superseded, and no put follows.
     CreateInVainIsDone,
     /// A create without an answer counts as done, and no put follows.
     LostCreateIsDone,
@@ -34,11 +34,11 @@ pub enum Rules {
     LostCreateIsRemembered,
     /// A tombstone expires while an older create is still on its way.
     CreateOutlivesTombstone,
-    /// A change is filed by the earlier of its record's timestamps, also where the change stream's clock was behind.
+    /// A change is ordered by the earlier of its record's timestamps, even where the change stream's clock was behind.
     EarlierTimestamp,
-    /// A replay writes an old row as the stream's changes are written.
+    /// A replay writes an old row like a change of the stream.
     ReplayAsEver,
-    /// A replay writes an old row over any older item, also a tombstone that was itself written late.
+    /// A replay writes an old row over any older item, even over a tombstone that was itself written late.
     ReplayOverLateTombstone,
 }
 
@@ -49,62 +49,62 @@ pub struct Design {
     pub history: Vec<bool>,
     pub duplicates: u8,
     pub failures: u8,
-    /// So many creates may stay without an answer; where none may, none are sent.
+    /// How many creates may stay without an answer; with 0, no creates are sent.
     pub lost_creates: u8,
-    /// So many changes may be quarantined.
+    /// How many changes may be quarantined.
     pub quarantines: u8,
-    /// The change whose record was made while the change stream's clock was behind: it seems to be made before the
-    /// change before it was committed.
+    /// The change whose record was made while the change stream's clock was behind: its record seems older than the
+    /// commit of the change before it.
     pub clock_behind: Option<Commit>,
 }
 
-/// What a function sends to DynamoDB.
+/// A function's request to DynamoDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Request {
-    /// In place of what is older, or of nothing.
+    /// Replaces an older item, or writes where there is no item.
     Put,
-    /// In place of nothing.
+    /// Writes only where there is no item.
     Create,
-    /// Of a row from the quarantine: in place of an older item that is there, if that tells that the row was not deleted
-    /// since.
+    /// Replays a row from the quarantine: replaces an older item that exists, if that item proves that the row was not
+    /// deleted since.
     Replay,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Function {
     Idle,
-    /// A change was delivered, and is not written yet.
+    /// A change was delivered and is not written yet.
     Holding(Commit),
-    /// A change of the quarantine is about to be replayed.
+    /// The function is about to replay a change from the quarantine.
     Replaying(Commit),
-    /// DynamoDB has answered the write, or it was left out, and Lambda does not know of it yet.
+    /// DynamoDB has answered the write, or the function skipped it, and Lambda does not know of it yet.
     Written(Commit),
 }
 
-/// The newest commit that DynamoDB has confirmed to a function since that came up: as applied, or as superseded. None
-/// is 0.
+/// The newest commit that DynamoDB has confirmed to a function since the function started, as applied or as superseded;
+/// 0 before the first.
 pub type Known = Commit;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
-    /// What stands at the key.
+    /// The commit of the item at the key.
     view: Option<Commit>,
-    /// The newest commit of which a tombstone had expired when that was written. An implementation knows it by the
-    /// tombstone's own expiry.
+    /// The newest commit whose tombstone had expired when the item at the key was written. An implementation learns it
+    /// from the tombstone's own expiry.
     expired_before_view: Commit,
     functions: [Function; 2],
     known: [Known; 2],
     /// Which changes Lambda knows to be done.
     settled: Vec<bool>,
-    /// Which changes stand in the quarantine.
+    /// Which changes are in the quarantine.
     quarantined: Vec<bool>,
-    /// Writes on their way of functions that have given them up, or are dead.
+    /// Writes that are still on their way, though their functions have given them up or are dead.
     late: Vec<(Commit, Request)>,
     duplicates_left: u8,
     failures_left: u8,
     lost_creates_left: u8,
     quarantines_left: u8,
-    /// Nothing older than this commit is delivered any more: a tombstone of it has expired.
+    /// Nothing older than this commit is delivered any more, because a tombstone of this commit has expired.
     horizon: Commit,
     /// The newest commit that the view has ever shown.
     newest_shown: Commit,
@@ -116,21 +116,21 @@ pub struct State {
 pub enum Action {
     Deliver(usize, Commit),
     Write(usize),
-    /// A create that DynamoDB answers. Where it finds something, the function still holds the change.
+    /// DynamoDB answers a create. If the create found an item, the function still holds the change.
     Create(usize),
-    /// A create that is not answered, and takes place now or later; the function still holds the change.
+    /// A create gets no answer, and takes place now or later; the function still holds the change.
     LoseCreate(usize),
     Answer(usize),
-    /// The function dies: what it did stays, Lambda does not know of it, and what was remembered is gone.
+    /// The function dies. What it did stays, Lambda does not know of it, and the function's memory is gone.
     Crash(usize),
-    /// The answer is lost on its way to Lambda, and the function lives.
+    /// The answer is lost on its way to Lambda, and the function lives on.
     LoseAnswer(usize),
-    /// The write is given up and is still on its way.
+    /// The function gives up the write, which is still on its way.
     GiveUp(usize),
-    /// The time is over before the put that follows a create.
+    /// The time runs out before the put that follows a create.
     Stop(usize),
     LateWrite(usize),
-    /// The change goes into the quarantine, as where a column's name was one that the view keeps for itself.
+    /// The change goes into the quarantine, for example because a column had a name that the view keeps for itself.
     Quarantine(usize),
     /// Somebody replays a change of the quarantine.
     BeginReplay(usize, Commit),
@@ -142,13 +142,13 @@ impl Design {
         self.history[usize::from(commit) - 1]
     }
 
-    /// What a change is ordered by: its commit, whatever the clock of the change stream says.
+    /// The order of a change: its commit, whatever the change stream's clock says.
     fn filed(&self, commit: Commit) -> u8 {
         let is_early = self.rules == Rules::EarlierTimestamp && self.clock_behind == Some(commit);
         if is_early { (2 * commit).saturating_sub(3) } else { 2 * commit }
     }
 
-    /// Whether DynamoDB does what is asked.
+    /// Performs the request; false if DynamoDB refuses it.
     fn write(&self, state: &mut State, commit: Commit, request: Request) -> bool {
         let replaces = match (request, state.view) {
             (Request::Replay, shown) if self.is_old(state, commit) => {
@@ -167,7 +167,7 @@ impl Design {
             return false;
         }
         state.wrote_again |= state.view == Some(commit);
-        // A deletion where no row stands any more shows nothing else than before.
+        // A deletion where no row is left changes nothing that the view shows.
         let shows_as_before = self.is_deletion(commit) && state.view.is_none_or(|shown| self.is_deletion(shown));
         state.went_back |= commit < state.newest_shown && !shows_as_before;
         state.expired_before_view = state.horizon;
@@ -178,19 +178,19 @@ impl Design {
     }
 
     /// Whether a row of the quarantine is so old that a later deletion's tombstone may have expired. The implementation
-    /// knows only that none has expired of a change that is young enough; here it knows that exactly, which is the
-    /// hardest case.
+    /// only knows that no tombstone newer than a young enough change has expired. The model knows it exactly, which is
+    /// the hardest case.
     fn is_old(&self, state: &State, commit: Commit) -> bool {
         self.rules != Rules::ReplayAsEver && !self.is_deletion(commit) && state.horizon > commit
     }
 
-    /// Whether what stands at the key tells that the row of this commit was not deleted since.
+    /// Whether the item at the key proves that the row of this commit was not deleted since.
     fn vouches(&self, state: &State, shown: Commit, commit: Commit) -> bool {
         let is_late = self.is_deletion(shown) && state.expired_before_view > commit;
         !is_late || self.rules == Rules::ReplayOverLateTombstone
     }
 
-    /// Two functions are alike: which one is the first makes no difference.
+    /// Sorts the two functions: they are alike, so it makes no difference which one is the first.
     fn in_order(mut state: State) -> State {
         if (&state.functions[1], state.known[1]) < (&state.functions[0], state.known[0]) {
             state.functions.swap(0, 1);
@@ -204,16 +204,17 @@ impl Design {
         state.late.sort_unstable();
     }
 
-    /// Whether nothing will happen any more but deliveries of what is done.
+    /// Whether nothing can happen any more except repeated deliveries of finished changes.
     fn is_quiet(state: &State) -> bool {
         state.settled.iter().all(|settled| *settled)
             && state.late.is_empty()
             && state.functions.iter().all(|function| *function == Function::Idle)
     }
 
-    /// Whether the view shows the newest change; a deletion shows as a tombstone, or as nothing once that has expired.
+    /// Whether the view shows the newest change. A deletion shows as a tombstone, or as nothing once the tombstone has
+    /// expired.
     ///
-    /// What stands in the quarantine is not shown, as it is told.
+    /// Changes in the quarantine are not shown, as the documentation says.
     fn has_converged(&self, state: &State) -> bool {
         let waits = |commit: Commit| state.quarantined[usize::from(commit) - 1] && commit > state.newest_shown;
         let changes = Commit::try_from(self.history.len()).expect("a short history");
@@ -266,7 +267,7 @@ impl Model for Design {
                     if state.failures_left > 0 {
                         actions.extend([Action::Crash(place), Action::GiveUp(place)]);
                     }
-                    // What is known is not created, and a tombstone is put.
+                    // A known change is not created, and a deletion is put as a tombstone.
                     if self.lost_creates > 0 && *commit > state.known[place] && !self.is_deletion(*commit) {
                         actions.push(Action::Create(place));
                         if state.lost_creates_left > 0 {
@@ -294,7 +295,7 @@ impl Model for Design {
         actions.extend((0..state.late.len()).map(Action::LateWrite));
         if let Some(shown) = state.view.filter(|shown| self.is_deletion(*shown)) {
             let is_older = |commit: &Commit| *commit < shown;
-            // What was young enough when its replay began is written well before a later tombstone expires.
+            // A change that was young enough when its replay began is written well before a later tombstone expires.
             let held = state.functions.iter().any(|function| match function {
                 Function::Idle => false,
                 Function::Replaying(commit) => is_older(commit) && !self.is_old(state, *commit),
@@ -326,7 +327,7 @@ impl Model for Design {
             Action::Write(place) => {
                 if let Function::Replaying(commit) = state.functions[place] {
                     let applied = commit <= state.known[place] || self.write(&mut state, commit, Request::Replay);
-                    // A newer change that stands there, or the same one, has made it superseded.
+                    // An item of the same change or of a newer one supersedes it.
                     let is_done = applied || state.view.is_some_and(|shown| shown >= commit);
                     if is_done {
                         state.known[place] = state.known[place].max(commit);
@@ -418,10 +419,11 @@ impl Model for Design {
             Property::always("the view converges", |design: &Design, state: &State| {
                 !Design::is_quiet(state) || design.has_converged(state)
             }),
-            // A row from the dead is a step back too: its deletion was shown, and an older commit is.
+            // A deleted row that comes back is a step back too: the view showed its deletion, and now an older commit.
             Property::always("never a step back in commit time", |_, state: &State| !state.went_back),
             Property::always("no commit is written twice", |_, state: &State| !state.wrote_again),
-            // What Lambda was told to be done has been shown, or a newer commit; all else can still be delivered.
+            // If Lambda was told that a change is done, the view has shown it or a newer commit; all other changes can
+            // still be delivered.
             Property::always("no record is unaccounted for", |_, state: &State| {
                 (1..).zip(&state.settled).all(|(commit, settled): (Commit, &bool)| {
                     let waits = state.quarantined[usize::from(commit) - 1];

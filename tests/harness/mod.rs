@@ -1,4 +1,4 @@
-//! A handler of the library on a DynamoDB of the test's own.
+//! The library's handler on a DynamoDB of the test's own.
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
@@ -22,8 +22,8 @@ use serde_json::Value;
 
 pub const VIEW: &str = "view";
 
-/// A record as Amazon's Kinesis Producer Library writes it where it aggregates: its magic number, a Protobuf message
-/// with one record of JSON in it, and the message's MD5.
+/// An aggregated record as Amazon's Kinesis Producer Library writes it: its magic number, a Protobuf message with one
+/// record of JSON in it, and the message's MD5.
 pub const AGGREGATED: &[u8] = b"\xf3\x89\x9a\xc2\x0a\x01a\x1a)\x08\x00\x1a%{\"id\":2,\"card\":\"4111-1111-1111-1111\"}\
     5\x93\xc5^\x95[{$\xa9\x93\x03\xc5\x89&\xf4\x80";
 
@@ -41,7 +41,7 @@ impl Function {
         Self::with_settings(endpoint, VIEW, &[("SOURCE_TABLES", source_tables)]).await
     }
 
-    /// The same, with creates sent together or not.
+    /// Like [`Function::new`], with creates sent together or not.
     pub async fn creating(endpoint: &str, source_tables: &str, together: bool) -> Self {
         let together = if together { "true" } else { "false" };
         Self::with_settings(endpoint, VIEW, &[("SOURCE_TABLES", source_tables), ("BATCHED_CREATES", together)]).await
@@ -59,7 +59,7 @@ impl Function {
         Self { handler }
     }
 
-    /// Delivers a batch of these data: what became of each.
+    /// Delivers a batch of these data; returns what became of each record.
     pub async fn dispositions<D: AsRef<[u8]>>(
         &self,
         data: impl IntoIterator<Item = D>,
@@ -72,12 +72,12 @@ impl Function {
         entries.iter().map(|entry| entry.end().clone()).collect()
     }
 
-    /// Delivers a batch of these data: the places of those that are reported.
+    /// Delivers a batch of these data; returns the places of the reported records.
     pub async fn deliver<D: AsRef<[u8]>>(&self, data: impl IntoIterator<Item = D>) -> Vec<u64> {
         kinesis::reported(&self.answer(&kinesis::event_of(data)).await)
     }
 
-    /// Delivers a Lambda event: the answer as Lambda gets it.
+    /// Delivers a Lambda event; returns the answer as Lambda gets it.
     pub async fn answer(&self, event: &Value) -> Value {
         let response = self.handler.handle(&parsed(event), Deadline::after(PLENTY)).await;
         serde_json::to_value(response).expect("an answer is JSON")
@@ -103,12 +103,12 @@ impl World {
         Self { db, s3, faultless }
     }
 
-    /// One endpoint for both, whose faults `plan` decides.
+    /// One endpoint for both; `plan` decides its faults.
     pub fn endpoint(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
         endpoint(&self.db, &self.s3, plan)
     }
 
-    /// Two functions that meet no faults.
+    /// Two functions that see no faults.
     pub async fn two_functions(&self) -> [Function; 2] {
         [self.function(&self.faultless).await, self.function(&self.faultless).await]
     }
@@ -125,20 +125,20 @@ impl World {
         resolved(items, &self.s3, BUCKET).unwrap_or_else(|problem| panic!("{problem}"))
     }
 
-    /// Checks that the view is the newest of these changes of each row, and that no object is left behind.
+    /// Checks that the view shows the newest of these changes for each row, and that no object is left behind.
     pub async fn assert_shows(&self, history: &[Change]) {
         Model::of(history).assert_equals(&self.view().await);
         let left = left_behind(&items(&self.db).await, &self.s3, BUCKET);
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 
-    /// The keys of the bucket that begin so.
+    /// The keys of the bucket that begin with this prefix.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         self.s3.objects(BUCKET).into_keys().filter(|key| key.starts_with(prefix)).collect()
     }
 
-    /// Delivers a batch to a function that dies at its `step`-th call, before or after that has happened; whether it
-    /// came so far.
+    /// Delivers a batch to a function that dies at its `step`-th call, before or after the call takes effect. Returns
+    /// whether the function made that many calls.
     pub async fn crash(&self, batch: &[String], step: usize, after: bool) -> bool {
         let (reached, mut crash) = tokio::sync::mpsc::unbounded_channel();
         let calls = AtomicUsize::new(0);
@@ -157,7 +157,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        // The first call is DescribeTable.
+        // Call 0 is DescribeTable.
         let function = self.function(&endpoint).await;
         tokio::select! {
             biased;
@@ -183,7 +183,7 @@ pub async fn dynamodb() -> LocalDynamoDb {
     db
 }
 
-/// A bucket that is denied, down, cut off or slow.
+/// The faults of a bucket: access denied, down, cut off, slow.
 pub fn faults_of_a_bucket() -> [Fault; 4] {
     [
         Fault::Error { status: 403, code: "AccessDenied" },
@@ -198,7 +198,7 @@ pub async fn items(db: &LocalDynamoDb) -> Items {
     db.items(VIEW).await
 }
 
-/// All orders of so many things.
+/// All orders of this number of things.
 pub fn orders(count: usize) -> Vec<Vec<usize>> {
     if count == 0 {
         return vec![Vec::new()];

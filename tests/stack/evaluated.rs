@@ -1,6 +1,7 @@
-//! What a deployment makes of `template.yaml` with given parameters, by the functions that the template uses.
+//! The stack that a deployment makes of `template.yaml` with given parameters. This evaluates the functions that the
+//! template uses.
 //!
-//! A resource's own name stands for what `!Ref` gives of it, and `Name.Attribute` for what `!GetAtt` gives.
+//! The result of `!Ref` on a resource is the resource's own name here, and the result of `!GetAtt` is `Name.Attribute`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,45 +23,45 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The stack with these parameters, and all others as they are by default.
+    /// The stack with these parameters, and with the defaults of all others.
     pub fn with(parameters: &[(&str, &str)]) -> Self {
         let template = template();
         for (name, _) in parameters {
             at(&template, &format!("Parameters/{name}"));
         }
-        // The one that has no default.
+        // The only parameter without a default.
         let required = ("SourceTables", "public.users(id)");
         let given = std::iter::once(&required).chain(parameters);
         let parameters = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { template, parameters }
     }
 
-    /// Whether it has a resource.
+    /// Whether the stack has a resource.
     pub fn has(&self, resource: &str) -> bool {
         self.is_there(at(&self.template, &format!("Resources/{resource}")))
     }
 
-    /// The properties of a resource that it has.
+    /// The properties of a resource; fails if the stack does not have it.
     pub fn properties(&self, resource: &str) -> Json {
         assert!(self.has(resource), "the stack has no {resource}");
         self.evaluated(at(&self.template, &format!("Resources/{resource}/Properties"))).expect("properties")
     }
 
-    /// The names of the resources that it has.
+    /// The names of the stack's resources.
     pub fn resources(&self) -> Vec<&str> {
         let resources = at(&self.template, "Resources").as_mapping().expect("resources");
         let names = resources.keys().map(|name| name.as_str().expect("a name"));
         names.filter(|name| self.has(name)).collect()
     }
 
-    /// An output, if it has it.
+    /// An output, if the stack has it.
     pub fn output(&self, output: &str) -> Option<String> {
         let output = at(&self.template, &format!("Outputs/{output}"));
         let value = self.is_there(output).then(|| self.evaluated(at(output, "Value")).expect("a value"))?;
         Some(value.as_str().expect("a text").to_owned())
     }
 
-    /// What a role allows.
+    /// The rights that a role allows.
     pub fn rights(&self, role: &str) -> Rights {
         let statements = self.statements(role);
         let of = |statement: &Json| {
@@ -91,7 +92,7 @@ impl Stack {
         condition.and_then(|condition| condition.as_bool()).unwrap_or_else(|| panic!("{name} is no condition"))
     }
 
-    /// A value without what is left out by `AWS::NoValue`.
+    /// A value without the parts that `AWS::NoValue` removes.
     fn evaluated(&self, value: &Value) -> Option<Json> {
         Some(match value {
             Value::Tagged(call) => return self.called(&call.tag.to_string(), &call.value),
@@ -165,7 +166,7 @@ impl Stack {
         })
     }
 
-    /// A text, or a text and the names that it alone knows.
+    /// The result of `!Sub`: of a text, or of a text with names that it defines itself.
     fn substituted(&self, argument: &Value) -> String {
         let (text, own) = match argument.as_sequence() {
             Some(both) => (&both[0], Some(&both[1])),
@@ -191,7 +192,7 @@ impl Stack {
     }
 }
 
-/// A text, or several.
+/// The texts of a value that is one text or a list of texts.
 fn list(value: &Json) -> Vec<String> {
     let text = |value: &Json| value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned();
     value.as_array().map_or_else(|| vec![text(value)], |values| values.iter().map(text).collect())

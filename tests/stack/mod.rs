@@ -14,7 +14,7 @@ pub fn template() -> Value {
     serde_norway::from_str(&text).unwrap()
 }
 
-/// What stands at a path of names; fails where there is nothing.
+/// The value at a path of names; fails if there is no value.
 pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('/').fold(value, |value, name| value.get(name).unwrap_or_else(|| panic!("no {name} of {path}")))
 }
@@ -34,12 +34,12 @@ pub fn resolved<'a>(template: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// A whole number, or the default of the parameter that is one.
+/// A whole number, or the default of the parameter that the value refers to.
 pub fn number(template: &Value, value: &Value) -> u64 {
     resolved(template, value).as_u64().unwrap_or_else(|| panic!("no whole number: {value:?}"))
 }
 
-/// A text, or several.
+/// The texts of a value that is one text or a list of texts.
 pub fn texts(value: &Value) -> BTreeSet<&str> {
     match value {
         Value::Sequence(values) => values.iter().map(|value| value.as_str().unwrap()).collect(),
@@ -47,7 +47,7 @@ pub fn texts(value: &Value) -> BTreeSet<&str> {
     }
 }
 
-/// What `!GetAtt`, `!Sub` or `!Ref` names; fails on a text of its own, such as `*`.
+/// The name that `!GetAtt`, `!Sub` or `!Ref` refers to; fails on a literal text, such as `*`.
 pub fn named(value: &Value) -> &str {
     match value {
         Value::Tagged(tagged) => tagged.value.as_str().unwrap(),

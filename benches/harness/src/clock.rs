@@ -1,17 +1,17 @@
-//! The processor's time of a process: all its threads, those that have ended too, in nanoseconds.
+//! The processor time of a process, in nanoseconds: of all its threads, including those that have ended.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-/// What a process has spent so far.
+/// The processor time that a process has used so far.
 pub fn cpu_time(process: u32) -> std::io::Result<Duration> {
     let process = i32::try_from(process).map_err(std::io::Error::other)?;
     spent(clock_getcpuclockid(Pid::from_raw(process))?)
 }
 
-/// What this process has spent so far.
+/// The processor time that this process has used so far.
 pub fn own_cpu_time() -> std::io::Result<Duration> {
     spent(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }

@@ -1,10 +1,10 @@
-//! What `make bench` measures the function with. The binary `bench` is the driver, `puts` the same writes without a
-//! function around them.
+//! The tools of `make bench`. The binary `bench` is the driver; `puts` makes the same writes without a function around
+//! them.
 //!
 //! | module | |
 //! |---|---|
 //! | [`workload`] | the changes, as events and as the items that they become |
-//! | [`clock`] | the processor's time of a process |
+//! | [`clock`] | the processor time of a process |
 
 pub mod clock;
 pub mod workload;

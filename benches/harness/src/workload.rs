@@ -1,5 +1,5 @@
-//! The changes that are written: rows as applications have them, a record some 460 bytes, as events and as the items
-//! that they become.
+//! The changes that the bench writes: rows as applications have them, some 460 bytes as a record. They come as events
+//! and as the items that they become.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,31 +22,31 @@ pub const VIEW: &str = "view";
 const TABLE: &str = "order_items";
 const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
 
-/// Rows that are new in every batch, so that nothing can be known of them before.
+/// A source of rows that are new in every batch, so that a function cannot know them.
 #[derive(Debug, Default)]
 pub struct Workload {
     next: u64,
 }
 
 impl Workload {
-    /// So many rows that no batch had before.
+    /// This number of rows that no batch had before.
     pub fn rows(&mut self, count: u64) -> Range<u64> {
         let first = self.next;
         self.next += count;
         first..self.next
     }
 
-    /// The event of so many changes of rows that no batch had before.
+    /// The event of this number of changes of rows that no batch had before.
     pub fn event(&mut self, count: u64) -> Bytes {
         event(self.rows(count).map(|row| change(row, row)))
     }
 
-    /// As [`Workload::event`], where each change says that it made its row.
+    /// Like [`Workload::event`], but each change says that it created its row.
     pub fn event_of_creates(&mut self, count: u64) -> Bytes {
         event(self.rows(count).map(|row| Change { layout: Layout::Preview, ..change(row, row) }))
     }
 
-    /// As [`Workload::event`], where the text in each row has so many bytes.
+    /// Like [`Workload::event`], but the text in each row has this number of bytes.
     pub fn event_of_size(&mut self, count: u64, bytes: usize) -> Bytes {
         let text = "x".repeat(bytes);
         let sized = |row| {
@@ -55,7 +55,7 @@ impl Workload {
         event(self.rows(count).map(sized))
     }
 
-    /// The event of so many changes of so many rows, in an order in which commits come late.
+    /// The event of this number of changes of this number of rows, in an order in which some commits come late.
     pub fn event_of_history(&mut self, changes: u64, rows: u64) -> Bytes {
         let first = self.rows(rows).start;
         let mut history: Vec<Change> = (0..changes).map(|number| change(first + number % rows, number)).collect();
@@ -64,7 +64,7 @@ impl Workload {
     }
 }
 
-/// A row's change: the commits are in the order of their numbers.
+/// A row's change; commits have the order of their numbers.
 pub fn change(row: u64, commit: u64) -> Change {
     Change::order_item(row, FIRST_COMMIT + commit)
 }

@@ -12,7 +12,7 @@ const dynamodb = DynamoDBDocumentClient.from(
   new DynamoDBClient({ requestHandler: { httpAgent: sockets, httpsAgent: sockets } }),
 );
 
-// A number of 19 digits is no number of JavaScript's: both timestamps are taken from the text.
+// JavaScript's numbers cannot hold 19 digits, so both timestamps come from the text.
 function committed(text, record) {
   const digits = [...text.matchAll(/"ts_ns":(\d+)/g)].map((match) => BigInt(match[1]));
   if (digits.length < 2) throw new Error(`no commit timestamps in a record of ${record.source.table}`);

@@ -1,4 +1,4 @@
-"""A change record of Aurora DSQL as the item that a view shall hold."""
+"""A change record of Aurora DSQL as the item that a view must have."""
 
 import json
 import time
@@ -9,7 +9,7 @@ TOMBSTONE_SECONDS = 14 * 24 * 3600
 
 
 def item_of(data):
-    """The item of a record's bytes; none, where its table is not in the view."""
+    """The item of a record; None if the view does not have its table."""
     record = json.loads(data, parse_float=Decimal)
     source = record["source"]
     table = f'{source["schema"]}.{source["table"]}'

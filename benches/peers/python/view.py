@@ -10,12 +10,12 @@ from change import item_of
 TABLE = os.environ["VIEW_TABLE"]
 THREADS = 32
 
-# The client beneath the resource: it takes plain values, and can be used by many threads.
+# The client below the resource: it takes plain values, and many threads can use it.
 dynamodb = boto3.resource("dynamodb", config=Config(max_pool_connections=THREADS)).meta.client
 
 
 def apply(data):
-    """Puts the row of a record, if it is newer than what stands there."""
+    """Puts the row of a record, if it is newer than the item in the view."""
     item = item_of(data)
     if item is None:
         return

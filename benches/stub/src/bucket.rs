@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// What has not been used for longer is gone.
+/// A bucket holds the tokens of this time; older ones are gone.
 const BURST: Duration = Duration::from_millis(50);
 
-/// What a bucket of this rate holds at most, and to begin with; at least one, or a slow rate would never give any.
+/// The most tokens that a bucket of this rate holds; it starts with as many. At least one, because a slow rate would
+/// otherwise never give any.
 pub fn burst(per_second: f64) -> f64 {
     (per_second * BURST.as_secs_f64()).max(1.0)
 }
@@ -24,7 +25,8 @@ impl TokenBucket {
         Self { per_second, tokens: burst(per_second), filled: now }
     }
 
-    /// Takes so many tokens, or none if there are not enough. More than it ever holds are there when it is full.
+    /// Takes this number of tokens, or none if there are not enough. A full bucket gives even more tokens than it
+    /// holds, and then owes them.
     pub fn take(&mut self, tokens: u32, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = (self.tokens + since * self.per_second).min(burst(self.per_second));

@@ -1,8 +1,8 @@
-//! How large DynamoDB counts an item.
+//! The size of an item, as DynamoDB counts it.
 
 use serde_json::{Map, Value};
 
-/// An item's size in bytes, as DynamoDB documents it: names and values.
+/// An item's size in bytes: its names and values, as DynamoDB documents it.
 pub fn size(item: &Map<String, Value>) -> usize {
     item.iter().map(|(name, value)| name.len() + size_of(value)).sum()
 }

@@ -1,4 +1,4 @@
-//! What a table would hold: the newest commit of each key and its item's size, enough for the condition and the bill.
+//! The parts of a table that the condition and the bill need: the newest commit of each key, and the size of its item.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{NotUnderstood, item};
 
-/// A kilobyte begun is a write unit.
+/// The bytes of a write unit; each started kilobyte counts as one.
 const WRITE_UNIT: usize = 1024;
 
 /// The items.
@@ -22,11 +22,11 @@ struct Row {
     write_units: u64,
 }
 
-/// What came of a put.
+/// The result of a put.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Put {
     pub is_done: bool,
-    /// What it is billed, done or not.
+    /// The write units that it is billed, whether it was done or not.
     pub write_units: u64,
 }
 
@@ -52,8 +52,8 @@ struct Number {
 }
 
 impl Ledger {
-    /// Puts the item of a request, if it is newer than what is there. Larger of what was and what is, it is billed;
-    /// where the condition is not met, what is there is.
+    /// Puts the item of a request, if it is newer than the item that exists. The bill is for the larger of the old and
+    /// the new item; if the condition is not met, it is for the existing item.
     pub fn put(&mut self, body: &[u8]) -> Result<Put, NotUnderstood> {
         let request: Request = serde_json::from_slice(body).map_err(|error| NotUnderstood(error.to_string()))?;
         let expected = "attribute_not_exists(#ts) OR #ts < :ts";

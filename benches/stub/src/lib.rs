@@ -1,5 +1,5 @@
-//! A DynamoDB that answers without storing: as fast as it is told, throttling and refusing as it is told, so that what
-//! is measured is the client. This is what it decides; the binary has its HTTP.
+//! A DynamoDB that answers without storing. It is as fast as its settings say, and throttles and refuses as they say,
+//! so that the bench measures the client. This library makes the decisions; the binary has the HTTP.
 //!
 //! Invariant: the same settings and the same requests, in the same order and at the same times, get the same answers.
 
@@ -18,7 +18,7 @@ pub use bucket::burst;
 use ledger::Ledger;
 pub use settings::{Settings, SettingsError};
 
-/// How many requests it has had, and what became of them.
+/// The number of requests that it has had, and their results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is the count of what it is named for")]
 pub struct Counts {
@@ -34,22 +34,22 @@ pub struct Counts {
     /// Puts and statements whose condition was not met.
     pub failed_conditions: u64,
     pub throttled: u64,
-    /// What DynamoDB bills for the puts and statements, where they are remembered.
+    /// The units that DynamoDB bills for the puts and statements, if the stub remembers items.
     pub write_units: u64,
-    /// The most requests that waited for their answer at a time.
+    /// The most requests that waited for their answers at the same time.
     pub most_in_flight: u64,
-    /// How many wait for their answer now.
+    /// The number of requests that wait for their answers now.
     pub in_flight: u64,
 }
 
-/// What becomes of a write.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// It is done.
     Applied,
     /// Its condition is not met.
     ConditionFailed,
-    /// It was one too many.
+    /// It exceeded the rate or fell into the throttled share.
     Throttled,
 }
 
@@ -63,7 +63,7 @@ pub struct Stub {
     ledger: Ledger,
 }
 
-/// What the stub cannot answer.
+/// A request that the stub cannot answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotUnderstood(pub String);
 
@@ -79,12 +79,12 @@ impl Stub {
         }
     }
 
-    /// What it does at present.
+    /// Its current settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Changes what it does; the counts and what it remembers stay.
+    /// Changes its settings; the counts and the remembered items stay.
     pub fn set(&mut self, settings: Settings, now: Instant) {
         let before = std::mem::replace(self, Self::new(settings, now));
         self.counts = before.counts;
@@ -125,10 +125,10 @@ impl Stub {
         self.counts.in_flight -= 1;
     }
 
-    /// What becomes of a PutItem, given its body.
+    /// The result of a PutItem with this body.
     ///
     /// # Errors
-    /// Items are remembered, and the body is none of a conditional put.
+    /// Items are remembered, and the body is not a conditional put's.
     pub fn put(&mut self, body: &[u8], now: Instant) -> Result<Decision, NotUnderstood> {
         self.counts.put_item += 1;
         self.counts.put_item_bytes += body.len() as u64;
@@ -146,7 +146,7 @@ impl Stub {
         Ok(self.settle(is_done))
     }
 
-    /// What becomes of each statement of a BatchExecuteStatement, which is not throttled in parts.
+    /// The result of each statement of a BatchExecuteStatement, which is throttled as a whole.
     pub fn execute(&mut self, statements: usize, now: Instant) -> Vec<Decision> {
         let count = u32::try_from(statements).unwrap_or(u32::MAX);
         self.counts.batch_execute_statement += 1;
@@ -167,8 +167,8 @@ impl Stub {
         decisions
     }
 
-    /// Whether so many writes are too many now. Each write is throttled or not by its own; what is throttled takes
-    /// nothing of the rate.
+    /// Whether this number of writes is too many now. Each request is throttled or not on its own, and a throttled one
+    /// uses up nothing of the rate.
     fn is_throttled(&mut self, writes: u32, now: Instant) -> bool {
         let is_over = self.bucket.as_mut().is_some_and(|bucket| !bucket.take(writes, now));
         let is_throttled = is_over || self.happens(self.settings.throttled_share);
@@ -186,8 +186,7 @@ impl Stub {
         }
     }
 
-    /// Whether something happens that does so in this share of the cases; one that never or always happens takes no
-    /// random number.
+    /// True in this share of the calls. A share of 0 or 1 uses no random number.
     fn happens(&mut self, share: f64) -> bool {
         share > 0.0 && (share >= 1.0 || self.random.f64() < share)
     }
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_none_is_none_and_a_share_of_all_is_all() {
+    fn a_share_of_0_fails_no_put_and_a_share_of_1_fails_every_put() {
         for (failed_share, expected) in [(0.0, Decision::Applied), (1.0, Decision::ConditionFailed)] {
             let mut stub = stub(Settings { failed_share, ..Settings::default() });
             assert!(puts(&mut stub, 1_000).iter().all(|decision| *decision == expected));

@@ -1,10 +1,11 @@
 //! A DynamoDB that answers without storing, in a process of its own.
 //!
-//! `dynamodb-stub [--tls CA_FILE] [--latency-ms 5] [--failed-share 0.5] …` (see [`Settings`] for all of them) serves on
-//! free loopback ports until its standard input ends. The first line that it prints is where; with `--tls` it is the
-//! HTTPS one, the second line is HTTP, and the certificate to trust is written to `CA_FILE`. It answers DescribeTable,
-//! PutItem and BatchExecuteStatement; for whoever measures, on both ports: `GET /counts`, `POST /reset` (counts and
-//! items), `POST /settings` (a JSON object of what changes).
+//! `dynamodb-stub [--tls CA_FILE] [--latency-ms 5] [--failed-share 0.5] …` (see [`Settings`] for all flags) serves on
+//! free loopback ports until its standard input ends. The first line of its output is its address. With `--tls` that is
+//! the HTTPS address, the second line is the HTTP one, and the stub writes the certificate to trust to `CA_FILE`.
+//!
+//! It answers DescribeTable, PutItem and BatchExecuteStatement. For the bench, both ports also answer `GET /counts`,
+//! `POST /reset` (counts and items) and `POST /settings` (a JSON object of the changes).
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -32,23 +33,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// The table's description: its name is whatever was asked for.
+/// The partition key in the table's description. The table's name is always the one that was asked for.
 const PARTITION_KEY: &str = "pk";
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A stub, and what holds its answers back.
+/// A stub, and the threads that delay its answers.
 struct Server {
     stub: Mutex<Stub>,
-    /// Of each latency: answers to what has many statements, and others.
+    /// The answers to requests with many statements, which have their own latency.
     delayed_statements: Delayed,
     delayed: Delayed,
 }
 
-/// Who waits, and until when.
+/// Takes the requests that wait, each with the time of its answer.
 type Delayed = mpsc::Sender<(Instant, oneshot::Sender<()>)>;
 
-/// A request that waits for its answer, or until its client is gone.
+/// A request that waits until it is answered or its client is gone.
 struct Waiting<'a>(&'a Mutex<Stub>);
 
 impl<'a> Waiting<'a> {
@@ -95,8 +96,8 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Wakes each that waits at its time, in the order in which they came, since all wait for as long. A thread's sleep is
-/// right to some 60 µs; the timers of tokio would round 5 ms up to 6.
+/// Wakes each request at its time. They wake in the order in which they came, because all wait equally long. A thread's
+/// sleep is accurate to some 60 µs, whereas tokio's timers would round 5 ms up to 6.
 fn delay() -> Delayed {
     let (sender, receiver): (Delayed, _) = mpsc::channel();
     std::thread::spawn(move || {
@@ -108,7 +109,7 @@ fn delay() -> Delayed {
     sender
 }
 
-/// TLS with a certificate for this machine that nobody knows but who reads `ca_file`.
+/// TLS with a certificate for this machine, which only clients that read `ca_file` trust.
 fn acceptor(ca_file: &str) -> Result<TlsAcceptor, BoxError> {
     let names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
@@ -139,13 +140,13 @@ async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, server: Arc
 async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, server: Arc<Server>) {
     let is_counted = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
-        // One that only asks for counts is none of the function's.
+        // A connection that only asks for counts is not one of the function's.
         if is_of_dynamodb(&request) && !is_counted.swap(true, Ordering::Relaxed) {
             server.stub().connected();
         }
         server.answer(request)
     });
-    // An error is a connection that the client has cut.
+    // An error means that the client has cut the connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -185,7 +186,7 @@ impl Server {
         Ok(response(status, body))
     }
 
-    /// What DynamoDB answers to an operation.
+    /// DynamoDB's answer to an operation.
     async fn operation(&self, name: &str, request: Request<Incoming>) -> Result<(StatusCode, Bytes), hyper::Error> {
         let body = request.into_body().collect().await?.to_bytes();
         let now = Instant::now();
@@ -215,7 +216,7 @@ impl Server {
         })
     }
 
-    /// What whoever measures asks for.
+    /// The answer to a request of the bench.
     async fn control(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let body = request.into_body().collect().await?.to_bytes();
@@ -239,7 +240,7 @@ impl Server {
     }
 }
 
-/// The headers are those that DynamoDB sends, since clients read them.
+/// A response with the headers that DynamoDB sends, because clients read them.
 fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     const CRC32: HeaderName = HeaderName::from_static("x-amz-crc32");
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -258,7 +259,8 @@ fn error(name: &str, message: &str) -> (StatusCode, Bytes) {
     (StatusCode::BAD_REQUEST, body.to_string().into())
 }
 
-/// With the item that stands there, if the request asks for it; it looks like the one that it brings.
+/// The error of a failed condition. It contains the existing item, if the request asks for it; that item looks like the
+/// one in the request.
 fn condition_failed(request: &[u8]) -> (StatusCode, Bytes) {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

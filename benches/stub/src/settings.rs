@@ -1,4 +1,4 @@
-//! What the stub does, as flags and as JSON say it.
+//! The stub's settings, as flags and as JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What the stub does with a write. As flags, `failed_share` is `--failed-share 0.5`.
+/// The settings of the stub. As a flag, `failed_share` is `--failed-share 0.5`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How long an answer takes, in milliseconds.
     pub latency_ms: f64,
-    /// How long one to a request of many statements takes; as long as any other, where it is not set.
+    /// How long an answer to a request with many statements takes; as long as any other, if it is not set.
     pub statements_latency_ms: Option<f64>,
-    /// The share of puts whose condition is not met, 0 to 1; not asked where items are remembered.
+    /// The share of puts whose condition is not met, 0 to 1; ignored if items are remembered.
     pub failed_share: f64,
     /// The share of requests that are throttled, 0 to 1.
     pub throttled_share: f64,
-    /// How many writes a second are taken; what comes over it is throttled.
+    /// The rate of accepted writes a second; writes above it are throttled.
     pub rate: Option<f64>,
     /// The share of statements whose condition is met, 0 to 1.
     pub statement_hits: f64,
     /// Whether it remembers the newest commit of each key, checks the condition by it, and counts write units.
     pub remember: bool,
-    /// What its random decisions begin with.
+    /// The seed of its random decisions.
     pub seed: u64,
 }
 
@@ -62,7 +62,7 @@ impl Settings {
         self.with_members(changes)
     }
 
-    /// The settings that flags give: `--name value`, or `--name` alone for what is on or off.
+    /// The settings from flags: `--name value`, or `--name` alone to switch something on.
     pub fn from_flags(flags: impl IntoIterator<Item = String>) -> Result<Self, SettingsError> {
         let mut members = Map::new();
         let mut flags = flags.into_iter().peekable();
@@ -77,7 +77,7 @@ impl Settings {
         Self::default().with_members(members)
     }
 
-    /// How long an answer takes, to a request of many statements or to another.
+    /// How long an answer takes to a request with many statements, or to another request.
     pub fn latency_of(&self, statements: bool) -> Duration {
         let latency_ms = self.statements_latency_ms.filter(|_| statements).unwrap_or(self.latency_ms);
         Duration::from_secs_f64(latency_ms / 1e3)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-/// The cluster that the records are of; it is nowhere.
+/// The cluster of the records; it does not exist.
 pub const CLUSTER: &str = "kmabugltfmjdaj2siqr2qbxgju";
 
 /// A column's value, as a change record's JSON has it.
@@ -59,7 +59,7 @@ impl Value {
         }
     }
 
-    /// The attribute that a row's column with this value becomes; a null column none.
+    /// The attribute value of a row's column with this value; `None` for a null column.
     pub fn attribute(&self) -> Option<AttributeValue> {
         (*self != Self::Null).then(|| self.nested_attribute())
     }
@@ -113,7 +113,7 @@ impl Decimal {
         Self { negative: text.starts_with('-'), digits, power: exponent - fraction + dropped }
     }
 
-    /// DynamoDB's N holds 38 digits from 1E-130 on; its readers 38 digits in plain notation, down to 1E-165.
+    /// DynamoDB's N holds 38 digits, from 1E-130 on. Its readers take 38 digits in plain notation, down to 1E-165.
     fn fits_dynamodb(&self) -> bool {
         let count = i64::try_from(self.digits.len()).expect("a short text");
         let first = self.power + count - 1;
@@ -138,9 +138,9 @@ impl Decimal {
 /// Which of the two timestamps of a record is the commit's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// As the documentation has it: `source.ts_ns`; with `type`, and `u` for updates.
+    /// As in the documentation: `source.ts_ns`; with `type`, and `u` for updates.
     Documented,
-    /// As preview streams send it: the root's `ts_ns`; without `type`, and `c` for updates.
+    /// As preview streams send it: the root's `ts_ns`; without `type`, and with `c` for updates.
     Preview,
 }
 
@@ -151,14 +151,14 @@ pub struct Change {
     pub table: String,
     /// The primary key, in key order.
     pub key: Vec<(String, Value)>,
-    /// The other columns, or nothing for a deletion.
+    /// The other columns; `None` for a deletion.
     pub row: Option<Vec<(String, Value)>>,
     /// Nanoseconds since the epoch.
     pub committed: u64,
     /// The transaction's id.
     pub transaction: String,
-    /// How many nanoseconds later the record was made; fewer than none, where the change stream's clock is behind, which
-    /// a preview record cannot tell.
+    /// How many nanoseconds after the commit the record was made. Negative if the change stream's clock is behind,
+    /// which a preview record cannot show.
     pub lag: i64,
     pub layout: Layout,
 }
@@ -183,7 +183,7 @@ impl Change {
         Self { row: None, ..Self::upsert(table, id, committed, Vec::new()) }
     }
 
-    /// An upsert of a row as applications have them, some 460 bytes as a record: what is measured.
+    /// An upsert of a row as applications have them, some 460 bytes as a record. The benches measure with it.
     pub fn order_item(id: u64, committed: u64) -> Self {
         let columns = vec![
             ("order_id", Value::number(1_000 + id / 3)),
@@ -197,9 +197,9 @@ impl Change {
         Self::upsert("order_items", Value::number(id), committed, columns)
     }
 
-    /// The change that a record holds, if it is one; `primary_key` answers the key columns of the configured tables.
+    /// The change that a record holds, if it is valid; `primary_key` returns the key columns of the configured tables.
     ///
-    /// With a `type`, `source.ts_ns` is the commit's; without, the earlier of the two.
+    /// With a `type`, `source.ts_ns` is the commit's timestamp; without, the earlier of the two timestamps is.
     pub fn of_record(record: &str, primary_key: impl Fn(&str, &str) -> Option<Vec<String>>) -> Option<Self> {
         let record: serde_json::Value = serde_json::from_str(record).ok()?;
         let source = &record["source"];
@@ -259,8 +259,8 @@ impl Change {
         )
     }
 
-    /// The records that it becomes where it is split into so many pieces: the main record, then the fragments in their
-    /// order. Both have a type, and so the layout that the documentation has.
+    /// The records of the change if its image is split into this number of fragments: the main record, then the
+    /// fragments in order. They have a type, so they have the documentation's layout.
     pub fn split(&self, chunk_id: &str, pieces: usize) -> Vec<String> {
         let whole = Self { layout: Layout::Documented, ..self.clone() }.record();
         let (place, image) = match &self.row {
@@ -288,7 +288,7 @@ impl Change {
         std::iter::once(main).chain(fragments).collect()
     }
 
-    /// The view's key of its row.
+    /// The key of its row in the view.
     pub fn view_key(&self) -> String {
         let name = |text: &str| value_in_key(text).replace('.', "%2E");
         let mut key = format!("{}.{}", name(&self.schema), name(&self.table));

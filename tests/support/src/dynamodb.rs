@@ -1,4 +1,4 @@
-//! A DynamoDB of the process's own: dynoxide, in memory, behind its real HTTP interface.
+//! An in-process DynamoDB: dynoxide, in memory, behind its real HTTP interface.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -26,7 +26,7 @@ pub const SECRET_KEY: &str = "local";
 /// The partition key of the tables that [`LocalDynamoDb::create_view`] makes.
 pub const KEY: &str = "_key";
 
-/// An item as it is read back.
+/// An item as read from the table.
 pub type Item = BTreeMap<String, AttributeValue>;
 
 /// All items of a view, by key.
@@ -57,7 +57,7 @@ impl LocalDynamoDb {
         format!("http://{}", self.server.address())
     }
 
-    /// A client of its own, that no proxy stands before.
+    /// A client of its own, without a proxy in between.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -80,7 +80,7 @@ impl LocalDynamoDb {
         request.send().await.expect("a table that does not exist yet");
     }
 
-    /// Adds an index with this key to a table; attributes of one kind make the key together.
+    /// Adds an index with this key to a table. Attributes of one kind make up the key together.
     pub async fn add_index(&self, table: &str, name: &str, key: &[(&str, KeyType, ScalarAttributeType)]) {
         let mut index = CreateGlobalSecondaryIndexAction::builder()
             .index_name(name)
@@ -137,7 +137,7 @@ pub fn sdk_config(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-/// A client that goes to this machine itself, whatever proxy the environment names for the world outside.
+/// A client that connects to this machine directly, whatever proxy the environment names for the outside world.
 fn direct_http_client() -> SharedHttpClient {
     Builder::new().build_with_connector_fn(|settings, _| {
         let connector = Connector::builder().proxy_config(ProxyConfig::disabled());
@@ -148,7 +148,7 @@ fn direct_http_client() -> SharedHttpClient {
     })
 }
 
-/// The environment in which the function finds a local endpoint.
+/// The environment that points the function to a local endpoint.
 pub fn environment(endpoint: &str) -> Vec<(&'static str, String)> {
     vec![
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.to_owned()),

@@ -1,4 +1,4 @@
-//! The sample events: what stands in `events/source/`, readable, and the whole Lambda event that each file becomes.
+//! The sample events: the readable sources in `events/source/`, and the Lambda event that each file becomes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ pub struct Sample {
     pub title: String,
     /// What happens, and what the function does about it.
     pub about: String,
-    /// What is to become of the records.
+    /// The result that the records must have.
     pub expect: Expected,
     /// The records, in the order of their delivery.
     pub records: Vec<SampleRecord>,
     /// The file's name without its ending.
     #[serde(skip)]
     pub name: String,
-    /// How many records stand in the files before it, so that sequence numbers grow from file to file.
+    /// How many records are in the files before it, so that sequence numbers grow from file to file.
     #[serde(skip)]
     first: u64,
 }
 
-/// What is to become of the records of a sample, where the samples are delivered in their order.
+/// The result that a sample's records must have, if the samples are delivered in order.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -40,7 +40,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What was found, from the function's answer and its log line for the batch.
+    /// The result that was found, from the function's answer and its log line for the batch.
     pub fn found(sample: &Sample, answer: &serde_json::Value, log: &serde_json::Value) -> Self {
         let count = |name: &str| log[name].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
         let place = |reported: u64| usize::try_from(reported - sample.first).expect("a place in the batch");
@@ -53,7 +53,7 @@ impl Expected {
     }
 }
 
-/// A record: change data as JSON, or any text where it is to be broken.
+/// A record: change data as JSON, or any text if the record is meant to be broken.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SampleRecord {
@@ -92,7 +92,7 @@ impl Sample {
     }
 }
 
-/// The Lambda event's file for change records as JSON: one object, or an array of them.
+/// The Lambda event's file for change records as JSON: one object, or an array of objects.
 pub fn event_of_records(json: &str) -> serde_json::Result<String> {
     let whole: &RawValue = serde_json::from_str(json)?;
     let records: Vec<&RawValue> =
@@ -104,7 +104,7 @@ fn file(event: &serde_json::Value) -> String {
     serde_json::to_string_pretty(event).expect("JSON of our own") + "\n"
 }
 
-/// The folder with the Lambda events; `source/` in it has what they are made of.
+/// The folder of the Lambda events; their sources are in `source/` in it.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events")
 }
@@ -132,7 +132,7 @@ pub fn samples() -> io::Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// JSON without the white space between its parts, all else as it stands.
+/// JSON without the white space between its tokens; all else unchanged.
 fn compact(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);

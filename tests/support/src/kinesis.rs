@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc";
 const ROLE: &str = "arn:aws:iam::123456789012:role/dsql-view";
 
-/// Kinesis numbers the records of a shard by decimal numbers of 56 digits that only grow.
+/// Kinesis gives the records of a shard decimal numbers of 56 digits that only grow.
 const SEQUENCE_NUMBER_PREFIX: &str = "4966531847260351984703615892614730269483";
 const FIRST: u64 = 1_234_567;
 const STEP: u64 = 1_048_583;
@@ -29,7 +29,7 @@ pub fn shard_id(shard: u32) -> String {
     format!("shardId-{shard:012}")
 }
 
-/// What Lambda sends to the on-failure queue of the records from one place of a shard to another.
+/// The message that Lambda sends to the on-failure queue for the records between two places of a shard.
 pub fn on_failure(shard: u32, first: u64, last: u64) -> Value {
     json!({
         "requestContext": {
@@ -90,7 +90,7 @@ impl KinesisRecord {
         })
     }
 
-    /// How many bytes of an event it takes: more than its data, which stand in it in Base64.
+    /// The bytes that the record takes in an event. This is more than its data, which the event has in Base64.
     pub fn size_in_event(&self) -> usize {
         self.json_with("").to_string().len() + self.data.len().div_ceil(3) * 4
     }

@@ -1,4 +1,4 @@
-//! A Lambda function of the test kit: as many processes of its real binary as are needed at a time, each with one
+//! A Lambda function of the test kit: as many processes of its real binary as are needed at a time. Each runs one
 //! invocation at a time.
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ pub struct Lambda<T> {
     concurrency: usize,
     idle: Vec<Function>,
     running: JoinSet<(Option<Function>, End)>,
-    /// What each that runs was invoked for.
+    /// The tag of each running invocation.
     tags: HashMap<Id, T>,
     started: u64,
 }
@@ -31,29 +31,29 @@ pub struct Invocation {
     pub event: Bytes,
     /// Lambda's time-out.
     pub timeout: Duration,
-    /// When its process is killed, if it still runs: since it was ready for the event.
+    /// The time from being ready for the event until its process is killed, if it still runs.
     pub killed_after: Option<Duration>,
 }
 
 /// How an invocation ended.
 #[derive(Debug)]
 pub struct End {
-    /// What it answered; none, where it was killed before.
+    /// Its answer; `None` if it was killed before.
     pub outcome: Option<Outcome>,
     /// What its process has logged since its last invocation.
     pub lines: Vec<String>,
 }
 
-/// The ways in which a record's way ends, as the function's line of a batch names them.
+/// The ways in which a record can end, as the function's log line of a batch names them.
 pub const ENDS: [&str; 6] = ["applied", "superseded", "filtered", "kept", "quarantined", "reported"];
 
 impl End {
-    /// What its process has logged of batches, where it logs JSON.
+    /// The log lines of batches, if its process logs JSON.
     pub fn batches(&self) -> impl Iterator<Item = Value> {
         self.logged("batch")
     }
 
-    /// What its process has logged of the ways in which records were reported, where it logs JSON.
+    /// The log lines on reported records, if its process logs JSON.
     pub fn reported(&self) -> impl Iterator<Item = Value> {
         self.logged("reported")
     }
@@ -65,7 +65,7 @@ impl End {
 }
 
 impl From<&End> for mapping::Outcome {
-    /// As Lambda tells the mapping.
+    /// The end as Lambda reports it to the mapping.
     fn from(end: &End) -> Self {
         match &end.outcome {
             Some(Outcome::Response(answer)) => Self::Response(answer.clone()),
@@ -75,7 +75,7 @@ impl From<&End> for mapping::Outcome {
 }
 
 impl<T> Lambda<T> {
-    /// A function without a process yet, of which so many run at a time at most.
+    /// A function that has no process yet and will run at most this many at a time.
     pub fn new<K: Into<String>, V: Into<String>>(
         binary: impl Into<PathBuf>,
         environment: impl IntoIterator<Item = (K, V)>,
@@ -98,7 +98,7 @@ impl<T> Lambda<T> {
         self.running.len() < self.concurrency
     }
 
-    /// Whether none runs.
+    /// Whether no invocation runs.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()
     }
@@ -126,7 +126,7 @@ impl<T> Lambda<T> {
         Ok(())
     }
 
-    /// Waits for the next end of one that runs; none, where none runs.
+    /// Waits until a running invocation ends; `None` if none runs.
     pub async fn next_end(&mut self) -> Option<(T, End)> {
         let (task, (function, end)) = self.running.join_next_with_id().await?.expect("an invocation does not panic");
         self.idle.extend(function);
@@ -135,7 +135,7 @@ impl<T> Lambda<T> {
     }
 }
 
-/// Runs an invocation; the process comes back where it can take another.
+/// Runs an invocation; returns the process if it can take another.
 async fn run(mut function: Function, invocation: Invocation) -> (Option<Function>, End) {
     let Invocation { event, timeout, killed_after } = invocation;
     if killed_after.is_some() {

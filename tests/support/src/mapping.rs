@@ -1,12 +1,12 @@
-//! A Kinesis event source mapping as Lambda's is, as far as that is known; deterministic from a seed.
+//! A Kinesis event source mapping like Lambda's, as far as Lambda's is known; deterministic from a seed.
 //!
-//! Each rule stands with the sentence of Lambda's documentation, or of a test recorded against it, that it follows.
-//! Where no source settles a question, a setting has both answers ([`AfterSplit`], [`PartialWithBisect`],
+//! Each rule quotes the sentence that it follows, from Lambda's documentation or from a test that was recorded against
+//! Lambda. Where no source settles a question, a setting has both answers ([`AfterSplit`], [`PartialWithBisect`],
 //! [`UnknownNumber`], [`TooOld`]).
 //!
-//! It is driven from outside, so that it needs no clock and no threads: [`Mapping::next_delivery`] is the next
-//! invocation that Lambda would make, [`Mapping::settle`] what came of it. Between the two other invocations may be
-//! made and settled, as of other shards.
+//! The caller drives it, so that it needs no clock and no threads. [`Mapping::next_delivery`] returns the next
+//! invocation that Lambda would make, and [`Mapping::settle`] takes its outcome. Between the two, other invocations may
+//! be made and settled, for example of other shards.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -23,23 +23,23 @@ pub struct Settings {
     pub batch_size: usize,
     /// `MaximumBatchingWindowInSeconds`, 0 to 300: how long a batch that is not full waits for more.
     pub window: Duration,
-    /// `ParallelizationFactor`, 1 to 10: so many batches of a shard at a time, each of its own partition keys.
+    /// `ParallelizationFactor`, 1 to 10: how many batches of a shard run at a time, each with its own partition keys.
     pub parallelization: u32,
-    /// `MaximumRetryAttempts`; none is endless, Lambda's default.
+    /// `MaximumRetryAttempts`; `None` is endless, Lambda's default.
     pub maximum_retries: Option<u32>,
-    /// `MaximumRecordAgeInSeconds`; none is endless, Lambda's default.
+    /// `MaximumRecordAgeInSeconds`; `None` is endless, Lambda's default.
     pub maximum_age: Option<Duration>,
     /// `BisectBatchOnFunctionError`.
     pub bisect: bool,
     /// `FunctionResponseTypes: [ReportBatchItemFailures]`.
     pub report_failures: bool,
-    /// Whether the halves of a batch that was split count their retries anew. No source settles it.
+    /// Whether the halves of a split batch count their retries anew. No source settles it.
     pub after_split: AfterSplit,
-    /// Whether an answer that reports failures uses up a retry where the mapping bisects, too. No source settles it.
+    /// Whether an answer that reports failures uses up a retry if the mapping bisects, too. No source settles it.
     pub partial_with_bisect: PartialWithBisect,
-    /// What `MaximumRecordAgeInSeconds` gives up of a batch. No source settles it.
+    /// Which records of a batch `MaximumRecordAgeInSeconds` gives up. No source settles it.
     pub too_old: TooOld,
-    /// What becomes of an answer that reports a number which is not in its batch. No source settles it.
+    /// The meaning of a reported number that is not in the batch. No source settles it.
     pub unknown_number: UnknownNumber,
 }
 
@@ -54,22 +54,22 @@ pub enum AfterSplit {
 /// the reported number".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartialWithBisect {
-    /// It is a partial failure.
+    /// The answer counts as a partial failure.
     UsesARetry,
-    /// It is a split.
+    /// The answer counts as a split.
     UsesNone,
 }
 
-/// What is given up when a record is too old.
+/// Which records are given up when a record is too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooOld {
-    /// All of its batch.
+    /// Its whole batch.
     Batch,
-    /// It, and what came before it.
+    /// The record and all before it.
     Records,
 }
 
-/// What a number means that is not in the batch.
+/// The meaning of a number that is not in the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownNumber {
     /// All of the batch failed.
@@ -79,7 +79,7 @@ pub enum UnknownNumber {
 }
 
 impl Default for Settings {
-    /// As `template.yaml` has them, with few records a batch.
+    /// As in `template.yaml`, but with few records a batch.
     fn default() -> Self {
         Self {
             batch_size: 10,
@@ -114,25 +114,26 @@ impl Delivery {
     }
 }
 
-/// What came of an invocation.
+/// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The function answered.
     Response(Value),
-    /// It answered with an error, died, or ran out of time.
+    /// The function answered with an error, died, or ran out of time.
     Failed,
-    /// Lambda or the function's concurrency had no room for it.
+    /// Lambda or the function's concurrency had no room for the invocation.
     Throttled,
 }
 
-/// Records of one shard whose partition keys go the same way: they are delivered one batch after the other.
+/// The records of one shard whose partition keys share a batch. The batches of a lane are delivered one after the
+/// other.
 type Lane = (u32, u32);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// What is still in the stream.
+    /// The records that are still in the stream.
     records: VecDeque<(Duration, KinesisRecord)>,
-    /// What was delivered and has to come again, before anything else.
+    /// The batches that were delivered and must come again, before anything else.
     again: VecDeque<Batch>,
     in_flight: bool,
 }
@@ -150,7 +151,7 @@ impl Queue {
             || self.full_batch(settings) < self.records.len()
     }
 
-    /// How many of the records in the stream the next batch takes: one at least, if there is one.
+    /// How many of the records in the stream the next batch takes; at least one, if there is one.
     fn full_batch(&self, settings: &Settings) -> usize {
         let mut payload = kinesis::event(&[]).to_string().len();
         let fits = |(_, record): &&(Duration, KinesisRecord)| {
@@ -197,10 +198,10 @@ impl Mapping {
         }
     }
 
-    /// Puts a record into its shard, behind those that are there.
+    /// Puts a record into its shard, behind the others.
     ///
-    /// "`ParallelizationFactor` 1 to 10 (order is kept per partition key only …)": the key decides which batches of its
-    /// shard it is in.
+    /// "`ParallelizationFactor` 1 to 10 (order is kept per partition key only …)": the key decides the record's lane
+    /// within its shard.
     pub fn put(&mut self, record: KinesisRecord) {
         let way =
             record.partition_key.bytes().fold(0_u32, |hash, next| hash.wrapping_mul(31).wrapping_add(next.into()));
@@ -218,25 +219,25 @@ impl Mapping {
         self.now += time;
     }
 
-    /// The messages that the on-failure queue has got since the last call.
+    /// The messages that the on-failure queue has received since the last call.
     pub fn on_failure(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.on_failure)
     }
 
-    /// Whether all records have been delivered for good, or told to the on-failure queue.
+    /// Whether all records were delivered for good or given up to the on-failure queue.
     pub fn is_through(&self) -> bool {
         self.lanes.iter().all(|(_, queue)| !queue.in_flight && !queue.has_records())
     }
 
-    /// How many records have not been delivered for good, what is in flight left out.
+    /// How many records have not been delivered for good, without those in flight.
     pub fn backlog(&self) -> usize {
         let waiting =
             |queue: &Queue| queue.records.len() + queue.again.iter().map(|batch| batch.records.len()).sum::<usize>();
         self.lanes.iter().map(|(_, queue)| waiting(queue)).sum()
     }
 
-    /// The next invocation, of any lane that waits for none; none, where all that is left is in flight, or waits for
-    /// its window.
+    /// The next invocation, of any lane that has no invocation in flight. `None` if all records that are left are in
+    /// flight or wait for their window.
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         loop {
             let is_waiting = |(_, queue): &&(Lane, Queue)| {
@@ -253,7 +254,7 @@ impl Mapping {
         }
     }
 
-    /// The next batch of a lane; none, where what came first went to the on-failure queue.
+    /// The next batch of a lane; `None` if the first records went to the on-failure queue.
     fn take(&mut self, lane: Lane) -> Option<Batch> {
         let settings = &self.settings;
         let queue = &mut self.lanes[self.place_of_lane[&lane]].1;
@@ -285,7 +286,7 @@ impl Mapping {
         Some(batch)
     }
 
-    /// Takes in what came of an invocation: how many of its records, from the first on, are done with.
+    /// Takes the outcome of an invocation. Returns how many of its records, from the first on, are done.
     pub fn settle(&mut self, delivery: &Delivery, outcome: &Outcome) -> usize {
         let lane = delivery.lane;
         self.lanes[self.place_of_lane[&lane]].1.in_flight = false;
@@ -317,7 +318,7 @@ impl Mapping {
                     AfterSplit::GoOn => batch.attempts,
                     AfterSplit::StartAnew => 0,
                 };
-                // No sentence says where; in the middle, as Lambda's documentation calls it bisecting.
+                // No source says where; in the middle, as Lambda's documentation calls it bisecting.
                 let (first, second) = batch.records.split_at(batch.records.len() / 2);
                 self.again(lane, [first, second].map(|half| Batch { records: half.to_vec(), attempts }));
             }
@@ -360,7 +361,7 @@ impl Mapping {
                 None => return Verdict::FailedAsAWhole,
             }
         }
-        // A batch is in the order of its shard, so the lowest number is the first place.
+        // A batch has its shard's order, so the lowest number is at the first place.
         places.into_iter().min().map_or(Verdict::Done, Verdict::FailedFrom)
     }
 
@@ -432,7 +433,7 @@ mod tests {
         Outcome::Response(json!({ "batchItemFailures": places.iter().map(failure).collect::<Vec<_>>() }))
     }
 
-    /// The batches that are delivered while these are their ends; then all goes well.
+    /// The batches that are delivered while their outcomes are these; later outcomes are successes.
     fn batches(mapping: &mut Mapping, ends: impl IntoIterator<Item = Outcome>) -> Vec<Vec<u64>> {
         let mut ends = ends.into_iter();
         let mut batches = Vec::new();
@@ -557,7 +558,7 @@ mod tests {
 
     #[test]
     fn a_split_goes_on_counting_or_starts_anew() {
-        // A batch that was reported once and then fails as a whole: its halves have one retry behind them, or none.
+        // A batch is reported once and then fails as a whole: its halves count one retry, or start at zero.
         for (after_split, deliveries) in [(AfterSplit::GoOn, 4), (AfterSplit::StartAnew, 6)] {
             let settings = Settings { maximum_retries: Some(1), after_split, ..Settings::default() };
             let mut mapping = mapping(settings, 2);

@@ -1,4 +1,5 @@
-//! The reference model: what a view must hold once every change of a history was delivered, in whatever order.
+//! The reference model: the contents that a view must have once every change of a history was delivered, in whatever
+//! order.
 
 use std::collections::BTreeMap;
 
@@ -44,10 +45,10 @@ impl Model {
         (self.rows.len() - tombstones, tombstones)
     }
 
-    /// What differs between a view and the model, a line each; nothing where the view is right.
+    /// The differences between a view and the model, one a line; empty if the view is right.
     ///
-    /// Numbers are compared by value, since DynamoDB writes them in its own way. A tombstone's expiry is checked to be
-    /// there.
+    /// Numbers are compared by value, since DynamoDB writes them in its own way. Of a tombstone's expiry, only its
+    /// presence is checked.
     pub fn differences(&self, view: &Items) -> Vec<String> {
         let mut differences = Vec::new();
         for (key, change) in &self.rows {

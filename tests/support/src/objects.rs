@@ -1,4 +1,4 @@
-//! An S3 of the process's own: buckets in memory, behind S3's real HTTP interface (s3s).
+//! An in-process S3: buckets in memory, behind S3's real HTTP interface (s3s).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use crate::cdc::Value;
 use crate::dynamodb::{ACCESS_KEY, Items, SECRET_KEY};
 use crate::server::Server;
 
-/// S3's own.
+/// The page size of S3's own listings.
 const LARGEST_PAGE: usize = 1000;
 
 /// An S3 server with nothing in it.
@@ -35,12 +35,12 @@ pub struct LocalS3 {
 
 type Buckets = Arc<Mutex<BTreeMap<String, BTreeMap<String, Stored>>>>;
 
-/// An object as it stands in a bucket.
+/// An object in a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     pub body: Bytes,
     pub written_at: SystemTime,
-    /// As the header has them, such as `a=b&c=d`; empty for none.
+    /// The tags in the header's form, such as `a=b&c=d`; empty if there are none.
     pub tags: String,
 }
 
@@ -50,7 +50,7 @@ impl LocalS3 {
         Self::with_pages_of(LARGEST_PAGE)
     }
 
-    /// Starts on a free port; a listing's pages have so many objects at most.
+    /// Starts on a free port; a listing's page has at most this number of objects.
     pub fn with_pages_of(page: usize) -> Self {
         let buckets = Buckets::default();
         let mut service = S3ServiceBuilder::new(Memory { buckets: Arc::clone(&buckets), page });
@@ -89,7 +89,7 @@ impl LocalS3 {
         self.lock().get_mut(bucket).expect("a bucket that exists").insert(key.to_owned(), stored);
     }
 
-    /// Removes an object, as a lifecycle rule does it.
+    /// Removes an object, as a lifecycle rule does.
     pub fn remove(&self, bucket: &str, key: &str) {
         self.lock().get_mut(bucket).expect("a bucket that exists").remove(key);
     }
@@ -99,7 +99,7 @@ impl LocalS3 {
     }
 }
 
-/// The items of a view as a reader sees them who follows `_overflow`: moved columns stand in the item again.
+/// The items of a view as a reader sees them who follows `_overflow`: the moved columns are back in the item.
 ///
 /// # Errors
 /// An item names an object that is not there, or one that is about to be removed.
@@ -124,7 +124,7 @@ pub fn resolved(items: Items, s3: &LocalS3, bucket: &str) -> Result<Items, Strin
     Ok(resolved)
 }
 
-/// The objects of moved columns that no item of the view names and that would stay for ever.
+/// The objects of moved columns that no item of the view names and that would stay forever.
 pub fn left_behind(items: &Items, s3: &LocalS3, bucket: &str) -> Vec<String> {
     let moved = items.values().filter_map(|item| item.get("_overflow")?.as_m().ok()).flat_map(HashMap::values);
     let named: HashSet<String> = moved.filter_map(|address| address.as_s().ok().cloned()).collect();

@@ -1,4 +1,4 @@
-//! A sign of life of what runs long: a bar where somebody looks on, a line now and then where not.
+//! A sign of life for long runs: a bar if somebody watches the terminal, else a line now and then.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// The way from a beginning to an end.
+/// The progress of a run.
 pub struct Progress {
     bar: ProgressBar,
     started: Instant,
@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins a way of so many steps.
+    /// Starts a run of this number of steps.
     pub fn start(steps: u64) -> Self {
         let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3}%  {msg}");
         let bar = ProgressBar::new(steps).with_style(style.expect("a template of this file's own"));
@@ -24,12 +24,12 @@ impl Progress {
         Self { bar, started: now, last_line: now, is_seen: std::io::stderr().is_terminal() }
     }
 
-    /// Since the beginning.
+    /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// So many steps are done, and this is to be said.
+    /// Shows that this number of steps is done, with a message.
     pub fn show(&mut self, step: u64, message: impl FnOnce() -> String) {
         self.bar.set_position(step);
         if self.is_seen {
@@ -40,7 +40,7 @@ impl Progress {
         }
     }
 
-    /// The end: the bar goes.
+    /// Ends the run and removes the bar.
     pub fn finish(self) {
         self.bar.finish_and_clear();
     }

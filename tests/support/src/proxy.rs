@@ -1,4 +1,4 @@
-//! A proxy in front of DynamoDB, S3, Kinesis or SQS that makes the faults that a network and a service make.
+//! A proxy in front of DynamoDB, S3, Kinesis or SQS that makes the faults of a network and of a service.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::server::{Answer, Server, json, serve_http};
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: it reaches DynamoDB, and the answer comes back.
+    /// Nothing: the request reaches DynamoDB, and the answer comes back.
     None,
     /// DynamoDB answers this error, and does nothing.
     Error { status: u16, code: &'static str },
@@ -31,14 +31,13 @@ pub enum Fault {
     Cut,
     /// DynamoDB does what was asked, and the connection is cut before the answer.
     CutAfterTheWrite,
-    /// DynamoDB takes its time.
+    /// The request reaches DynamoDB after this time.
     Delay(Duration),
-    /// DynamoDB does what was asked, and the answer takes its time.
+    /// DynamoDB does what was asked, and the answer comes after this time.
     DelayAfterTheWrite(Duration),
-    /// A DynamoDB that is broken: it puts the item whatever its condition says, and inserts items whatever stands
-    /// there.
+    /// A broken DynamoDB: it puts the item whatever its condition says, and inserts items over existing ones.
     WithoutCondition,
-    /// Of a BatchExecuteStatement, DynamoDB refuses the first statement and each second one after it with this error,
+    /// In a BatchExecuteStatement, DynamoDB refuses the first statement and every second one after it with this error,
     /// and does the others.
     Statements { code: &'static str },
 }
@@ -60,7 +59,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// By the operation's full name, which all but S3 have in a header.
+    /// From the operation's full name, which all services but S3 have in a header.
     fn of(target: &str) -> Self {
         match target.split(['_', '.']).next() {
             Some("DynamoDB") => Self::DynamoDb,
@@ -74,7 +73,7 @@ impl Service {
 /// One request.
 #[derive(Debug)]
 pub struct Call {
-    /// Whom it is for.
+    /// The service that the request is for.
     pub service: Service,
     /// The operation, such as `PutItem`; empty for S3, which names none.
     pub operation: String,
@@ -84,14 +83,14 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The path with its query.
     pub path: String,
-    /// For a write, see [`Call::is_write`]: how many came before, all connections together.
+    /// For a write (see [`Call::is_write`]): how many writes came before, over all connections together.
     pub number: usize,
     /// The body.
     pub body: Bytes,
 }
 
 impl Call {
-    /// Whether it writes rows of the view: a PutItem, or a BatchExecuteStatement.
+    /// Whether it writes rows of the view: a PutItem or a BatchExecuteStatement.
     pub fn is_write(&self) -> bool {
         is_write(&self.operation)
     }
@@ -105,7 +104,7 @@ impl Call {
 
 type Plan = dyn Fn(&Call) -> Fault + Send + Sync;
 
-/// A proxy whose faults a plan decides, call by call.
+/// A proxy with a plan that decides on the fault of each call.
 pub struct FaultProxy {
     server: Server,
     counters: Arc<Counters>,
@@ -115,18 +114,18 @@ pub struct FaultProxy {
 struct Counters {
     writes: AtomicUsize,
     in_flight: Mutex<InFlight>,
-    /// The calls that are on their way, also those whose senders are gone.
+    /// The calls that are on their way, even if their senders are gone.
     under_way: AtomicUsize,
-    /// Those that are done, and whose answers take their time.
+    /// The finished calls whose answers are held back.
     unanswered: AtomicUsize,
     statements: Mutex<Statements>,
 }
 
-/// Those of BatchExecuteStatement calls that came as far as DynamoDB.
+/// The statements of the BatchExecuteStatement calls that reached DynamoDB.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Statements {
     pub asked: usize,
-    /// Without an error.
+    /// The statements that succeeded.
     pub done: usize,
 }
 
@@ -137,7 +136,7 @@ struct InFlight {
 }
 
 impl FaultProxy {
-    /// Starts a proxy to `upstream` on a free port. What is no write passes without asking the plan.
+    /// Starts a proxy to `upstream` on a free port. Calls that do not write pass without asking the plan.
     pub fn start(upstream: &str, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
         Self::before_everything(upstream, move |call| if call.is_write() { plan(call) } else { Fault::None })
     }
@@ -162,8 +161,7 @@ impl FaultProxy {
             serve_http(listener, move |request| {
                 let (client, upstreams, plan) = (client.clone(), Arc::clone(&upstreams), Arc::clone(&plan));
                 let counters = Arc::clone(&counted);
-                // On a task of its own: what has left its sender goes on its way, whether or not the sender still waits
-                // for it.
+                // On its own task: a request that its sender has sent goes on, whether or not the sender still waits.
                 let answered = tokio::spawn(async move {
                     let _under_way = UnderWay::begin(&counters.under_way);
                     answer(&client, &upstreams, &*plan, &counters, request).await
@@ -186,7 +184,7 @@ impl FaultProxy {
         self.counters.under_way.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether a call is done that [`Fault::DelayAfterTheWrite`] holds back the answer to.
+    /// Whether [`Fault::DelayAfterTheWrite`] holds back the answer to a finished call.
     pub fn holds_an_answer_back(&self) -> bool {
         self.counters.unanswered.load(Ordering::SeqCst) > 0
     }
@@ -196,12 +194,12 @@ impl FaultProxy {
         self.counters.writes.load(Ordering::SeqCst)
     }
 
-    /// The statements that DynamoDB was asked for, and what came of them.
+    /// The statements that DynamoDB was asked for, and how many succeeded.
     pub fn statements(&self) -> Statements {
         *self.counters.statements.lock().expect("no holder panics")
     }
 
-    /// The most writes that were in flight at a time.
+    /// The most writes that were in flight at the same time.
     pub fn most_in_flight(&self) -> usize {
         self.counters.in_flight.lock().expect("no holder panics").most
     }
@@ -295,8 +293,9 @@ fn is_write(operation: &str) -> bool {
     matches!(operation, "PutItem" | "BatchExecuteStatement")
 }
 
-/// The body of a BatchExecuteStatement without its first statement and each second one after it, empty if none is left,
-/// and how many statements there were; nothing, if the body is none.
+/// The body of a BatchExecuteStatement without its first statement and every second one after it, and the original
+/// number of statements. The body is empty if no statement is left; `None` if the given body is not a
+/// BatchExecuteStatement's.
 fn every_second_statement(body: &[u8]) -> Option<(Bytes, usize)> {
     let mut request: serde_json::Value = serde_json::from_slice(body).ok()?;
     let statements = request.get_mut("Statements")?.as_array_mut()?;
@@ -306,8 +305,8 @@ fn every_second_statement(body: &[u8]) -> Option<(Bytes, usize)> {
     Some((if is_empty { Bytes::new() } else { request.to_string().into() }, all))
 }
 
-/// The answer to so many statements, of which the first one and each second one after it was refused, with messages
-/// that quote the request.
+/// The answer to this number of statements: the first one and every second one after it was refused, with messages that
+/// quote the request.
 async fn with_errors_between(
     code: &str,
     request: &[u8],
@@ -327,7 +326,7 @@ async fn with_errors_between(
     Some(json(200, serde_json::json!({ "Responses": responses? }).to_string()))
 }
 
-/// The body of a PutItem that is done in any case.
+/// The body of a PutItem without its condition.
 fn without_condition(body: &[u8]) -> Option<Bytes> {
     let mut put: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     for name in ["ConditionExpression", "ExpressionAttributeNames", "ExpressionAttributeValues"] {
@@ -336,7 +335,7 @@ fn without_condition(body: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&put).ok().map(Bytes::from)
 }
 
-/// The body of a BatchExecuteStatement that removes what stands where one with this body inserts.
+/// The body of a BatchExecuteStatement that removes the items where one with this body inserts.
 fn removals(body: &[u8]) -> Option<Bytes> {
     let mut request: serde_json::Value = serde_json::from_slice(body).ok()?;
     for statement in request["Statements"].as_array_mut()? {
@@ -358,7 +357,7 @@ fn error_saying(status: u16, code: &str, message: &str) -> Response<Full<Bytes>>
     json(status, serde_json::json!({ "__type": kind, "message": message }).to_string())
 }
 
-/// As S3 has it.
+/// An error in S3's form.
 fn xml_error(status: u16, code: &str, quoted: &[u8]) -> Response<Full<Bytes>> {
     let quoted = String::from_utf8_lossy(quoted).replace('&', "&amp;").replace('<', "&lt;");
     let body = format!("<Error><Code>{code}</Code><Message>{quoted}</Message></Error>");
@@ -377,7 +376,7 @@ impl Counters {
     }
 }
 
-/// Counts a call until it has come to its end.
+/// Counts a call until the call ends.
 struct UnderWay<'a>(&'a AtomicUsize);
 
 impl<'a> UnderWay<'a> {

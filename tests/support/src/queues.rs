@@ -1,5 +1,4 @@
-//! The part of an SQS that a function behind a queue calls, in the process; and the events that such a function is
-//! invoked with.
+//! The part of SQS that a function behind a queue calls, in the process, and the events that invoke such a function.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,10 +18,10 @@ pub struct LocalQueues {
     queues: Arc<Mutex<BTreeMap<String, Queue>>>,
 }
 
-/// What has happened to a queue.
+/// The state of a queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Where its messages go in the end.
+    /// The queue for messages that were received too often.
     pub dead_letter_queue: Option<String>,
     /// The bodies of the messages that were sent to it.
     pub sent: Vec<String>,
@@ -35,7 +34,7 @@ pub fn arn(queue: &str) -> String {
     format!("arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}")
 }
 
-/// The Lambda event of a message that was delivered so often.
+/// The Lambda event of a message at this receive count.
 pub fn event(queue: &str, message_id: &str, body: &str, receive_count: u32) -> Value {
     json!({ "Records": [{
         "messageId": message_id,
@@ -74,7 +73,7 @@ impl LocalQueues {
         format!("http://{}", self.server.address())
     }
 
-    /// What has happened to a queue.
+    /// The state of a queue.
     pub fn queue(&self, name: &str) -> Queue {
         self.queues.lock().expect("no holder panics")[name].clone()
     }

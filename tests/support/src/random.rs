@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats: `SplitMix64`, which is enough to choose by.
+//! Random numbers that a seed repeats, by `SplitMix64`, which is good enough for random choices.
 
 /// A source of numbers.
 #[derive(Debug, Clone)]
@@ -9,7 +9,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A source of its own for each way to name what it is for.
+    /// A separate source for each list of numbers that names its purpose.
     pub fn of(names: &[u64]) -> Self {
         names.iter().fold(Self(0), |source, name| Self(source.clone().number() ^ name))
     }
@@ -27,12 +27,12 @@ impl Random {
         usize::try_from(self.number() % end as u64).expect("it is below a usize")
     }
 
-    /// Whether something happens that does so `of` times out of a hundred.
+    /// True in `of` percent of the calls.
     pub fn percent(&mut self, of: u64) -> bool {
         self.number() % 100 < of
     }
 
-    /// The things in another order.
+    /// Puts the things into a random order.
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         for place in (1..things.len()).rev() {
             things.swap(place, self.below(place + 1));

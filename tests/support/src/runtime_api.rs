@@ -1,4 +1,4 @@
-//! Lambda's Runtime API around the real binary of a function: it is started, invoked and ended as Lambda does it.
+//! Lambda's Runtime API around the real binary of a function, which it starts, invokes and ends as Lambda does.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,18 +18,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::server::{Answer, Server, json, serve_http};
 
-/// A killed process is gone at once; longer, and something holds it that no waiting helps.
+/// A killed process is gone at once; if it takes longer than this, something holds it and waiting does not help.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
-/// What has not come by then does not come, on however slow a machine.
+/// After this time nothing comes any more, on however slow a machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a function made of an invocation.
+/// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// It answered.
     Response(Value),
-    /// It told of an error.
+    /// It reported an error.
     Error(Value),
     /// Its process ended before it answered.
     Ended(ExitStatus),
@@ -69,7 +69,7 @@ struct Shared {
     running: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
     init_error: Mutex<Option<Value>>,
     lines: Mutex<Vec<String>>,
-    /// When it first asked for an invocation.
+    /// The time when it first asked for an invocation.
     ready: watch::Sender<Option<Instant>>,
 }
 
@@ -93,7 +93,7 @@ impl Function {
             .env("AWS_LAMBDA_FUNCTION_NAME", "dsql-view")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-            // Nobody asks the metadata service of a machine that the tests happen to run on.
+            // The function must not ask the metadata service of the machine that the tests run on.
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -109,7 +109,7 @@ impl Function {
         Ok(Self { process, invocations, api, count: 0, started, _server: server })
     }
 
-    /// Invokes the function with an event; Lambda would end it after `timeout`, of which its start is no part.
+    /// Invokes the function with an event. Lambda would end it after `timeout`, which does not include its start.
     pub async fn invoke(&mut self, event: impl Into<Bytes>, timeout: Duration) -> Outcome {
         let _ = tokio::time::timeout(LONG, self.ready_or_ended()).await;
         self.count += 1;
@@ -127,14 +127,14 @@ impl Function {
         }
     }
 
-    /// Waits until it first asks for an invocation: how long it took from the start of the process.
+    /// Waits until it first asks for an invocation; returns the time since the start of the process.
     pub async fn ready(&self) -> Duration {
         let mut ready = self.api.ready.subscribe();
         let at = *ready.wait_for(Option::is_some).await.expect("the Runtime API runs");
         at.unwrap_or_else(Instant::now).duration_since(self.started)
     }
 
-    /// Waits until it asks for an invocation, or has ended.
+    /// Waits until it asks for an invocation or ends.
     pub async fn ready_or_ended(&mut self) {
         let mut ready = self.api.ready.subscribe();
         tokio::select! {
@@ -148,7 +148,7 @@ impl Function {
         self.process.wait().await
     }
 
-    /// What it told Lambda of a failed start.
+    /// The error that it reported to Lambda when its start failed.
     pub fn init_error(&self) -> Option<Value> {
         self.api.init_error.lock().expect("no holder panics").clone()
     }
@@ -163,8 +163,8 @@ impl Function {
         std::mem::take(&mut self.api.lines.lock().expect("no holder panics"))
     }
 
-    /// The n-th line (from 1) that it logged with this message, where it logs JSON; waits for it, since what it writes
-    /// is read from a pipe of its own.
+    /// The n-th line (from 1) with this message, if it logs JSON. Waits for the line, since the function's output comes
+    /// through its own pipe.
     pub async fn log_line(&self, message: &str, number: usize) -> Option<Value> {
         let started = Instant::now();
         while started.elapsed() < LONG {

@@ -1,4 +1,4 @@
-//! A server on a free loopback port, on a thread and a runtime of its own, that ends when it is dropped.
+//! A server on a free loopback port, on a thread and a runtime of its own. It ends when it is dropped.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Runs what `serve` makes of the listener, until it ends or the server is dropped. `port` 0 is any free one.
+    /// Runs the future that `serve` makes from the listener, until it ends or the server is dropped. With `port` 0, the
+    /// server takes any free port.
     pub fn start<F: Future<Output = ()>>(
         port: u16,
         serve: impl FnOnce(TcpListener) -> F + Send + 'static,
@@ -40,7 +41,7 @@ impl Server {
                     _ = stopped => {}
                 }
             });
-            // Connections that are still open end with the runtime; a blocking task must not hold it.
+            // Connections that are still open end with the runtime; a blocking task must not hold it up.
             runtime.shutdown_background();
         });
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
@@ -62,10 +63,10 @@ impl Drop for Server {
     }
 }
 
-/// What a handler makes of a request: a response, or nothing, which cuts the connection.
+/// A handler's answer: a response, or `None`, which cuts the connection.
 pub type Answer = Option<Response<Full<Bytes>>>;
 
-/// Serves HTTP/1.1 with `handle`, each connection on a task of its own.
+/// Serves HTTP/1.1 with `handle`, with a task for each connection.
 pub async fn serve_http<H, F>(listener: TcpListener, handle: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -79,7 +80,7 @@ where
             async move { answer.await.ok_or(std::io::Error::other("cut on purpose")) }
         });
         tokio::spawn(async move {
-            // An error is a connection that the client or a fault has cut.
+            // An error means that the client or a fault has cut the connection.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -1,4 +1,4 @@
-//! All services of AWS's that the functions call, in the process.
+//! All AWS services that the functions call, in the process.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl LocalServices {
         Self::with(LocalS3::start(), view, bucket, shards, queues).await
     }
 
-    /// As [`Self::start`], with this S3.
+    /// Like [`Self::start`], with this S3.
     pub async fn with(
         s3: LocalS3,
         view: &str,
@@ -36,7 +36,7 @@ impl LocalServices {
         Self { db, s3, shards: Arc::new(shards), queues: LocalQueues::start(queues) }
     }
 
-    /// One endpoint for all of them, on which `plan` decides what becomes of each call.
+    /// One endpoint for all of them; `plan` decides the fault of each call.
     pub fn proxy(&self, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> FaultProxy {
         let upstreams = [
             (Service::DynamoDb, self.db.endpoint()),

@@ -1,6 +1,6 @@
-//! The part of a Kinesis that a reader of shards sees, in the process: records that are put here, pages, expiry.
+//! The part of Kinesis that a reader of shards sees, in the process: records, pages, expiry.
 //!
-//! What the real one does with a number that has expired is not documented: [`Trimmed`] has both answers.
+//! The documentation does not say how Kinesis treats an expired sequence number: [`Trimmed`] has both answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use crate::kinesis::{KinesisRecord, STREAM, shard_id};
 use crate::server::{Answer, Server, json as response, serve_http};
 
-/// What becomes of a request for an iterator at a number that the shard no longer holds.
+/// The answer to a request for an iterator at a number that the shard no longer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// It is one at the oldest record.
+    /// An iterator at the oldest record.
     Oldest,
-    /// It is an error.
+    /// An error.
     Error,
 }
 
@@ -35,12 +35,13 @@ struct State {
     trimmed: Trimmed,
     page: usize,
     pages_read: usize,
-    /// So many empty pages come before each other one, as Kinesis may answer though there is more.
+    /// How many empty pages come before each other page: Kinesis may answer with an empty page although there are more
+    /// records.
     empty_pages: usize,
 }
 
 impl LocalShards {
-    /// Starts on a free port, with pages of so many records at most.
+    /// Starts on a free port, with pages of at most this number of records.
     pub fn start(page: usize, trimmed: Trimmed) -> Self {
         let state = State { shards: BTreeMap::new(), trimmed, page, pages_read: 0, empty_pages: 0 };
         let state = Arc::new(Mutex::new(state));
@@ -64,7 +65,7 @@ impl LocalShards {
         }
     }
 
-    /// From now on so many empty pages come before each other one.
+    /// From now on, this number of empty pages comes before each other page.
     pub fn answer_with_empty_pages(&self, count: usize) {
         self.lock().empty_pages = count;
     }
@@ -76,7 +77,7 @@ impl LocalShards {
         }
     }
 
-    /// Removes a shard, as long after the stream was split.
+    /// Removes a shard, as Kinesis does long after the stream was split.
     pub fn remove(&self, shard: u32) {
         self.lock().shards.remove(&shard_id(shard));
     }
@@ -110,7 +111,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Answer 
 type Answered = Result<Value, &'static str>;
 
 impl State {
-    /// An iterator is the shard's name and the number from which on it reads.
+    /// Makes an iterator: the shard's name, and the number from which it reads.
     fn iterator(&self, asked: &Value) -> Answered {
         if asked["StreamARN"] != STREAM {
             return Err("ResourceNotFoundException");
@@ -141,7 +142,7 @@ impl State {
             asked["ShardIterator"].as_str().and_then(|it| it.split_once(' ')).ok_or("InvalidArgumentException")?;
         let records = self.shards.get(shard).ok_or("ResourceNotFoundException")?;
         let limit = asked["Limit"].as_u64().map_or(self.page, |limit| usize::try_from(limit).unwrap_or(self.page));
-        // All numbers have one length, so that they compare as texts.
+        // All numbers have the same length, so they compare as texts.
         let rest: Vec<&KinesisRecord> =
             records.iter().filter(|record| record.sequence_number.as_str() >= from).collect();
         self.pages_read += 1;

@@ -1,4 +1,4 @@
-//! A view as a table for people.
+//! Shows a view as a table for people.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::dynamodb::{Item, Items, KEY};
 
 const WIDTH: u16 = 116;
 
-/// Characters; of a longer text the beginning is shown.
+/// In characters; of a longer text, the table shows the beginning.
 const LONGEST_TEXT: usize = 1000;
 
 /// The items of a view, one row each.
@@ -31,7 +31,7 @@ pub fn render(items: &Items) -> String {
     table.to_string()
 }
 
-/// Named counts, one a row; a name that begins with two spaces is a part of what stands above it.
+/// Named counts, one a row. A name that begins with two spaces is a part of the count above it.
 pub fn figures(rows: &[(&str, u64)]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);

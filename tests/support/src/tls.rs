@@ -13,8 +13,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::server::Server;
 
-/// Terminates TLS before a server of this machine, with a certificate that nobody knows but who reads
-/// [`TlsFront::certificate`].
+/// Terminates TLS in front of a server of this machine. Only clients that read [`TlsFront::certificate`] trust its
+/// certificate.
 pub struct TlsFront {
     server: Server,
     certificate: PathBuf,
@@ -22,7 +22,7 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    /// Starts before the server at `url`, which has no TLS.
+    /// Starts in front of the server at `url`, which has no TLS.
     pub fn before(url: &str) -> Self {
         let behind: SocketAddr = url.trim_start_matches("http://").parse().expect("a server of this machine");
         let names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
@@ -53,7 +53,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, behind: SocketAddr)
     while let Ok((stream, _)) = listener.accept().await {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // Who does not trust the certificate hangs up.
+            // A client that does not trust the certificate hangs up.
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             if let Ok(mut server) = TcpStream::connect(behind).await {
                 let _ = copy_bidirectional(&mut stream, &mut server).await;
@@ -62,7 +62,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, behind: SocketAddr)
     }
 }
 
-/// A proxy that opens tunnels, and remembers what it was asked.
+/// A proxy that opens tunnels, and remembers the requests for them.
 pub struct TunnelProxy {
     server: Server,
     asked: Arc<Mutex<Vec<String>>>,

@@ -1,4 +1,4 @@
-//! As `puts`, with the function's allocator.
+//! Like `puts`, with the function's allocator.
 
 use mimalloc::MiMalloc;
 

@@ -6,13 +6,13 @@ use serde_json::json;
 use crate::subject::Subject;
 use crate::{Bench, BoxError, write_units};
 
-/// Few enough that the memory of known rows, which has a fixed size, forgets none.
+/// Few enough that the memory of known rows, which has a fixed size, forgets none of them.
 const ROWS: u64 = 100;
 const CHANGES: u64 = 300;
 
 /// Fails if a count is wrong.
 pub async fn run(bench: &mut Bench) -> Result<(), BoxError> {
-    // Few at a time, so that no answer is waited for so long on a slow machine that it is given up and counted twice.
+    // Few at a time: on a slow machine, the function would otherwise give up a late answer and count its write twice.
     let function = bench.programs.function(&bench.stub.endpoint()).with("WRITE_CONCURRENCY", "4");
     bench.progress("write units: one a row, and none for the same batch again");
     bench.stub.set(&json!({ "remember": true }))?;

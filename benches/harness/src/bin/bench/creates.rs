@@ -1,4 +1,4 @@
-//! Creates that are sent together, against the same put row by row.
+//! Creates that are sent together, against the same creates put row by row.
 
 use serde_json::{Value, json};
 

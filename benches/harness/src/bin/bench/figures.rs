@@ -12,7 +12,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one figure; between two that are nearest, in proportion.
+    /// The spread of at least one figure; interpolates between the two nearest figures.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
@@ -24,7 +24,7 @@ impl Spread {
         Self { low: at(1), median: at(2), high: at(3) }
     }
 
-    /// The ratios of the first to the second, each of one turn, in which both were measured side by side.
+    /// The ratios of the first to the second. Each is from one turn, which measures both side by side.
     pub fn of_ratios(a: impl IntoIterator<Item = Duration>, b: impl IntoIterator<Item = Duration>) -> Self {
         Self::of(a.into_iter().zip(b).map(|(a, b)| ratio(a, b)))
     }
@@ -41,13 +41,13 @@ pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     Duration::from_secs_f64(Spread::of(times.into_iter().map(|time| time.as_secs_f64())).median)
 }
 
-/// The places of the programs that are measured side by side, turn by turn. The first of one turn is the last of the
+/// The places of the programs in the order in which they run, turn by turn. The first of one turn is the last of the
 /// next.
 pub fn turns(count: usize, of: usize) -> impl Iterator<Item = usize> {
     (0..count).flat_map(move |turn| (0..of).map(move |place| if turn % 2 == 0 { place } else { of - 1 - place }))
 }
 
-/// How many times as much.
+/// How many times as much the first is.
 pub fn ratio(a: Duration, b: Duration) -> f64 {
     a.as_secs_f64() / b.as_secs_f64()
 }
@@ -78,7 +78,7 @@ pub fn time(time: Duration) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// A count with its thousands apart.
+/// A count with separated thousands.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -91,7 +91,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A count, for ratios.
+/// A count as a floating-point number, for ratios.
 #[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
 pub fn float(number: u64) -> f64 {
     number as f64
@@ -126,7 +126,7 @@ pub fn line((x0, y0): (f64, f64), (x1, y1): (f64, f64), x: f64) -> f64 {
 pub struct Section(String);
 
 impl Section {
-    /// With a text on the figures and on how they are measured.
+    /// A section with a text on the figures and on how they are measured.
     pub fn new(title: &str, how: &str) -> Self {
         Self(format!("## {title}\n\n{how}\n"))
     }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn ratios_are_of_neighbours_and_a_quarter_lies_on_either_side() {
         let milliseconds = |times: [u64; 5]| times.map(Duration::from_millis);
-        // Of the medians, 12 to 10, it would be 1.2.
+        // The ratio of the medians, 12 to 10, would be 1.2.
         let ratios = Spread::of_ratios(milliseconds([12, 5, 12, 60, 33]), milliseconds([10, 10, 8, 30, 30]));
         assert_eq!(ratios, Spread { low: 1.1, median: 1.2, high: 1.5 });
         assert_eq!(ratios.to_string(), "1.20 (1.10 to 1.50)");

@@ -8,7 +8,7 @@ use crate::subject::Subject;
 use crate::{Bench, BoxError};
 
 const CHANGES: [u64; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
-/// Batches from this size on take long, and differ less.
+/// Batches from this size on take long, but vary less.
 const LARGE: u64 = 10_000;
 const RUNS_OF_LARGE: usize = 3;
 /// Bytes of a row, and how many rows make a batch of at most some 4 MB.
@@ -150,14 +150,14 @@ impl Size {
         self.cpus.push(each(spent.cpu, self.changes));
         if self.memory.is_none() {
             self.memory = Some(self.subject.peak_memory()?);
-            // And the one that has asked for the table's description.
+            // Plus the connection that asked for the table's description.
             self.connections = bench.stub.counts()?.connections + 1;
         }
         Ok(())
     }
 }
 
-/// The cost of a size. The times are those of a change.
+/// The cost of a size. The times are per change.
 struct Point {
     x: f64,
     changes: u64,

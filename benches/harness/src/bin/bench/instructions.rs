@@ -20,14 +20,14 @@ use crate::{BoxError, PLENTY, puts};
 
 const CALLGRIND: [&str; 2] = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
 
-/// After 320 answers a process has 64 writes in flight, and so as many connections as it will have.
+/// After 320 answers a process has 64 writes in flight, and so all the connections that it will have.
 pub const WARM_UP: u64 = 400;
 
 /// Callgrind, if it is installed.
 pub struct Callgrind(PathBuf);
 
 impl Callgrind {
-    /// The one on the path.
+    /// The callgrind on the path.
     pub fn find() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join("valgrind")).find(|file| file.exists()).map(Self)
@@ -62,11 +62,11 @@ impl Callgrind {
         for event in events {
             running.invoke(Bytes::clone(event), PLENTY).await.response();
         }
-        // It prints its count when it ends by itself or by a signal that it can see.
+        // Callgrind prints its count if the process ends by itself, or by a signal that callgrind sees.
         let process = running.id().ok_or_else(|| running.lines().join("\n"))?;
         kill(Pid::from_raw(i32::try_from(process)?), Signal::SIGTERM)?;
         running.ended().await?;
-        // The last lines are read from their pipe in their own time.
+        // The last lines come through their own pipe, a little later.
         tokio::time::sleep(Duration::from_millis(100)).await;
         collected(&running.lines().join("\n"))
     }
@@ -79,7 +79,7 @@ impl Callgrind {
         collected(&String::from_utf8_lossy(&process.wait_with_output().await?.stderr))
     }
 
-    /// The test kit starts a binary without arguments.
+    /// A script that starts the binary under callgrind, because the test kit starts a binary without arguments.
     fn wrapper(&self, folder: &Path, binary: &Path) -> Result<PathBuf, BoxError> {
         let wrapper = folder.join("callgrind");
         let script = format!("#!/bin/sh\nexec '{}' {} '{}'\n", self.0.display(), CALLGRIND.join(" "), binary.display());

@@ -15,7 +15,7 @@ const SUPERSEDED: [f64; 3] = [0.0, 0.5, 0.95];
 
 /// Handlers with one write after the other are slow, and slow programs need fewer runs.
 const RUNS: usize = 3;
-/// So do batches with many changes.
+/// Batches with many changes need fewer runs too.
 const LARGE: u64 = 5_000;
 const RUNS_OF_LARGE: usize = 2;
 

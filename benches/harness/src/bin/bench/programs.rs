@@ -1,4 +1,4 @@
-//! The programs that are measured, and the settings that they are started with.
+//! The programs that the bench measures, and the settings that they start with.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ impl Program {
         Self { name, binary, environment }.with("VIEW_TABLE", VIEW)
     }
 
-    /// The same with this variable.
+    /// The same program with this variable.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
@@ -38,7 +38,7 @@ impl Program {
 }
 
 impl Programs {
-    /// The programs beside this one, all of them of the release profile.
+    /// The programs in this binary's folder, all of the release profile.
     pub fn find(function: Option<String>) -> Result<Self, BoxError> {
         let this = std::env::current_exe()?;
         let folder = this.parent().ok_or("the bench's binary has no folder")?.to_owned();
@@ -63,7 +63,7 @@ impl Programs {
         &self.function
     }
 
-    /// The project's file.
+    /// A file of the project.
     pub fn of_project(&self, path: &str) -> PathBuf {
         self.project.join(path)
     }
@@ -92,7 +92,7 @@ impl Programs {
         Some(program.with("PATH", std::env::var("PATH").ok()?).with("NODE_PATH", modules))
     }
 
-    /// The straightforward handlers in Python, if they are installed: on 32 threads, one by one, and by Powertools.
+    /// The straightforward handlers in Python, if they are installed: on 32 threads, one by one, and with Powertools.
     pub fn python(&self, endpoint: &str) -> Vec<Program> {
         let folder = self.of_project(".tools/peers/python/bin");
         if !folder.join("python3").exists() {

@@ -13,7 +13,7 @@ const IN_FLIGHT: usize = 64;
 const LATENCIES_MS: [u32; 2] = [0, 5];
 /// A difference of two figures has the noise of both.
 const TURNS_A_RUN: usize = 3;
-/// Fewer, because callgrind takes fifty times as long.
+/// Fewer changes, because callgrind takes fifty times as long.
 const CHANGES_COUNTED: u64 = 1_000;
 
 /// Each loop that is subtracted stands beside the function that it is subtracted from.
@@ -30,7 +30,7 @@ const OWN_CLIENT: usize = 1;
 /// The base of the ratios.
 const SDK: usize = 2;
 const KNOWN: usize = 4;
-/// The names to `puts` of those from [`OWN_CLIENT`] to [`KNOWN`].
+/// The names by which `puts` knows the clients from [`OWN_CLIENT`] to [`KNOWN`].
 const CLIENTS: [&str; 3] = ["own", "sdk", "hand-made"];
 
 pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
@@ -104,7 +104,7 @@ async fn turn_by_turn(bench: &mut Bench, function: &mut Subject, puts: &mut [Put
             FUNCTION | KNOWN => function.apply([event.clone()]).await?,
             client => puts[client - OWN_CLIENT].put(bench.workload.rows(CHANGES).start, CHANGES).await?,
         };
-        // The first turn opens the connections; its last one knows the batch of its first.
+        // The first turn opens the connections; its last program knows the batch of its first.
         if turn < NAMES.len() {
             continue;
         }

@@ -22,13 +22,13 @@ pub async fn over_http(endpoint: &str) -> Result<Duration, BoxError> {
     Ok(started.elapsed())
 }
 
-/// Over TLS, with a handshake of its own, for a client that trusts the certificate in this file.
+/// Over TLS, with its own handshake, for a client that trusts the certificate in this file.
 pub async fn over_tls(endpoint: &str, certificate: &str) -> Result<Duration, BoxError> {
     let authority = endpoint.trim_start_matches("https://");
     let host = authority.split(':').next().unwrap_or_default().to_owned();
     let mut trusted = RootCertStore::empty();
     trusted.add(CertificateDer::from_pem_file(certificate)?)?;
-    // A new one knows of no session that it could go on with.
+    // A new configuration knows no session that it could resume.
     let tls = Arc::new(ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth());
     let started = Instant::now();
     let stream = TcpStream::connect(authority).await?;

@@ -11,12 +11,12 @@ use crate::subject::{Spent, Subject};
 use crate::targets::Target;
 use crate::{Bench, BoxError};
 
-/// Starts are short, and differ.
+/// Starts are short, and vary.
 const STARTS: usize = 15;
 const FIRST_BATCHES: [u64; 6] = [1, 10, 25, 50, 100, 1_000];
 const LATENCY_MS: u32 = 5;
-/// After 320 answers 64 writes may be in flight; in the second of two such batches they are, and no connection is left
-/// to open.
+/// After 320 answers 64 writes may be in flight. In the second of two such batches they are, and all connections are
+/// open.
 const WARM_UP: [u64; 2] = [400; 2];
 /// The changes in an event of 6 MB.
 const FULL_PAYLOAD: u64 = 5_300;
@@ -93,8 +93,7 @@ pub async fn measure(bench: &mut Bench) -> Result<String, BoxError> {
     Ok(section.text())
 }
 
-/// The starts of the function in three ways, beside the one of hello world, and the round trips without TLS and over
-/// it.
+/// The starts of the function in three ways, beside those of hello world, and the round trips without and with TLS.
 async fn init(bench: &mut Bench, programs: &[Program; 4]) -> Result<(Vec<Vec<String>>, [Duration; 2]), BoxError> {
     let mut inits = [const { Vec::new() }; 4];
     let mut round_trips = [const { Vec::new() }; 2];
@@ -123,7 +122,7 @@ async fn init(bench: &mut Bench, programs: &[Program; 4]) -> Result<(Vec<Vec<Str
     Ok((rows, round_trips))
 }
 
-/// Its row, and the ratio of its time to that of a warm one.
+/// The row of a first batch, and the ratio of its time to that of a warm one.
 async fn first_batch(bench: &mut Bench, program: &Program, batch: u64) -> Result<(Vec<String>, f64), BoxError> {
     let (mut firsts, mut warms) = (Vec::new(), Vec::new());
     let mut connections = [const { Vec::new() }; 2];
@@ -151,7 +150,7 @@ async fn first_batch(bench: &mut Bench, program: &Program, batch: u64) -> Result
     Ok(([vec![count(batch)], row.to_vec(), vec![opened, opened_warm]].concat(), wall.median))
 }
 
-/// The most memory in bytes before any payload, after the first full one, and after ten.
+/// The peak memory in bytes before any payload, after the first full one, and after ten.
 async fn memory(bench: &mut Bench, program: &Program) -> Result<[f64; 3], BoxError> {
     let mut subject = Subject::start(program).await?;
     let mut peaks = [subject.peak_memory()?; 3];
@@ -169,7 +168,7 @@ async fn memory(bench: &mut Bench, program: &Program) -> Result<[f64; 3], BoxErr
     Ok(peaks)
 }
 
-/// The bytes of a file in a zip, without the hundred of its directory.
+/// The bytes of a file in a zip, without the hundred bytes of its directory entry.
 fn zipped(file: &Path) -> Result<u64, BoxError> {
     let output = Command::new("gzip").args(["-9", "--stdout"]).arg(file).stdin(Stdio::null()).output()?;
     if output.status.success() { Ok(output.stdout.len() as u64) } else { Err("gzip failed".into()) }

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use crate::BoxError;
 use crate::programs::Programs;
 
-/// The certificates of this system, for clients that are to read as many beside the stub's own.
+/// The certificates of this system, for clients that must read as many beside the stub's own.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 const CERTIFICATE: &str = "stub.pem";
 const ALL_ROOTS: &str = "roots.pem";
 
-/// A stub; it ends when this is dropped, since its standard input then does.
+/// A stub. It ends when this is dropped, because its standard input ends then.
 pub struct StubProcess {
     process: Child,
     address: String,
@@ -54,12 +54,12 @@ impl StubProcess {
         self.tls_address.clone()
     }
 
-    /// The file that has its certificate alone.
+    /// The file with its certificate alone.
     pub fn certificate(&self) -> String {
         self.file(CERTIFICATE)
     }
 
-    /// The file that has its certificate and all those of this system.
+    /// The file with its certificate and all those of this system.
     pub fn all_roots(&self) -> String {
         self.file(ALL_ROOTS)
     }
@@ -83,7 +83,7 @@ impl StubProcess {
         self.ask("POST", "/reset", "").map(drop)
     }
 
-    /// Its counts since then.
+    /// Its counts since its last reset.
     pub fn counts(&self) -> Result<Counts, BoxError> {
         Ok(serde_json::from_str(&self.ask("GET", "/counts", "")?)?)
     }

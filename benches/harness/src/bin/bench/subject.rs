@@ -27,7 +27,7 @@ pub struct Subject {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
     pub wall: Duration,
-    /// The processor's time, of all threads.
+    /// The processor time of all threads.
     pub cpu: Duration,
     /// The number of reported records.
     pub reported: u64,
@@ -81,18 +81,18 @@ impl Subject {
         self.running.invoke(event, PLENTY).await.response();
     }
 
-    /// The most memory that it ever had resident, in bytes; Linux tells it.
+    /// The highest resident memory so far, in bytes, from Linux.
     pub fn peak_memory(&self) -> Result<f64, BoxError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        // What it calls kB has 1,024 bytes.
+        // Linux's kB has 1,024 bytes.
         let kibibytes: u32 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(f64::from(kibibytes) * 1024.0)
     }
 }
 
 impl Spent {
-    /// The medians of the times, and the sum of what was reported.
+    /// The medians of the times, and the sum of the reported records.
     pub fn median(of: &[Self]) -> Self {
         Self {
             wall: median(of.iter().map(|spent| spent.wall)),

@@ -2,7 +2,7 @@
 
 use crate::figures::{Section, percent, times};
 
-/// A target. The order is that of the document.
+/// A target. The order is the document's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     FirstDelivery,

@@ -1,4 +1,4 @@
-//! A PutItem with as little around it as can be: what the distance to the limit is measured to.
+//! A PutItem with as little around it as possible: the lower limit that the others are compared with.
 
 use std::time::SystemTime;
 

@@ -1,14 +1,14 @@
-//! The writes alone: PutItem requests that are ready before the clock runs, as many in flight as are told.
+//! The writes alone: PutItem requests that are ready before the clock runs, with the given number of writes in flight.
 //!
 //! `puts <client> <writes in flight>`, with the environment that the AWS SDK reads. Each line on standard input,
-//! `<first row> <count>`, makes so many puts and is answered by a line of JSON: the time, the processor's time, and how
-//! many failed. With `prepare` before it, the requests are made and not sent, so that what making them takes can be
-//! taken off. The clients:
+//! `<first row> <count>`, makes this number of puts. The answer is a line of JSON: the time, the processor time, and
+//! how many failed. With `prepare` before the line, the requests are made but not sent, so that the cost of making them
+//! can be subtracted. The clients:
 //!
 //! | `sdk` | the SDK's, with its defaults |
 //! |---|---|
 //! | `own` | dsql-view's; with its allocator too as `puts_with_mimalloc` |
-//! | `hand-made` | no SDK: JSON that is there already, `aws-sigv4`, one HTTP client |
+//! | `hand-made` | no SDK: ready-made JSON, `aws-sigv4`, one HTTP client |
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -34,23 +34,23 @@ mod hand_made;
 
 use hand_made::HandMade;
 
-/// What ends it.
+/// An error that ends the program.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 const CONDITION: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
-/// What puts items.
+/// A client that puts items.
 trait Writer {
     type Request;
 
     /// Makes the request for a change's item.
     fn prepare(&self, change: &Change) -> Self::Request;
 
-    /// Sends it: whether it was done, or its condition not met.
+    /// Sends the request; true if it was done or its condition was not met.
     fn send(&self, request: Self::Request) -> impl Future<Output = bool>;
 }
 
-/// Makes the puts that it is told to.
+/// Makes the puts that standard input asks for.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -75,7 +75,7 @@ fn own_https(sdk_config: &SdkConfig) -> Result<SdkConfig, BoxError> {
     Ok(sdk_config.clone().into_builder().http_client(https::client()?).build())
 }
 
-/// Does what standard input tells.
+/// Performs the lines of standard input.
 async fn serve<W: Writer>(writer: &W, in_flight: NonZeroUsize) -> Result<(), BoxError> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;

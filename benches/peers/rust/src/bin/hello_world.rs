@@ -1,4 +1,4 @@
-//! A Lambda function that does nothing: what the start and the memory of the real one are measured against.
+//! A Lambda function that does nothing: the bench compares the real function's start and memory with it.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! The straightforward handler in Rust: one record after the other, with a client of the SDK's defaults.
+//! The straightforward handler in Rust: one record after the other, with a client that has the SDK's defaults.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -37,7 +37,7 @@ async fn handle(client: &Client, table: &str, event: LambdaEvent<KinesisEvent>) 
     Ok(response)
 }
 
-/// Puts the row of a record, if it is newer than what stands there.
+/// Puts the row of a record, if it is newer than the item in the view.
 async fn apply(client: &Client, table: &str, data: &[u8]) -> Result<(), Error> {
     let record: Value = serde_json::from_slice(data)?;
     let Some((committed, item)) = item_of(&record)? else { return Ok(()) };
@@ -57,7 +57,7 @@ async fn apply(client: &Client, table: &str, data: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The commit of a record, and the item that the view shall hold; none, where its table is not in the view.
+/// The commit of a record and the item that the view must have; `None` if the view does not have the record's table.
 fn item_of(record: &Value) -> Result<Option<(u64, Item)>, Error> {
     let source = &record["source"];
     let table = format!("{}.{}", source["schema"].as_str().unwrap_or(""), source["table"].as_str().unwrap_or(""));
