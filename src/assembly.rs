@@ -1,20 +1,20 @@
-//! Keeping the parts of split changes until a set is whole, then applying the change that they make.
+//! Keeps the main records and fragments of split changes until a set is whole, then applies the change that they make.
 //!
 //! What may happen between any two steps, and why each change is applied:
-//! - A part is written, and the function dies: the record comes again and writes the same object.
-//! - Two parts of a set come to two functions at once: each writes its own first and then lists the set. Whichever
-//!   writes last sees both, since S3 lists what was written before. That both see the whole set does no harm: the
-//!   second put of the change is superseded.
+//! - A member is written, and the function dies: the record comes again and writes the same object.
+//! - Two members of a set come to two functions at once: each function writes its own first and then lists the set.
+//!   Whichever writes last sees both, because S3 lists everything that was written before. If both see the whole set,
+//!   that does no harm: the second put of the change is superseded.
 //! - The set is whole, and the function dies before the change is applied: the record that made it whole is not
 //!   settled, and comes again.
-//! - The change is applied, and a part comes again: the set is whole still, and the change is superseded by itself.
-//! - A set is replayed from the quarantine, held back since its row may have been deleted, and a part of it comes again
-//!   by the stream: the names of the objects tell that they were replayed, so that the set is held back again.
-//! - A set's objects go by their lifecycle: that is fourteen days after the last delivery of each; until then a listing
-//!   shows that it waits.
+//! - The change is applied, and a member comes again: the set is still whole, and the change is superseded by itself.
+//! - A set is replayed from the quarantine and held back, because its row may have been deleted. Then a member of it
+//!   comes again from the stream: the names of the objects tell that they were replayed, so the set is held back again.
+//! - The bucket's lifecycle removes a set's objects, each fourteen days after its last delivery. Until then a listing
+//!   shows that the set waits.
 //!
-//! Invariants: a part counts as kept only when its object is confirmed; of the parts of a set that come in one batch,
-//! the first one has the fate of the whole, so that a whole set which is not applied is reported.
+//! Invariants: a member counts as kept only once its object is confirmed. Of the members of a set that come in one
+//! batch, the first has the fate of the whole, so a whole set that is not applied is reported.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -44,17 +44,17 @@ use crate::write::view::View;
 /// Puts split changes together.
 #[derive(Debug)]
 pub struct Assembler<'h, V, O> {
-    /// Reads the parts.
+    /// Reads main records and fragments.
     pub planner: &'h Planner,
     /// Where the changes go.
     pub view: &'h V,
-    /// Where the parts wait.
+    /// Where the members of sets wait.
     pub objects: &'h O,
-    /// Where the parts of this batch come from.
+    /// Where the records of this batch come from.
     pub origin: Origin,
 }
 
-/// A change out of a whole set, or why it is none; with the set's objects.
+/// A change made from a whole set, or the reason why the set makes no change; with the set's objects.
 struct Assembled<'h> {
     table: Option<&'h SourceTable>,
     item: Result<Option<ViewItem>, Failure>,
@@ -62,8 +62,8 @@ struct Assembled<'h> {
 }
 
 impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
-    /// Keeps the parts of a batch, applies the changes whose sets they make whole, and settles their records. What is not
-    /// done in time stays reported.
+    /// Keeps the members of sets in a batch, applies the changes whose sets they make whole, and settles their records.
+    /// A record that is not done in time stays reported.
     pub async fn settle(&self, ledger: &Ledger<'h>, parts: &[SetObject], deadline: Deadline) {
         for part in parts.iter().filter(|part| part.role == Role::Member) {
             ledger.settle(part.id, Failure::OutOfTime.into(), SystemTime::UNIX_EPOCH);
@@ -99,7 +99,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         for (folder, mut members) in sets {
             members.sort_unstable_by_key(|part| part.id);
             let set = self.settle_set(folder, &members, deadline);
-            // Without an answer in time all of them stay reported, and are kept again.
+            // Without an answer in time, all members stay reported; when they come again, they are kept again.
             let Ok(fates) = tokio::time::timeout_at(deadline.answer_by, set).await else { return };
             for (part, fate) in members.iter().zip(fates) {
                 ledger.settle_member(part.id, fate);
@@ -115,7 +115,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         self.objects.put(&part.object, body.map_err(bucket::not_json)?).await
     }
 
-    /// The fates of a set's members, the parts of this batch, in their order. All of them are kept by now.
+    /// The fates of the members of a set that came in this batch, in their order. All of them are kept by now.
     async fn settle_set(&self, folder: &str, members: &[&SetObject], deadline: Deadline) -> Vec<Fate<'h>> {
         let mut fates: Vec<Fate<'h>> = members.iter().map(|_| Fate::of(Disposition::Kept)).collect();
         let completed = match list_all(self.objects, folder).await {
@@ -128,10 +128,10 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         fates
     }
 
-    /// Applies the changes that the set has whole.
+    /// Applies the changes for which the set is whole.
     ///
     /// # Errors
-    /// The bucket did not do its part; the set has to be looked at again.
+    /// The bucket failed, and the set has to be looked at again.
     async fn complete(
         &self,
         set: &FragmentSet,
@@ -169,7 +169,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     /// Applies a change whose fragments are all there, or quarantines its set.
     ///
     /// # Errors
-    /// The bucket did not do its part.
+    /// The bucket failed.
     async fn apply_change(
         &self,
         set: &FragmentSet,
@@ -195,8 +195,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                         fate.refused_set = objects;
                         None
                     }
-                    // A part from the stream has made a set whole that was replayed before. The replayed parts are still
-                    // in the quarantine.
+                    // A member from the stream has made a set whole that was replayed before. The replayed members are
+                    // still in the quarantine.
                     Disposition::Reported(failure @ Failure::MayBeDeleted) if self.origin == Origin::Stream => {
                         let from_stream = objects.into_iter().filter(|object| !fragments::is_replayed(object));
                         Some((failure.clone(), from_stream.collect()))
@@ -213,7 +213,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         Ok(fate)
     }
 
-    /// Puts fragments that their set has no place for into the quarantine.
+    /// Puts fragments into the quarantine if their set has no place for them.
     async fn quarantine_outside(
         &self,
         set: &FragmentSet,

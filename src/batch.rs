@@ -1,6 +1,6 @@
 //! Stage 3: the records of a batch, from the plan to the end of each.
 //!
-//! [`plan`] says what each record asks for, [`ledger`] keeps how each has ended, and [`tally`] counts the ends.
+//! [`plan`] decides how to handle each record, [`ledger`] keeps the end of each, and [`tally`] counts the ends.
 
 #![deny(clippy::disallowed_methods)]
 

@@ -1,7 +1,7 @@
 //! The function: one batch in, one answer out.
 //!
-//! Invariants: the answer is never an error, so that what was applied counts whatever else went wrong; the dispositions
-//! of a batch add up to its records.
+//! Invariants: the answer is never an error, so applied records count whatever else went wrong; the dispositions of a
+//! batch add up to its records.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -38,7 +38,8 @@ use crate::write::memory::Remembering;
 use crate::write::pace::Pace;
 use crate::write::view::{Put, View};
 
-/// While something is left out for an index, it is looked at again so often: it may have been mended or removed.
+/// How often the indexes are read again while values are left out for one of them, which may have been mended or
+/// removed.
 const INDEXES_READ_EVERY: Duration = Duration::from_mins(5);
 
 /// Keeps a view up to date, batch by batch.
@@ -59,7 +60,7 @@ pub struct Handler<V, O> {
 pub struct Processed<'a> {
     /// Its records, each with its end.
     pub ledger: Ledger<'a>,
-    /// How many tables its records name that are not configured; of very many, not all are counted.
+    /// How many tables its records name that are not configured. If there are very many, not all are counted.
     pub unconfigured_tables: usize,
 }
 
@@ -71,7 +72,7 @@ pub enum StartError {
     View(#[from] OpenError),
     #[error(
         "SOURCE_TABLES and VIEW_TABLE do not fit: the key column {column} of {source_table} has the name of the view table's partition \
-         key, so that no row of it could be stored; use a view table whose partition key no column is named after"
+         key, so that no row of it could be stored; use a view table whose partition key has a name that no column has"
     )]
     KeyColumnNamedAsKey { column: String, source_table: String },
     #[error(
@@ -81,7 +82,7 @@ pub enum StartError {
     KeyColumnReserved { source_table: String },
 }
 
-/// A handler as the binaries have it: a view in DynamoDB, rows over its limit and what is kept in S3.
+/// The handler of the binaries: a view in DynamoDB, with moved columns, kept records and the quarantine in S3.
 pub type DynamoDbHandler = Handler<Remembering<OverflowView<S3Objects>>, S3Objects>;
 
 impl DynamoDbHandler {
@@ -133,17 +134,17 @@ impl DynamoDbHandler {
 }
 
 impl<V: View, O: Objects> Handler<V, O> {
-    /// The bucket, where there is one.
+    /// The bucket, if there is one.
     pub fn objects(&self) -> Option<&O> {
         self.objects.as_ref()
     }
 
-    /// Applies a batch, and answers which of its records shall be delivered again.
+    /// Applies a batch, and tells Lambda which of its records to deliver again.
     pub async fn handle(&self, batch: &Batch, deadline: Deadline) -> KinesisEventResponse {
         self.process_observed(batch, Origin::Stream, deadline).await.answer()
     }
 
-    /// Applies a batch, and reports how its records have ended to the log and the metrics.
+    /// Applies a batch, and shows in the log and the metrics how its records have ended.
     pub async fn process_observed<'b>(&'b self, batch: &'b Batch, origin: Origin, deadline: Deadline) -> Ledger<'b> {
         // The start made requests too, which do not belong to this batch.
         self.attempts.take();
@@ -158,20 +159,20 @@ impl<V: View, O: Objects> Handler<V, O> {
         ledger
     }
 
-    /// Applies a batch: how its records have ended.
+    /// Applies a batch, and returns how its records have ended.
     pub async fn process<'b>(&'b self, batch: &'b Batch, origin: Origin, deadline: Deadline) -> Processed<'b> {
         let indexes = self.view.indexes();
         let Plan { ledger, rows, parts, sources } = self.plan(batch, origin, &indexes);
 
-        // An unreadable record must not wait for a slow DynamoDB, or it would hold the shard. Nor must the rows wait for
-        // the bucket.
+        // An unreadable record must not wait for a slow DynamoDB, or it would hold the shard. Nor must the rows wait
+        // for the bucket.
         let unreadable = poison::unreadable(&ledger);
         tokio::join!(
             self.quarantine(&ledger, unreadable, Poison::Record, deadline),
             self.assemble(&ledger, &parts, origin, deadline),
             self.apply(&ledger, rows, deadline),
         );
-        // What follows is rare, and on the heap.
+        // The rest is rare, so it is on the heap.
         let is_time = || Instant::now() < deadline.stop_starting;
         if is_time() && ledger.any(|entry| entry.end().is_refused()) {
             Box::pin(self.write_again(batch, &ledger, origin, &indexes, deadline)).await;
@@ -196,16 +197,17 @@ impl<V: View, O: Objects> Handler<V, O> {
         apply(&self.view, rows, &self.pace, deadline, |id, end| ledger.settle(id, end, SystemTime::now())).await;
     }
 
-    /// Whether the view's table has other indexes than are `known`. They are known from then on.
+    /// Reads the indexes of the view's table again. Returns whether they differ from `known`; they are known from then
+    /// on.
     async fn learn_indexes(&self, known: &Indexes, deadline: Deadline) -> bool {
         *lock(&self.indexes_read) = Instant::now();
         tokio::time::timeout_at(deadline.stop_starting, self.view.learn_indexes(known)).await == Ok(true)
     }
 
-    /// Items were refused. If the view's table has other indexes than are `known`, writes these items again, without the
-    /// values that the new indexes refuse.
+    /// Writes the refused items again if the view's table has other indexes than `known`, without the values that the
+    /// new indexes refuse.
     ///
-    /// What may happen between the refusals and that: an older change of a row was written in the refused one's place,
+    /// Between the refusals and this write, an older change of a row may have been written in the refused one's place,
     /// or a newer one by another function. The condition has the last word on both.
     async fn write_again(
         &self,
@@ -235,7 +237,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         let end = match put {
             Ok(Put::Applied) => Disposition::Applied,
             Ok(Put::Superseded(how)) => how.into(),
-            // The memory still holds, and nobody knows how DynamoDB takes writes now.
+            // The memory still holds. Nobody knows whether DynamoDB takes writes now.
             Ok(
                 Put::NothingToReplace
                 | Put::Refused(_)
@@ -248,15 +250,15 @@ impl<V: View, O: Objects> Handler<V, O> {
         ledger.settle(id, end, SystemTime::now());
     }
 
-    /// Keeps the parts of split changes, and applies the changes that are whole. Without a bucket to keep them in, they
-    /// stay reported.
+    /// Keeps the main records and fragments of split changes, and applies the changes that are whole. Without a bucket
+    /// to keep them in, their records stay reported.
     async fn assemble<'b>(&'b self, ledger: &Ledger<'b>, parts: &[SetObject], origin: Origin, deadline: Deadline) {
         let Some(objects) = &self.objects else { return };
         if parts.is_empty() {
             return;
         }
         let assembler = Assembler { planner: &self.planner, view: &self.view, objects, origin };
-        // On the heap: nearly all batches have no parts, and pay nothing for it.
+        // On the heap: nearly all batches have no split changes, and pay nothing for them.
         Box::pin(assembler.settle(ledger, parts, deadline)).await;
     }
 
@@ -276,7 +278,7 @@ impl<V: View, O: Objects> Handler<V, O> {
                 self.pace.most().get().min(MOST_OBJECTS_IN_FLIGHT),
                 "poison records are reported, since the quarantine does not take them",
             ),
-            // A set has many megabytes.
+            // One at a time, because a set has many megabytes.
             Poison::Set => (1, "split changes are reported, since the quarantine does not take them"),
         };
         let writes = stream::iter(poison).map(async |id| (id, quarantine::take(objects, ledger, id).await));
@@ -295,7 +297,7 @@ impl<V: View, O: Objects> Handler<V, O> {
     }
 }
 
-/// What goes to the quarantine.
+/// The kind of poison that goes to the quarantine.
 #[derive(Debug, Clone, Copy)]
 enum Poison {
     /// Single records.

@@ -1,4 +1,5 @@
-//! What people see of the functions: [`logs`], [`metrics`](mod@metrics), and [`notices`] of what they should look at.
+//! The functions' output for people: [`logs`], [`metrics`](mod@metrics), and [`notices`] of things that they should
+//! look at.
 
 pub mod logs;
 pub mod metrics;

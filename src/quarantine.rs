@@ -1,10 +1,11 @@
-//! Where poison records go, so that they hold no shard: one object each in `OBJECTS_BUCKET`, whole, with the reason.
+//! The quarantine for poison records, so that they hold no shard. Each is one object in `OBJECTS_BUCKET`, whole, with
+//! the reason.
 //!
-//! `quarantine/<schema>.<table>/<stream>/<shard>/<sequence number>.json`, or `quarantine/unread/…` where the table is
-//! not known. A record has one key however often it is delivered.
+//! The key is `quarantine/<schema>.<table>/<stream>/<shard>/<sequence number>.json`, or `quarantine/unread/…` if the
+//! table is not known. A record has one key, however often it is delivered.
 //!
-//! What may happen between the object and the answer: the function dies, and the record comes again; it is written to
-//! the same key again. A record whose object is not confirmed is reported.
+//! What may happen between the object and the answer: the function dies, the record comes again, and it is written to
+//! the same key. A record whose object is not confirmed is reported.
 
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::bucket::{self, OBJECTS_BUCKET, Objects, segment, table_folder};
 use crate::record::delivery::{Record, stream_of};
 use crate::record::tables::SourceTable;
 
-/// Where all of it is.
+/// The prefix of all its objects.
 pub const QUARANTINE: &str = "quarantine/";
 
 /// An object of the quarantine, ready to be written.
@@ -35,7 +36,7 @@ struct Body<'a> {
     record: &'a Record,
 }
 
-/// The key of a record's object; `table` as far as it is known.
+/// The key of a record's object; `table` is `None` if it is not known.
 pub fn key(record: &Record, table: Option<&SourceTable>) -> String {
     let stream = record.stream_arn.as_deref().and_then(|arn| Some(stream_of(arn).rsplit_once('/')?.1));
     let folder = table.map_or("unread".to_owned(), |table| table_folder(table.key_prefix()));
@@ -47,7 +48,7 @@ pub fn key(record: &Record, table: Option<&SourceTable>) -> String {
     )
 }
 
-/// The object for a record that failed in this way; `table` as far as it is known.
+/// The object for a record with this failure; `table` is `None` if it is not known.
 ///
 /// # Errors
 /// The record cannot be written as JSON.
@@ -56,11 +57,11 @@ pub fn object(record: &Record, table: Option<&SourceTable>, failure: &Failure) -
     Ok(QuarantineObject { key: key(record, table), body: serde_json::to_vec_pretty(&quarantined)? })
 }
 
-/// Puts a reported record into the quarantine, and notes that in the ledger. A split change is put there by the records of
-/// its set.
+/// Puts a reported record into the quarantine, and notes that in the ledger. For a refused split change, the records of
+/// its set go there instead.
 ///
 /// # Errors
-/// It is not confirmed to be there, and stays reported.
+/// The record is not confirmed to be there, and stays reported.
 pub async fn take<O: Objects>(objects: &O, ledger: &Ledger<'_>, id: RecordId) -> Result<(), ServiceError> {
     let (delivered, table, failure, set) = {
         let entry = ledger.entry(id);
@@ -76,7 +77,7 @@ pub async fn take<O: Objects>(objects: &O, ledger: &Ledger<'_>, id: RecordId) ->
     Ok(())
 }
 
-/// Copies records of a set into the quarantine, each as an object of its own, with why they are no change.
+/// Copies records of a set into the quarantine, each as an object of its own, with the failure as the reason.
 ///
 /// # Errors
 /// Not all of them are confirmed to be there.

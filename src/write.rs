@@ -1,7 +1,7 @@
-//! Stage 4: the items into DynamoDB.
+//! Stage 4: writing the items to DynamoDB.
 //!
-//! [`apply`](mod@apply) writes the rows of a batch through a [`view::View`]. Three views stand before each other:
-//! [`memory`] remembers what was written, [`large_rows`] keeps moved columns, [`dynamodb`] makes the requests.
+//! [`apply`](mod@apply) writes the rows of a batch through a [`view::View`]. Three views wrap one another: [`memory`]
+//! remembers confirmed commits, [`large_rows`] keeps moved columns, and [`dynamodb`] makes the requests.
 
 pub mod apply;
 pub mod attempts;

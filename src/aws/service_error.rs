@@ -1,21 +1,21 @@
-//! Why a service of AWS did not do what was asked, in words that cannot quote what was sent.
+//! Why a service of AWS failed, in words that cannot quote the request.
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
-/// Why a service did not do what was asked.
+/// Why a service did not do the requested action.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{service} did not {action}: {reason}")]
 pub struct ServiceError {
     /// The service, as a user knows it.
     pub service: &'static str,
-    /// What was asked of it.
+    /// The requested action.
     pub action: &'static str,
-    /// Why it was not done: codes, and the way to the service.
+    /// Why it failed: error codes, and problems on the way to the service.
     pub reason: String,
 }
 
 impl ServiceError {
-    /// What the SDK's error means.
+    /// Puts an error of the SDK into words.
     pub(crate) fn of<E: ProvideErrorMetadata>(
         service: &'static str,
         action: &'static str,

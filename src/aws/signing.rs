@@ -1,12 +1,12 @@
-//! Signature Version 4 for DynamoDB's requests, with what does not change from one to the next kept.
+//! Signature Version 4 for DynamoDB's requests. It keeps everything that does not change from one request to the next.
 //!
-//! The signing key depends on the day, the region and the credentials alone, and deriving it takes more hashing than a
-//! small item's request. The SDK derives it each time, and signs headers that nobody needs. Here the key is kept while
-//! those three stay, and the headers are signed that the protocol asks for: the host, the content's type and all whose
-//! names begin with `x-amz-`.
+//! The signing key depends only on the day, the region and the credentials, and deriving it takes more hashing than a
+//! small item's request. The SDK derives it for each request, and signs headers that nobody needs. This signer keeps
+//! the key while those three stay the same. It signs the headers that the protocol asks for: the host, the content type
+//! and all whose names begin with `x-amz-`.
 //!
-//! Invariants: what is not of the one form that DynamoDB's requests have goes to the SDK's own signer; secrets reach no
-//! log.
+//! Invariants: a request that does not have the one form of DynamoDB's requests goes to the SDK's own signer; secrets
+//! reach no log.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -27,10 +27,10 @@ use chrono::{DateTime, Utc};
 
 use crate::hash::hash;
 
-/// Digits of a day in a time.
+/// How many digits of a time are the day.
 const DAY: usize = 8;
 
-/// The SDK's `sigv4`, by a signer that keeps its key.
+/// The SDK's `sigv4`, with a signer that keeps its key.
 #[derive(Debug, Default)]
 pub struct KeepingAuthScheme {
     signer: KeepingSigner,
@@ -42,10 +42,10 @@ struct KeepingSigner {
     of_the_sdk: SigV4Signer,
 }
 
-/// What is the same for all requests of a second, and the key, which is for those of a day.
+/// The values that all requests of a second share, and the key, which all requests of a day share.
 #[derive(Default)]
 struct DerivedKey {
-    /// Since the epoch.
+    /// In seconds since the epoch.
     second: u64,
     /// That second as `20260318T142401Z`; the first eight characters are the day.
     time: String,
@@ -115,7 +115,8 @@ fn is_signed(header: &str) -> bool {
     header == "content-type" || header.starts_with("x-amz-")
 }
 
-/// The host as its header has it, of a URI that names nothing else. A scheme's own port may be left out of the header.
+/// The host of a URI that names nothing else, as the `host` header has it. `None` for a URI with a scheme's own port,
+/// which may be left out of the header.
 fn authority(request: &HttpRequest) -> Option<&str> {
     let uri = request.uri();
     let authority = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?.strip_suffix('/')?;
@@ -125,7 +126,7 @@ fn authority(request: &HttpRequest) -> Option<&str> {
 }
 
 impl DerivedKey {
-    /// Makes anew what is not of this second, day, place or identity.
+    /// Renews every value that is not of this second, day, region, service or identity.
     fn update(&mut self, now: SystemTime, region: &str, service: &str, credentials: &Credentials) {
         let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let same_scope =
@@ -159,7 +160,7 @@ impl DerivedKey {
         headers.insert("authorization", authorization);
     }
 
-    /// The names of the headers that are signed, and the request in the form in which it is hashed.
+    /// The names of the signed headers, and the request in the form in which it is hashed.
     fn canonical(&self, request: &HttpRequest, token: Option<&str>) -> (String, String) {
         let mut headers: Vec<(&str, &str)> = request.headers().iter().filter(|(name, _)| is_signed(name)).collect();
         headers.push(("host", authority(request).unwrap_or_default()));
@@ -232,7 +233,7 @@ pub(crate) mod tests {
         request
     }
 
-    /// What signs an unsigned request by the SDK's own crate, of the headers that are signed here.
+    /// The headers with which the SDK's own crate signs an unsigned request, for the headers that are signed here.
     pub(crate) fn expected(request: &HttpRequest, now: SystemTime, credentials: &Credentials) -> Vec<(String, String)> {
         let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
@@ -275,7 +276,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_kept_follows_the_time_and_the_credentials() {
+    fn the_kept_key_follows_the_time_and_the_credentials() {
         let [one, other] = ["one", "other"].map(|secret| Credentials::new("AKIAEXAMPLE", secret, None, None, "test"));
         let with_token = Credentials::new("AKIAEXAMPLE", "one", Some("token".to_owned()), None, "test");
         let request = || request("https://dynamodb.eu-central-1.amazonaws.com/", "DynamoDB_20120810.PutItem", "{}");
@@ -308,7 +309,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_of_dynamodb_s_form_is_left_to_the_sdk() {
+    fn requests_of_another_form_are_left_to_the_sdk() {
         let plain = || request("https://dynamodb.eu-central-1.amazonaws.com/", "DynamoDB_20120810.PutItem", "{}");
         assert!(is_plain(&plain()));
         let changes: [fn(&mut HttpRequest); 9] = [

@@ -1,10 +1,10 @@
-//! One write per row of a batch: the changes of one key, the newest first.
+//! One write per row of a batch: groups the changes by key, the newest first.
 //!
-//! The older changes stay at hand: should DynamoDB refuse the newest for what it holds, the next one is what the view
-//! must show, and none of them counts as superseded before a newer one stands in the view.
+//! The older changes stay at hand. If DynamoDB refuses the newest because of its content, the view must show the next
+//! one. An older change counts as superseded only once a newer one stands in the view.
 //!
-//! Invariants: pure; every change that comes in goes out, once; of two changes with the same commit the one delivered
-//! first leads.
+//! Invariants: pure; every change that comes in goes out exactly once; of two changes with the same commit, the one
+//! delivered first stands first.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,14 +17,14 @@ use crate::item::projection::ViewItem;
 pub struct Candidate {
     /// The record.
     pub id: RecordId,
-    /// What the record makes of its row.
+    /// The item that the record makes of its row.
     pub item: ViewItem,
 }
 
 /// The changes of one row in a batch, the newest first; at least one.
 pub type RowChanges = Vec<Candidate>;
 
-/// Gathers the changes of each row, rows in the order in which they first appear.
+/// Groups changes by row. The rows stand in the order of their first appearance.
 pub fn coalesce(candidates: impl IntoIterator<Item = Candidate>) -> Vec<RowChanges> {
     let mut rows: Vec<RowChanges> = Vec::new();
     let mut place_of_key: HashMap<String, usize> = HashMap::new();

@@ -1,7 +1,7 @@
-//! What becomes of a record: every record that the function is given ends in exactly one [`Disposition`].
+//! The ends of a record: every record that the function receives ends in exactly one [`Disposition`].
 //!
-//! Invariants: pure; [`Failure::is_poison`] is the one place that decides whether a record can ever be applied, and it
-//! names every variant, so that a new one asks the question.
+//! Invariants: pure; [`Failure::is_poison`] alone decides whether a record can ever be applied. It names every variant,
+//! so the compiler asks the question for each new one.
 
 use std::fmt;
 
@@ -10,64 +10,64 @@ use crate::item::projection::ProjectionError;
 use crate::record::envelope::DecodeError;
 use crate::record::fragments::AssemblyError;
 
-/// The end of a record's way.
+/// How a record ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
     /// The view shows it.
     Applied,
-    /// The view shows a newer change of the row, or this same one already.
+    /// The view already shows a newer change of the row, or this same one.
     Superseded(Superseded),
     /// Its table is not in `SOURCE_TABLES`.
     Filtered,
-    /// It is a part of a change over 9 MiB, and stands whole in the bucket until the others are there; the last of them
-    /// applies it.
+    /// It is a member of the set of a change over 9 MiB. It stands whole in the bucket until the other members are
+    /// there; the last of them applies the change.
     Kept,
-    /// No repetition can apply it, and it stands whole in the quarantine.
+    /// No repetition can apply it. It stands whole in the quarantine.
     Quarantined(Failure),
     /// It is reported as a batch item failure, so that it is delivered again.
     Reported(Failure),
 }
 
-/// How it became known that a change is superseded.
+/// How the function learned that a change is superseded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Superseded {
-    /// The view or the batch has a newer change of the row. Or it has this same one, and did not tell.
+    /// The view or the batch has a newer change of the row, or has this same one but did not say so.
     Told,
-    /// The view or the batch has this very change already.
+    /// The view or the batch already has this very change.
     Same,
-    /// The function remembers that the view confirmed a newer change, or this one, and did not ask again.
+    /// The function remembers that the view confirmed this change or a newer one, so it did not ask again.
     Remembered,
 }
 
 /// Why a record is quarantined or reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// It is no change record that can be read.
+    /// It is not a readable change record.
     Decode(DecodeError),
     /// It cannot become an item of the view.
     Project(ProjectionError),
-    /// DynamoDB does not take the item: no repetition will change that.
+    /// DynamoDB does not take the item, and no repetition will change that.
     Refused(String),
-    /// An index of the view's table does not take the item; it does once the index is another one.
+    /// An index of the view's table does not take the item. DynamoDB takes it once the index has changed.
     RefusedByIndex(String),
-    /// It comes from the quarantine, is older than the tombstones that there can be, and no older item of its row stands
-    /// in the view: the row may have been deleted since.
+    /// It comes from the quarantine and is older than any tombstone that can still exist, and the view has no older
+    /// item of its row. The row may have been deleted since.
     MayBeDeleted,
     /// It is a member of a split change's set, and there is no bucket to keep it in.
     NoBucket,
     /// The change that its fragments make cannot be read.
     Assemble(AssemblyError),
-    /// The bucket did not take or give what this record needs.
+    /// The bucket did not take or give an object that this record needs.
     Objects(ServiceError),
-    /// DynamoDB did not answer, or not now; the write may have happened.
+    /// DynamoDB did not answer, or did not take the write this time. The write may have happened.
     Retryable(String),
     /// Nothing can be written: the table, the permission or the credentials are missing.
     Unavailable(String),
     /// Another write of the batch found that nothing can be written, so this one was not tried.
     NotTried,
-    /// A newer change of the same row, whose fate it shares, is reported.
+    /// A newer change of the same row is reported, and this one shares its fate.
     NewerReported,
-    /// The time of the invocation was running out before it was tried, or while it was.
+    /// The invocation's time was running out before the record was tried, or while it was.
     OutOfTime,
 }
 
@@ -76,12 +76,12 @@ pub const MAY_BE_DELETED: &str = "held back: the row may have been deleted since
      later deletion's tombstone may be gone, and the view has no older item of the row. Ask the database. If it has the row, change it \
      there and replay again, or replay with force. If not, remove the object";
 
-/// Where on a record's way it failed.
+/// The stage at which a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// From bytes to a change event.
     Decode,
-    /// From the parts of a split change to the whole.
+    /// From the main record and the fragments of a split change to the whole.
     Assemble,
     /// From a change event to an item.
     Project,
@@ -101,12 +101,12 @@ impl fmt::Display for Stage {
 }
 
 impl Disposition {
-    /// Whether DynamoDB refused the item for what it holds, be it for an index alone.
+    /// Whether DynamoDB refused the item because of its content, perhaps only for an index.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Reported(Failure::Refused(_) | Failure::RefusedByIndex(_)))
     }
 
-    /// Orders the ends of a record that belongs to two split changes: the larger one asks for more.
+    /// Ranks the ends of a record that belongs to two split changes. The end with the larger weight demands more.
     pub fn weight(&self) -> u8 {
         match self {
             Self::Kept => 0,
@@ -114,7 +114,7 @@ impl Disposition {
             Self::Superseded(_) => 2,
             Self::Applied => 3,
             Self::Quarantined(_) => 4,
-            // A refused change is quarantined at worst. What may be applied another time must come again.
+            // A refused change is quarantined at worst. A record that may be applied another time must come again.
             Self::Reported(Failure::Refused(_)) => 5,
             Self::Reported(_) => 6,
         }
@@ -134,7 +134,7 @@ impl From<Failure> for Disposition {
 }
 
 impl Failure {
-    /// Whether no repetition can apply the record; else it may be applied when it is delivered again.
+    /// Whether no repetition can apply the record. If not, it may be applied when it is delivered again.
     pub fn is_poison(&self) -> bool {
         match self {
             Self::Decode(_) | Self::Assemble(_) | Self::Project(_) | Self::Refused(_) => true,
@@ -150,7 +150,7 @@ impl Failure {
         }
     }
 
-    /// Where on its way the record failed.
+    /// The stage at which the record failed.
     pub fn stage(&self) -> Stage {
         match self {
             Self::Decode(_) => Stage::Decode,
@@ -207,7 +207,7 @@ mod tests {
     use crate::bucket::OBJECTS_BUCKET;
 
     #[test]
-    fn what_may_work_another_time_is_never_poison() {
+    fn a_failure_that_may_pass_is_never_poison() {
         for (failure, poison, stage) in [
             (Failure::Decode(DecodeError::UnknownType), true, Stage::Decode),
             (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), true, Stage::Project),

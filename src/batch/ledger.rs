@@ -1,11 +1,11 @@
 //! The records of a batch, each with its table and how it has ended.
 //!
-//! Every record starts as reported, so that a record which nothing settles is delivered again. Writes, split changes and
-//! the quarantine run at the same time, and each settles its records as their ends come. So what was applied counts even
-//! if the deadline cuts off the rest.
+//! Every record starts as reported, so that Lambda delivers a record again if nothing settles it. Writes, split changes
+//! and the quarantine run at the same time, and each settles its records as their ends become known. So applied records
+//! count even if the deadline cuts off the rest.
 //!
-//! Invariants: pure, the time is an argument; every record has one end; an end stays, except that a reported record can
-//! still be applied or quarantined, and that the view may confirm what was known from memory.
+//! Invariants: pure, with the time as an argument; every record has one end. An end stays, with two exceptions: a
+//! reported record can still be applied or quarantined, and the view may confirm an end that came from memory.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::time::{Duration, SystemTime};
@@ -20,10 +20,10 @@ use crate::record::delivery::Record;
 use crate::record::sequence::SequenceNumber;
 use crate::record::tables::SourceTable;
 
-/// DynamoDB counts a write by each kilobyte begun.
+/// DynamoDB counts one write unit for each kilobyte begun.
 const BYTES_OF_A_WRITE_UNIT: usize = 1024;
 
-/// Names a record of a batch: its position in the delivery, from 0.
+/// Identifies a record of a batch by its position in the delivery, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordId(pub usize);
 
@@ -38,21 +38,21 @@ pub struct Entry<'a> {
     fate: Fate<'a>,
 }
 
-/// How a record has ended, and what is known of it by then.
+/// How a record has ended, and the facts known of it by then.
 #[derive(Debug, Clone)]
 pub struct Fate<'a> {
     /// Its table, as far as it is known and configured.
     pub table: Option<&'a SourceTable>,
     /// Its end.
     pub end: Disposition,
-    /// What it writes, if it came so far.
+    /// Its write, if it came so far.
     pub write: Option<Write>,
     /// For a split change that DynamoDB refused: all objects of its set. They go to the quarantine in place of the
     /// record.
     pub refused_set: Vec<String>,
 }
 
-/// What a record writes, as far as it is counted.
+/// The counted facts of a record's write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     committed: CommitTimestamp,
@@ -60,11 +60,11 @@ pub struct Write {
     pub units: usize,
     /// Whether it deletes the row.
     pub tombstone: bool,
-    /// Whether columns of it were moved to objects.
+    /// Whether it has columns that moved to objects.
     pub overflowed: bool,
-    /// What is counted and logged of the change beside that.
+    /// Other facts of the change that are counted and logged.
     pub notes: Notes,
-    /// A newer change of the row, or the same one, is in the batch and written in its place.
+    /// Whether the batch has a newer change of the row, or the same one, which is written in its place.
     pub coalesced: bool,
     /// How long after its commit the view showed it.
     pub freshness: Option<Duration>,
@@ -86,12 +86,12 @@ impl Write {
 }
 
 impl Fate<'_> {
-    /// An end of which no more is known.
+    /// The fate with this end, of which nothing else is known.
     pub fn of(end: impl Into<Disposition>) -> Self {
         Self { table: None, end: end.into(), write: None, refused_set: Vec::new() }
     }
 
-    /// Takes over another end of the same record, if that asks for more.
+    /// Takes over another fate of the same record if the end of that one has more weight. See [`Disposition::weight`].
     pub fn raise_to(&mut self, other: Self) {
         if other.end.weight() > self.end.weight() {
             *self = other;
@@ -135,7 +135,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// What it writes, if it came so far.
+    /// Its write, if it came so far.
     pub fn write(&self) -> Option<&Write> {
         self.fate.write.as_ref()
     }
@@ -147,7 +147,7 @@ impl<'a> Entry<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// A ledger with room for so many records.
+    /// An empty ledger with room for this many records.
     pub fn with_capacity(records: usize) -> Self {
         Self(RefCell::new(Vec::with_capacity(records)))
     }
@@ -173,19 +173,19 @@ impl<'a> Ledger<'a> {
 
     /// All records, in the order of their delivery.
     ///
-    /// Nothing can be settled while the answer is in use.
+    /// Nothing can be settled while the returned borrow is in use.
     pub fn entries(&self) -> Ref<'_, [Entry<'a>]> {
         Ref::map(self.0.borrow(), Vec::as_slice)
     }
 
-    /// The records that `is_meant` names.
+    /// The records for which `is_meant` holds.
     pub fn select(&self, is_meant: impl Fn(&Entry<'a>) -> bool) -> Vec<RecordId> {
         let entries = self.entries();
         let places = entries.iter().enumerate().filter(|(_, entry)| is_meant(entry));
         places.map(|(place, _)| RecordId(place)).collect()
     }
 
-    /// Whether `is_meant` names a record.
+    /// Whether `is_meant` holds for any record.
     pub fn any(&self, is_meant: impl Fn(&Entry<'a>) -> bool) -> bool {
         self.entries().iter().any(is_meant)
     }
@@ -201,14 +201,14 @@ impl<'a> Ledger<'a> {
         is_open.then_some(fate)
     }
 
-    /// The write of a record has ended, at `now`.
+    /// Settles a record whose write ended at `now`.
     pub fn settle(&self, id: RecordId, end: Disposition, now: SystemTime) {
         if let Some(mut fate) = self.open(id) {
             fate.settle(end, now);
         }
     }
 
-    /// A part of a split change has the fate of its set.
+    /// Gives a member of a split change's set the fate of that set.
     pub fn settle_member(&self, id: RecordId, of_set: Fate<'a>) {
         if let Some(mut fate) = self.open(id) {
             let table = fate.table.or(of_set.table);
@@ -216,7 +216,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A reported record is in the quarantine now.
+    /// Notes that a reported record is in the quarantine now.
     pub fn quarantine(&self, id: RecordId) {
         if let Some(mut fate) = self.open(id)
             && let Disposition::Reported(failure) = &fate.end
@@ -225,8 +225,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Takes what a refused record writes from another plan of the same batch. A part of a split change keeps its own:
-    /// its set was written again when it was put together.
+    /// Takes the writes of refused records from another plan of the same batch. A member of a set keeps its own: the
+    /// change was written again when its set was put together.
     pub fn plan_again(&self, other: Ledger<'_>) {
         for (entry, other) in self.0.borrow_mut().iter_mut().zip(other.0.into_inner()) {
             if entry.fate.end.is_refused() && other.fate.write.is_some() {
@@ -237,8 +237,8 @@ impl<'a> Ledger<'a> {
 
     /// The answer to Lambda: the sequence numbers of the reported records, lowest first.
     ///
-    /// Lambda takes the lowest number as its checkpoint and delivers that record and all later ones of the batch again,
-    /// so the order is for people.
+    /// Lambda takes the lowest number as its checkpoint. It delivers that record and all later ones of the batch again,
+    /// so the order only serves human readers.
     pub fn answer(&self) -> KinesisEventResponse {
         let entries = self.entries();
         let reported = entries.iter().filter(|entry| entry.failure().is_some());

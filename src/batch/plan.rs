@@ -1,7 +1,7 @@
-//! From the bytes of a batch to what has to be written: decode, route, project, record by record, then coalesce.
+//! From the bytes of a batch to the rows to write: decodes, routes and projects each record, then coalesces.
 //!
-//! Invariants: pure, everything else it depends on is an argument; one bad record never touches its neighbours; every
-//! record is settled here, is a candidate of exactly one row, or is one part of a split change.
+//! Invariants: pure, with everything it depends on as an argument; one bad record never affects its neighbours; every
+//! record is settled here, is a candidate of exactly one row, or is one member of a set.
 
 use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
@@ -22,22 +22,22 @@ pub struct Planner {
     pub source_tables: SourceTables,
     /// Where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
-    /// The cluster whose records are taken; those of all, where there is none.
+    /// The only cluster whose records are taken; `None` takes those of every cluster.
     pub source_cluster: Option<String>,
     /// Makes the items.
     pub projector: Projector,
 }
 
-/// What a batch asks for.
+/// The work that a batch asks for.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// The records, each with its end as far as that is known without writing. One that is to be written starts as
-    /// [`Failure::OutOfTime`], and a confirmed write replaces that. A part of a split change starts as
-    /// [`Failure::NoBucket`].
+    /// The records, each with its end as far as that is known without writing. A record to be written starts as
+    /// [`Failure::OutOfTime`], and a confirmed write replaces that. A member of a set starts as [`Failure::NoBucket`].
     pub ledger: Ledger<'a>,
     /// The rows to write.
     pub rows: Vec<RowChanges>,
-    /// The parts of split changes, which are to be kept until their sets are whole.
+    /// The objects to write for split changes: members, which are kept until their sets are whole, and notes that a set
+    /// is not needed.
     pub parts: Vec<SetObject>,
     /// Where the records come from.
     pub sources: Sources,
@@ -48,16 +48,16 @@ pub struct Plan<'a> {
 pub struct Sources {
     /// Tables that are not configured, as schema and name; at most [`MOST_NAMES`].
     pub unconfigured: Vec<(String, String)>,
-    /// Clusters that records of configured tables are of; at most [`MOST_NAMES`].
+    /// Clusters of the records of configured tables; at most [`MOST_NAMES`].
     pub clusters: Vec<String>,
-    /// Versions of their envelopes; at most [`MOST_NAMES`].
+    /// Envelope versions of the same records; at most [`MOST_NAMES`].
     pub versions: Vec<String>,
 }
 
-/// Of each kind. Whoever writes into the stream shall not fill the memory with names.
+/// The most names of each kind, so that nobody who writes into the stream can fill the memory with names.
 pub const MOST_NAMES: usize = 100;
 
-/// The beginning of a name. PostgreSQL's have 63 bytes at most.
+/// The beginning of a name. PostgreSQL's own names have at most 63 bytes.
 fn short(name: &str) -> &str {
     const LONGEST: usize = 200;
     &name[..name.floor_char_boundary(LONGEST)]
@@ -84,29 +84,29 @@ impl Sources {
     }
 }
 
-/// What a record leaves in a set of fragments.
+/// An object that a record puts into a set.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SetObject {
     /// The record.
     pub id: RecordId,
     /// The set's folder.
     pub folder: String,
-    /// The object to write.
+    /// The key of the object to write.
     pub object: String,
-    /// What it is.
+    /// Its role in the set.
     pub role: Role,
 }
 
-/// What a part is to its set.
+/// The role of an object in its set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A main record or a fragment: the record has done its work when it is kept, and the set may be whole by it.
+    /// A main record or a fragment. Its record is done once the object is kept, and the object may make the set whole.
     Member,
-    /// A note that the set is of no use here, so that it does not look as if it waited. It settles no record.
+    /// A note that nobody here needs the set, so that the set does not seem to wait for members. It settles no record.
     NotNeeded,
 }
 
-/// What a record asks for.
+/// The next step for a record.
 enum Step {
     Write(ViewItem),
     Keep,
@@ -147,7 +147,7 @@ impl Planner {
         Plan { ledger, rows, parts, sources }
     }
 
-    /// What a record asks for, with its table if that is configured.
+    /// The next step for a record, with its table if that is configured.
     fn step(
         &self,
         record: &[u8],
@@ -155,7 +155,7 @@ impl Planner {
         sources: &mut Sources,
         keep: &mut impl FnMut(String, String, Role),
     ) -> (Option<&SourceTable>, Step) {
-        // Routed before the rest is looked at: what is wrong with other tables' records is nothing to hold a shard for.
+        // Route before checking the rest: a fault in another table's record must not hold the shard.
         let mut route = |record: &FullRecord<'_>| {
             let table = self.source_tables.get(record.schema(), record.table());
             if table.is_none() {
@@ -226,11 +226,11 @@ impl Planner {
         }
     }
 
-    /// The item of a split change, from its main record and its fragments: the variants of each place, in their order.
-    /// With its table if that is configured.
+    /// Makes the item of a split change from its main record and its fragments: the variants of each place, in the
+    /// order of the places. The table comes with it if that is configured.
     ///
     /// # Errors
-    /// Why the set is no change that can be applied; no other delivery changes that.
+    /// The set is not a change that can be applied. No other delivery will change that.
     pub fn assemble(
         &self,
         main_record: &[u8],
@@ -248,7 +248,7 @@ impl Planner {
         let Some(table) = self.source_tables.get(chunked.record.schema(), chunked.record.table()) else {
             return (None, Ok(None));
         };
-        // Only here, so that a set of another cluster or version is quarantined whole.
+        // Checked only now, so that a set of another cluster or version is quarantined whole.
         let source = chunked.record.check_source(self.source_cluster.as_deref());
         let image = match source.and_then(|()| chunked.chunks()) {
             Ok(chunks) => chunks.needed,
@@ -256,7 +256,7 @@ impl Planner {
         };
         let item = match image {
             Some(image) => fragments::join(&image, &fragments).map_err(Failure::Assemble).and_then(|joined| {
-                // They have megabytes, and so has what is made of the joined text.
+                // The fragments take megabytes, and so does everything made of the joined text.
                 drop(fragments);
                 let image = fragments::image(&joined).map_err(Failure::Assemble)?;
                 let full = chunked.record.with_image(image).map_err(Failure::Decode)?;
@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    /// A record of a cluster and a version, of a change that is whole or split.
+    /// A record of this cluster and this version, for a whole or a split change.
     fn record_of(table: &str, split: bool, cluster: &str, version: &str) -> String {
         let source = format!(
             r#"{{"schema":"public","table":"{table}","ts_ns":{COMMIT},"cluster":{cluster},"version":{version}}}"#
@@ -396,7 +396,7 @@ mod tests {
                 let now =
                     Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
                 let failure = match end(&plan, 0) {
-                    // A set is looked at when it is whole, so that all of it can be quarantined.
+                    // A set is checked once it is whole, so that all of it can be quarantined.
                     Disposition::Reported(Failure::NoBucket) => {
                         planner.assemble(record.as_bytes(), Vec::new(), now).1.err()
                     }
@@ -412,14 +412,14 @@ mod tests {
                 assert!(is_as_expected, "{record}: {failure:?}");
                 let kept = plan.parts.iter().filter(|part| part.role == Role::Member).count();
                 assert_eq!(kept, usize::from(split && table == "users"), "{record}");
-                // Who has said which cluster is meant needs no warning of another one.
+                // A user who has named the cluster needs no warning of another one.
                 assert!(expected.is_none() || plan.sources == Sources::default(), "{:?}", plan.sources);
             }
         }
     }
 
     #[test]
-    fn where_records_come_from_is_told_once_each() {
+    fn each_source_of_records_is_told_once() {
         let records = [
             record_of("users", false, r#""c1""#, r#""1.0""#),
             record_of("orders", false, r#""c9""#, r#""9.0""#),
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_table_that_is_not_configured_does_not_matter() {
+    fn a_fault_in_a_record_of_a_table_that_is_not_configured_does_not_matter() {
         let planner = planner();
         for broken in [
             r#"{"op":"d","source":{"schema":"public","table":"orders"}}"#,

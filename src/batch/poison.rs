@@ -1,14 +1,18 @@
-//! Which failed records are poison: no repetition can apply them, so they go to the quarantine and hold no shard.
+//! Decides which failed records are poison. No repetition can apply those, so they go to the quarantine and do not hold
+//! a shard.
 //!
-//! If DynamoDB refused every write alike and all other rows were skipped from memory, one of these rows is written
-//! again. Only if DynamoDB takes it now are the refused ones poison. What may happen between the refusals and that
-//! write:
+//! DynamoDB may refuse every write for the same reason while all other rows are skipped from memory. Then the function
+//! writes one of the skipped rows again, and the refused records are poison only if DynamoDB takes that row. What may
+//! happen between the refusals and that write:
 //! - A misconfiguration begins: the known row is refused too, and nothing is quarantined.
-//! - It is mended: what was refused is quarantined, as where that happens between any two writes, and can be replayed.
-//! - A newer commit comes, a tombstone expires: the write is that of a function without a memory, and has the condition.
-//! - DynamoDB does not answer, the time runs out, the function dies: nothing is concluded, and the records come again.
+//! - Somebody mends it: the refused records are quarantined and can be replayed, as if the repair had come between any
+//!   two writes.
+//! - A newer commit comes, or a tombstone expires: the write has the condition, like every write of a function without
+//!   a memory.
+//! - DynamoDB does not answer, the time runs out, or the function dies: nothing is concluded, and the records come
+//!   again.
 //!
-//! Invariants: pure; a reason that all writes of a batch share is a misconfiguration and not poison.
+//! Invariants: pure; a reason that all writes of a batch share counts as a misconfiguration, not as poison.
 
 use std::collections::HashSet;
 
@@ -25,10 +29,10 @@ pub fn unreadable(ledger: &Ledger<'_>) -> Vec<RecordId> {
     })
 }
 
-/// The records that DynamoDB refused, once all is written.
+/// The records that are poison because DynamoDB refused them, once all rows are written.
 ///
-/// There are none if DynamoDB refused every write, two or more, for the same reason. That is a misconfiguration, such as
-/// an index whose key has another type than the column. A person mends it, and the records are good.
+/// The list is empty if DynamoDB refused every write, two or more, for the same reason. That is a misconfiguration,
+/// such as an index whose key has another type than the column. Once a person has mended it, the records are good.
 pub fn refused(ledger: &Ledger<'_>) -> Vec<RecordId> {
     if refuses_everything_alike(ledger) { Vec::new() } else { ledger.select(is_refused) }
 }
@@ -39,10 +43,10 @@ pub fn is_undecided(ledger: &Ledger<'_>) -> bool {
     ledger.entries().iter().any(is_remembered) && refuses_everything_alike(ledger)
 }
 
-/// The change that decides it, out of the batch's `rows`: a remembered one, written again.
+/// Picks the change whose second write decides the matter: a remembered one out of the batch's `rows`.
 ///
-/// It is most like the refused ones, in its table and its columns, so that an index which is wrong for these is wrong for
-/// it. It has no moved columns, if there is such a one.
+/// It resembles the refused ones most, in its table and its columns, so that an index which is wrong for these is wrong
+/// for it. A change without moved columns is preferred.
 pub fn deciding_change(rows: Vec<RowChanges>, ledger: &Ledger<'_>) -> Option<Candidate> {
     let entries = ledger.entries();
     let refused = entries.iter().filter(|entry| is_refused(entry));
@@ -69,9 +73,9 @@ fn refuses_everything_alike(ledger: &Ledger<'_>) -> bool {
     for entry in &*entries {
         match entry.end() {
             Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
-            // DynamoDB took a write, or said nothing against one.
+            // DynamoDB took a write, or did not object to one.
             Disposition::Applied | Disposition::Superseded(Superseded::Told | Superseded::Same) => return false,
-            // A memory says nothing about how DynamoDB takes writes now.
+            // The memory does not show whether DynamoDB takes writes now.
             Disposition::Superseded(Superseded::Remembered)
             | Disposition::Reported(_)
             | Disposition::Filtered
@@ -100,7 +104,7 @@ mod tests {
     const KNOWN: Disposition = Disposition::Superseded(Superseded::Remembered);
 
     #[test]
-    fn nothing_is_decided_where_all_that_was_written_is_refused_alike_and_the_rest_is_known() {
+    fn nothing_is_decided_if_all_writes_are_refused_alike_and_the_rest_is_remembered() {
         let record = Record::default();
         let refused = |reason: &str| Disposition::Reported(Failure::Refused(reason.to_owned()));
         for (ends, expected) in [
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_change_that_decides_is_known_the_newest_of_its_row_and_most_like_what_was_refused() {
+    fn the_deciding_change_is_remembered_the_newest_of_its_row_and_most_like_the_refused_ones() {
         let tables: SourceTables = "a(id), b(id)".parse().unwrap();
         let [a, b] = [0, 1].map(|place| tables.iter().nth(place));
         let record = Record::default();

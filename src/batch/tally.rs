@@ -1,7 +1,7 @@
-//! What is counted of a batch: how its records ended, table by table, and how long its changes took to reach the view.
+//! The counts of a batch: how its records ended, table by table, and how long its changes took to reach the view.
 //!
-//! Invariants: pure; the records received are the sum of the six ends; a distribution has a bounded number of values
-//! whatever it is given, and its sum and its count are exact.
+//! Invariants: pure; the records received are the sum of the six ends; a distribution keeps a bounded number of values
+//! for any input, and its sum and its count are exact.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::batch::disposition::{Disposition, Superseded};
 use crate::batch::ledger::{Entry, Ledger};
 use crate::record::tables::SourceTable;
 
-/// The most values that CloudWatch's embedded metric format takes of one metric.
+/// The most values of one metric that CloudWatch's embedded metric format takes.
 pub(crate) const MOST_VALUES: usize = 100;
 
 /// How some records ended, as metrics.
 ///
-/// A count is absent until something is counted: CloudWatch bills each metric that has a value. [`Tally::zeros`] has all
-/// counts.
+/// A count is absent until something is counted, because CloudWatch bills each metric that has a value.
+/// [`Tally::zeros`] has all counts.
 #[metrics(subfield_owned)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -38,7 +38,7 @@ pub struct Tally {
     /// Their tables are not configured.
     #[metrics(unit = Count)]
     pub filtered: Option<usize>,
-    /// They are parts of split changes and wait for the others.
+    /// They belong to split changes and wait for the other members of their sets.
     #[metrics(unit = Count)]
     pub kept: Option<usize>,
     /// They stand in the quarantine.
@@ -47,16 +47,17 @@ pub struct Tally {
     /// They are reported to Lambda, and are delivered again.
     #[metrics(unit = Count, name = "Failed")]
     pub reported: Option<usize>,
-    /// Superseded, as the function remembered.
+    /// Superseded, as the function knew from memory.
     #[metrics(unit = Count)]
     pub known: Option<usize>,
     /// Superseded by the same commit: already in the view, or twice in the batch.
     #[metrics(unit = Count)]
     pub duplicates: Option<usize>,
-    /// Not written, because the batch has a newer change of the row, or the same one. Whatever their end.
+    /// Not written, because the batch has a newer change of the row, or the same one. Counted whatever their end.
     #[metrics(unit = Count)]
     pub coalesced: Option<usize>,
-    /// Said to be committed after the change stream made their records. Whatever their end.
+    /// Their commit timestamp is later than the time at which the change stream made the record. Counted whatever their
+    /// end.
     #[metrics(unit = Count)]
     pub clock_behind: Option<usize>,
     /// Columns of applied records that stand as text, because DynamoDB or its readers cannot hold them as they are.
@@ -74,11 +75,11 @@ pub struct Tally {
     /// The write units of the applied items.
     #[metrics(unit = Count)]
     pub write_units: Option<usize>,
-    /// From the commit until the view confirmed it, for each applied record.
+    /// The time from the commit until the view confirmed it, for each applied record.
     pub freshness: Distribution<1>,
 }
 
-/// Adds to a count. Nothing makes no count.
+/// Adds to a count. Adding zero does not create a count.
 fn add(count: &mut Option<usize>, more: usize) {
     if more > 0 {
         *count = Some(count.unwrap_or_default().saturating_add(more));
@@ -86,7 +87,7 @@ fn add(count: &mut Option<usize>, more: usize) {
 }
 
 impl Tally {
-    /// A tally that has all its counts, also where nothing is counted.
+    /// A tally that has every count, each at zero.
     pub fn zeros() -> Self {
         let mut tally = Self::default();
         tally.counts().into_iter().for_each(|count| *count = Some(0));
@@ -147,7 +148,7 @@ impl Tally {
         }
     }
 
-    /// Adds all of another tally.
+    /// Adds another tally.
     pub fn merge(&mut self, other: &Self) {
         self.received += other.received;
         self.freshness.merge(&other.freshness);
@@ -158,10 +159,10 @@ impl Tally {
     }
 }
 
-/// A batch, all of it and by the configured tables that it has records of.
+/// The counts of a batch, in total and for each configured table that it has records of.
 #[derive(Debug)]
 pub struct BatchTally<'a> {
-    /// All of it.
+    /// The counts of all its records.
     pub all: Tally,
     /// The records of each table.
     pub tables: Vec<(&'a SourceTable, Tally)>,
@@ -184,7 +185,8 @@ impl<'a> BatchTally<'a> {
     }
 
     fn of_table(&mut self, table: &'a SourceTable) -> &mut Tally {
-        // A table has one place in the settings. Most batches have few tables, and runs of records of one.
+        // Each table stands once in the settings, so its address identifies it. Most batches have few tables, and runs
+        // of records of one table.
         let place = self.tables.iter().position(|(counted, _)| std::ptr::eq(*counted, table));
         let place = place.unwrap_or_else(|| {
             self.tables.push((table, Tally::default()));
@@ -194,11 +196,11 @@ impl<'a> BatchTally<'a> {
     }
 }
 
-/// How many binary digits of a number are told apart. The numbers of a group differ by 3 % at most.
+/// How many leading binary digits tell numbers apart. The numbers of a group differ by 3 % at most.
 const DIGITS: u32 = 6;
 
-/// Lengths of time, in groups that differ little; counted in units of which a millisecond has `PER_MILLISECOND`. As a
-/// metric it has milliseconds.
+/// Durations, in groups of values that differ little. A millisecond has `PER_MILLISECOND` units. The metric is in
+/// milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distribution<const PER_MILLISECOND: u32>(BTreeMap<u64, Group>);
 
@@ -212,21 +214,22 @@ pub struct Group {
 }
 
 impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
-    /// Adds a length of time.
+    /// Adds a duration.
     pub fn record(&mut self, time: Duration) {
         let number = time.as_micros() * u128::from(PER_MILLISECOND) / 1000;
         let number = u64::try_from(number).unwrap_or(u64::MAX);
         self.add(number, Group { count: 1, sum: number });
     }
 
-    /// Adds all of another one.
+    /// Adds another distribution.
     pub fn merge(&mut self, other: &Self) {
         for (number, group) in &other.0 {
             self.add(*number, *group);
         }
     }
 
-    /// Its groups, the lowest first: at most `most` (64 or more), for which they become coarser where they have to.
+    /// Its groups, the lowest first, and at most `most` of them, which is 64 or more. If there are too many, the groups
+    /// become coarser.
     pub fn groups(&self, most: usize) -> Vec<Group> {
         let coarse = (1..=DIGITS).rev().map(|digits| {
             let mut coarse: BTreeMap<u64, Group> = BTreeMap::new();
@@ -235,7 +238,7 @@ impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
             }
             coarse
         });
-        // With one digit there are no more than 65.
+        // With one digit there are at most 65 groups.
         coarse.into_iter().find(|groups| groups.len() <= most).unwrap_or_default().into_values().collect()
     }
 
@@ -270,7 +273,7 @@ impl Group {
     }
 }
 
-/// The number with so many of its leading binary digits, and zeros.
+/// Keeps the leading `digits` binary digits of a number, and sets the others to zero.
 fn rounded(number: u64, digits: u32) -> u64 {
     let dropped = (u64::BITS - number.leading_zeros()).saturating_sub(digits);
     number >> dropped << dropped
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_the_sum_of_its_tables_and_of_what_has_none() {
+    fn a_batch_is_the_sum_of_its_tables_and_of_records_without_a_table() {
         let tables: SourceTables = "users(id), orders(id)".parse().unwrap();
         let [users, orders] = ["users", "orders"].map(|name| tables.get("public", name));
         let [mut row, tombstone, mut older] = [write(1025, false), write(60, true), write(1, false)];

@@ -1,12 +1,12 @@
-//! Logs: one structured line a batch, one for each record of it that was quarantined, and one for each way in which
-//! others failed.
+//! Logs: one structured line for each batch, one for each quarantined record, and one for each way in which other
+//! records failed.
 //!
-//! The level and the format are what Lambda sets: `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL) and
+//! Lambda sets the level and the format: `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL) and
 //! `AWS_LAMBDA_LOG_FORMAT` (JSON, else text). Release binaries are compiled without anything below INFO
-//! (`release_max_level_info`), so that TRACE and DEBUG make a difference in the dev profile alone.
+//! (`release_max_level_info`), so TRACE and DEBUG make a difference only in the dev profile.
 //!
-//! Invariants: no value of a row at any level. The runtime and the SDK log events and requests when they are asked for
-//! detail, so other crates than this one never log below WARN, whatever the level.
+//! Invariants: no line holds a value of a row, at any level. The runtime and the SDK log events and requests when they
+//! are asked for detail, so crates other than this one never log below WARN, whatever the level.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,12 +41,13 @@ pub fn init(variable: impl Fn(&str) -> Option<String>) {
     tracing_subscriber::registry().with(lines.with_filter(ours)).init();
 }
 
-/// The span of an invocation: all lines within it have its request id. An error's level, so that no setting hides it.
+/// The span of an invocation: all lines within it have its request id. Its level is ERROR, so that no setting hides it.
 pub fn invocation(request_id: &str) -> Span {
     tracing::error_span!("invocation", request_id)
 }
 
-/// A line of JSON with the fields of the span beside those of the event, where Logs Insights finds both by their names.
+/// Formats a line of JSON with the fields of the span beside those of the event, so that Logs Insights finds both by
+/// their names.
 struct Flat;
 
 impl<S, N> FormatEvent<S, N> for Flat
@@ -88,7 +89,8 @@ fn level(setting: Option<&str>) -> LevelFilter {
     }
 }
 
-/// A batch of broken records can break in as many ways as it has records; so many are told apart in the log.
+/// The most ways of failing that the log tells apart. A batch of broken records can fail in as many ways as it has
+/// records.
 const MOST_CLASSES: usize = 20;
 
 /// The reported records of a batch that failed in the same way.
@@ -156,7 +158,7 @@ fn quarantined(delivered: &Record, table: Option<&SourceTable>, failure: &Failur
     );
 }
 
-/// Logs that the bucket did not do its part for some records of a batch, and what follows from that.
+/// Logs that the bucket failed for some records of a batch, and the consequence.
 pub fn bucket(ledger: &Ledger<'_>, records: &[RecordId], error: &ServiceError, so: &'static str) {
     let entries = ledger.entries();
     let (shard, lowest, highest) = range(records.iter().map(|id| &entries[id.0]));

@@ -1,10 +1,12 @@
-//! Metrics in CloudWatch's embedded metric format: lines on standard output that CloudWatch makes metrics of.
+//! Metrics in CloudWatch's embedded metric format: lines on standard output that CloudWatch turns into metrics.
 //!
-//! Each has the function's name as its dimension; those of a source table have the table's beside it, and only tables
-//! of `SOURCE_TABLES` have any, so that the settings bound how many metrics there are. `TABLE_METRICS` turns them off.
+//! Each metric has the function's name as its dimension. The metrics of a source table have the table's name as a
+//! second one. Only tables of `SOURCE_TABLES` have any, so the settings bound the number of metrics. `TABLE_METRICS`
+//! turns the metrics of tables off.
 //!
-//! Invariants: docs/metrics.md names every metric, and no others; a line holds names, counts and times, never a row's value; one line
-//! a batch and one at most for each table that it has records of, within the format's limits.
+//! Invariants: docs/metrics.md names every metric, and no others; a line holds names, counts and times, never a row's
+//! value; each batch has one line, and at most one more for each table that it has records of, within the format's
+//! limits.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock};
@@ -32,7 +34,7 @@ pub const FUNCTION: &str = "FunctionName";
 /// The second dimension of a source table's metrics.
 pub const TABLE: &str = "Table";
 
-/// A batch.
+/// The line of a batch.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug)]
 struct BatchLine {
@@ -46,7 +48,7 @@ struct BatchLine {
     attempted: Attempted,
 }
 
-/// A table's records in a batch.
+/// The line of a table's records in a batch.
 #[metrics(rename_all = "PascalCase", emf::dimension_sets = [["Table"]])]
 #[derive(Debug)]
 struct TableLine {
@@ -55,17 +57,17 @@ struct TableLine {
     records: Tally,
 }
 
-/// A message of the on-failure queue: what was redriven, or that it waits for another time.
+/// A message of the on-failure queue: its range was redriven, or waits for another time.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug)]
 pub struct Redriven {
-    /// How many records its range had, where it is done.
+    /// How many records its range had, if that is done.
     #[metrics(unit = Count)]
     pub redriven_records: usize,
     /// How many ranges are done.
     #[metrics(unit = Count)]
     pub redriven_ranges: usize,
-    /// How many ranges are not.
+    /// How many ranges wait for another time.
     #[metrics(unit = Count)]
     pub postponed_ranges: usize,
 }
@@ -97,7 +99,7 @@ pub struct Replayed {
     pub failed_replays: usize,
 }
 
-/// What is in the quarantine.
+/// The contents of the quarantine.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug)]
 pub struct Quarantine {
@@ -106,19 +108,19 @@ pub struct Quarantine {
     pub quarantined_objects: usize,
 }
 
-/// Split changes that wait for some of their parts.
+/// Split changes whose sets wait for members.
 #[metrics(rename_all = "PascalCase")]
 #[derive(Debug, PartialEq, Eq)]
 pub struct IncompleteSets {
     /// How many.
     #[metrics(unit = Count)]
     pub incomplete_sets: usize,
-    /// For how long the oldest part of one has waited; zero where there is none.
+    /// How long the oldest member of one has waited; zero if there is no such set.
     #[metrics(unit = Second)]
     pub oldest_incomplete_set: Duration,
 }
 
-/// What all lines of a process have.
+/// The field that all lines of a process have.
 #[derive(Debug)]
 struct Process {
     function: String,
@@ -130,7 +132,7 @@ impl Entry for &Process {
     }
 }
 
-/// Makes lines, one after the other in the same memory.
+/// Makes lines, one after another, in the same memory.
 struct Lines {
     format: Emf,
     line: Vec<u8>,
@@ -155,7 +157,7 @@ impl Lines {
     }
 }
 
-/// One for the process, as is its standard output; none, where nothing has called [`init`].
+/// One for the process, like its standard output. Empty until something calls [`init`].
 static LINES: OnceLock<Mutex<Lines>> = OnceLock::new();
 
 /// Begins to write metrics, under the name that Lambda has given the function.
@@ -178,7 +180,7 @@ where
     }
 }
 
-/// Writes how the records of a batch ended, and what became of its requests to DynamoDB.
+/// Writes how the records of a batch ended, and how its requests to DynamoDB went.
 pub fn emit_batch(records: Tally, unconfigured_tables: usize, attempted: Attempted) {
     emit(BatchLine::of(records, unconfigured_tables, attempted));
 }
@@ -190,15 +192,15 @@ impl BatchLine {
     }
 }
 
-/// Writes how the records of a batch ended, a line for each table.
+/// Writes how the records of a batch ended, one line for each table.
 pub fn emit_tables(tables: Vec<(&SourceTable, Tally)>) {
     for (table, records) in tables {
         emit(TableLine { table: dimension(table.key_prefix()), records });
     }
 }
 
-/// A table as a dimension's value, which CloudWatch takes in ASCII without control characters alone. In what the view
-/// keys of its rows begin with, `%` is escaped already, and `.` within a name, so that two tables share none.
+/// A table as the value of a dimension. CloudWatch takes only ASCII without control characters there. The key prefix
+/// has `%` escaped already, and `.` within a name, so no two tables share a value.
 fn dimension(key_prefix: &str) -> String {
     utf8_percent_encode(key_prefix, CONTROLS).to_string()
 }
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
     use crate::batch::tally::{Distribution, MOST_VALUES};
 
-    // The format's limits, as its specification tells them.
+    // The format's limits, as its specification states them.
     const MOST_METRICS: usize = 100;
     const MOST_DIMENSIONS: usize = 30;
     const LONGEST_LINE: usize = 1024 * 1024;
@@ -229,7 +231,7 @@ mod tests {
         serde_json::from_slice(line).unwrap()
     }
 
-    /// As many values, and as different ones, as there can be.
+    /// As many different values as there can be.
     fn full() -> (Tally, Attempted) {
         let (mut freshness, mut dynamo_db_time) = (Distribution::default(), Distribution::default());
         for power in 0..58 {
@@ -320,7 +322,7 @@ mod tests {
         }
         let records = line(BatchLine::of(tally.clone(), 0, Attempted::default()));
         assert_eq!(records["Freshness"], json!({ "Values": [7, 100.5], "Counts": [1, 2] }));
-        // No requests have no time.
+        // Without requests there is no time.
         assert_eq!(records.get("DynamoDbTime"), None);
         let mut attempted = Attempted::default();
         attempted.dynamo_db_time.record(Duration::from_micros(1500));
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_s_line_holds_what_is_something() {
+    fn a_table_s_line_holds_only_counts_that_have_a_value() {
         let records = Tally { received: 2, applied: Some(2), ..Tally::default() };
         let line = line(TableLine { table: "public.users".to_owned(), records });
         assert_eq!(metrics_of(&line), [("Received", "Count"), ("Applied", "Count")]);

@@ -1,8 +1,8 @@
-//! Warnings that are logged once a process, not once a batch: tables that are not configured, a second cluster, a newer
-//! envelope, values that an index does not take.
+//! Warnings that are logged once per process, not once per batch: tables that are not configured, a second cluster, a
+//! newer envelope, and values that an index does not take.
 //!
-//! Invariants: deciding is pure (`Told`); names of tables, columns, clusters and versions are told, never a value of a
-//! row; what is remembered is bounded.
+//! Invariants: the decision is pure (`Told`); a warning names tables, columns, clusters and versions, and never holds a
+//! value of a row; the memory is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::item::indexes::Indexes;
 use crate::lock::lock;
 use crate::record::tables::{SourceTable, SourceTables, in_sql};
 
-/// After so many batches that have records of a near name alone, a configured table counts as silent.
+/// A configured table counts as silent after this many batches with records of a near name, but no records of its own.
 const SILENT_BATCHES: usize = 10;
 
 /// The warnings of this process.
@@ -22,7 +22,8 @@ const SILENT_BATCHES: usize = 10;
 pub struct Notices(Mutex<Told>);
 
 impl Notices {
-    /// Warns of what a batch shows for the first time. The ledger is that of the batch, once all of it has ended.
+    /// Warns of everything that a batch shows for the first time. The ledger is that of the batch, once all of it has
+    /// ended.
     pub fn tell(&self, sources: &Sources, ledger: &Ledger<'_>, tables: &SourceTables, indexes: &Indexes) {
         let entries = ledger.entries();
         let mut told = lock(&self.0);
@@ -39,17 +40,18 @@ impl Notices {
 /// A warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Notice {
-    /// A table is not configured. With the configured one whose name is near, and whether that has had a record.
+    /// A table is not configured. With the configured table whose name is near, if there is one, and whether that has
+    /// had a record.
     Unconfigured { table: String, near: Option<(String, bool)> },
     /// Too many tables are not configured to name them all.
     MoreUnconfigured,
-    /// Records of a table that is not configured come, and none any more of the configured one whose name is near.
+    /// Records of a table that is not configured come, but no longer any of the configured one whose name is near.
     Silent { table: String, near: String },
     /// There are records of more than one cluster.
     SecondCluster { first: String, second: String },
     /// The envelope has a newer second version number than this function knows.
     NewerVersion { version: String },
-    /// An attribute is left out, since an index does not take its value.
+    /// An attribute is left out, because an index does not take its value.
     LeftOut { attribute: String, table: String, wanted: String },
 }
 
@@ -103,10 +105,10 @@ impl fmt::Display for Notice {
 struct Told {
     unconfigured: HashSet<(String, String)>,
     more: bool,
-    /// Of tables that are not configured, with a near name that is: how many batches had records of the former and none
-    /// of the latter since there was one.
+    /// For each table that is not configured, but has a name near a configured one: how many batches had records of the
+    /// former but not of the latter, since the latter last had one.
     silent: HashMap<(String, String), Silence>,
-    /// Configured tables that have had a record, by what their keys begin with.
+    /// The key prefixes of configured tables that have had a record.
     heard: HashSet<String>,
     first_cluster: Option<String>,
     second_cluster: bool,
@@ -114,7 +116,7 @@ struct Told {
     left_out: HashSet<(String, String)>,
 }
 
-/// What is known of a configured table while one of a near name is filtered.
+/// A configured table, watched while a table of a near name is filtered.
 #[derive(Debug)]
 struct Silence {
     key_prefix: String,
@@ -123,7 +125,7 @@ struct Silence {
 }
 
 impl Told {
-    /// Looks whether configured tables have fallen silent while tables of near names are filtered.
+    /// Checks whether configured tables have fallen silent while tables of near names are filtered.
     fn of_silence(&mut self, sources: &Sources, entries: &[Entry<'_>]) -> Vec<Notice> {
         let mut notices = Vec::new();
         for name in &sources.unconfigured {
@@ -201,12 +203,12 @@ impl Told {
     }
 }
 
-/// A table's name as one writes it in SQL, and as a log can show it.
+/// A table's name as written in SQL, in a form that a log can show.
 fn in_sql_of((schema, table): &(String, String)) -> String {
     shown(&format!("{}.{}", in_sql(schema), in_sql(table)))
 }
 
-/// A name as a log can show it.
+/// A name in a form that a log can show.
 fn shown(name: &str) -> String {
     const LONGEST: usize = 200;
     name.chars()
@@ -219,8 +221,8 @@ fn shown(name: &str) -> String {
         .collect()
 }
 
-/// The configured table whose name is most like this one, if any is: the same in another schema or in other letters,
-/// a part of it, or a typing error away.
+/// The configured table whose name is nearest to this one, if any is near. A near name is the same one in another
+/// schema or in another case, a part of the other, or a typing error away.
 fn near<'t>(name: &(String, String), tables: &'t SourceTables) -> Option<&'t SourceTable> {
     let (schema, table) = (name.0.to_lowercase(), name.1.to_lowercase());
     let distance = |other: &SourceTable| {
@@ -229,7 +231,7 @@ fn near<'t>(name: &(String, String), tables: &'t SourceTables) -> Option<&'t Sou
         let shorter = table.len().min(other.len());
         let names = strsim::osa_distance(&table, &other);
         let is_part = shorter >= 4 && (table.contains(&other) || other.contains(&table));
-        // A third of the letters may differ, two of a short name.
+        // A third of the letters may differ: at least one, and at most four.
         let is_near = names <= (shorter / 3).clamp(1, 4) || is_part;
         is_near.then_some((names + schemas, other_schema, other))
     };
@@ -312,7 +314,7 @@ mod tests {
             notices.extend(told.of_silence(sources, entries));
             notices.len()
         };
-        // Both come for a while; then the configured one does not, with an interruption.
+        // Both come for a while. Then the configured one stays away, with one interruption.
         assert_eq!(batch(of_users, &renamed), 1);
         assert_eq!((0..50).map(|_| batch(of_users, &renamed)).sum::<usize>(), 0);
         assert_eq!((0..9).map(|_| batch(none, &renamed)).sum::<usize>(), 0);

@@ -1,19 +1,19 @@
-//! Writing the rows of a batch: many at a time, within the invocation's time, each row's changes in turn.
+//! Writes the rows of a batch: many rows at a time, within the invocation's time, and the changes of each row in turn.
 //!
 //! What may happen between any two steps, and why the view stays right:
-//! - The function dies, or its answer is lost, after some writes: the batch is delivered again; the conditions on the
-//!   writes make what was applied superseded.
+//! - The function dies, or its answer is lost, after some writes: Lambda delivers the batch again. Because of the
+//!   conditions on the writes, the changes that were applied are superseded then.
 //! - Another function writes the same key in between: DynamoDB evaluates each condition with its write as one step, so
-//!   the newest commit stays whoever comes first.
-//! - A write is not confirmed (time-out, 5xx, the deadline): it is reported and comes again; if it happened after all,
-//!   or happens later still, the condition has the last word.
-//! - Creates that were sent together are not confirmed, or find something at their keys: each row is put, as if nothing
-//!   had been sent.
-//! - The newest change of a row is refused for what it holds, or may only replace what is not there: the next older one
-//!   is written in its place, and the refused one is told apart.
+//!   the newest commit stays, whoever comes first.
+//! - A write is not confirmed (time-out, 5xx, the deadline): its record is reported and comes again. If the write
+//!   happened after all, or happens later still, the condition has the last word.
+//! - Creates that were sent together are not confirmed, or find something at their keys: each of their rows is put, as
+//!   if nothing had been sent.
+//! - DynamoDB refuses the newest change of a row because of its content, or the change may only replace an item that is
+//!   not there: the next older one is written in its place, and the refused one gets an end of its own.
 //!
-//! Invariants: a change counts as superseded only where the view confirmed a newer one or the same; what is not settled
-//! here stays reported; at most as many writes as the pace allows are in flight.
+//! Invariants: a change counts as superseded only if the view confirmed a newer one or the same; a record that is not
+//! settled here stays reported; at most as many writes are in flight as the pace allows.
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
@@ -26,9 +26,8 @@ use crate::write::creates::{Next, Queue};
 use crate::write::pace::Pace;
 use crate::write::view::{Put, View};
 
-/// Writes `rows` to the view, as many at a time as `pace` allows, and calls `settle` with the place and the end of each
-/// record that was written, superseded, refused or not confirmed. Records that it is not called for were not settled in
-/// time.
+/// Writes `rows` to the view, as many at a time as `pace` allows. Calls `settle` with the id and the end of each record
+/// that was written, superseded, refused or not confirmed. The other records were not settled in time.
 pub async fn apply<V: View>(
     view: &V,
     rows: Vec<RowChanges>,
@@ -75,19 +74,19 @@ pub async fn apply<V: View>(
 /// How a request has ended.
 struct Ended {
     settled: Vec<(RecordId, Disposition)>,
-    /// Of creates that were sent together: the rows that were not created.
+    /// For creates that were sent together: the rows that were not created.
     left: Option<Vec<RowChanges>>,
 }
 
 async fn send<V: View>(view: &V, next: Next, stop_starting: Instant) -> Ended {
     match next {
         Next::Put(row) => Ended { settled: write(view, row, None, stop_starting).await, left: None },
-        // On the heap: a put, of which many are in flight, stays small.
+        // On the heap, so that the future of a put stays small: many puts are in flight.
         Next::Create(rows) => Box::pin(create(view, rows, stop_starting)).await,
     }
 }
 
-/// Creates rows by their newest changes.
+/// Creates rows together, each from its newest change.
 async fn create<V: View>(view: &V, rows: Vec<RowChanges>, stop_starting: Instant) -> Ended {
     let items = rows.iter().filter_map(|row| row.first()).map(|newest| newest.item.clone()).collect();
     let created = view.create(items).await;
@@ -103,8 +102,8 @@ async fn create<V: View>(view: &V, rows: Vec<RowChanges>, stop_starting: Instant
     Ended { settled, left: Some(left) }
 }
 
-/// Writes the newest change of a row that the view takes, and settles the older ones with it. `done` is what came of
-/// the newest one, where that was written already.
+/// Writes the newest change of a row that the view takes, and settles the older ones with it. `done` is the outcome of
+/// the newest change if that was written already.
 async fn write<V: View>(
     view: &V,
     row: RowChanges,
@@ -117,7 +116,7 @@ async fn write<V: View>(
         let committed = change.item.committed;
         let put = match done.take() {
             Some(put) => put,
-            // The older changes' objects are deleted next, so DynamoDB is asked, and not the memory.
+            // Next, the older changes' objects are cleared, so ask DynamoDB and do not trust the memory.
             None if changes.as_slice().iter().any(|older| !older.item.moved.is_empty()) => {
                 view.put_without_memory(change.item).await
             }
@@ -146,7 +145,7 @@ async fn write<V: View>(
         };
         for older in changes.by_ref() {
             let is_older = committed.supersedes(older.item.committed);
-            // The same change has the same objects, and they are the view's now.
+            // The same change has the same objects, and they belong to the view now.
             let may_have_left_something =
                 end_of_older == Disposition::Superseded(Superseded::Told) && !older.item.moved.is_empty() && is_older;
             let end = match if may_have_left_something { view.clear(&older.item).await } else { Ok(()) } {
@@ -173,7 +172,7 @@ mod tests {
     use crate::item::projection::{Notes, ViewItem};
     use crate::record::change::CommitTimestamp;
 
-    /// Answers as told, by key and commit; what the view then does is the real tests' matter.
+    /// Answers as told, by key and commit. The tests with a real view check how a view behaves.
     struct Script<F> {
         answer: F,
         latency: Duration,
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_change_again_is_a_duplicate_where_it_is_known_that_the_view_shows_it() {
+    async fn the_same_change_again_is_a_duplicate_if_the_view_is_known_to_show_it() {
         let [told, same, known] =
             [Superseded::Told, Superseded::Same, Superseded::Remembered].map(Disposition::Superseded);
         for (put, expected) in [
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_created_settles_its_row_and_what_is_not_is_put() {
+    async fn a_created_row_is_settled_and_one_that_is_not_created_is_put() {
         let view = Script::new(1, |_, _| Put::Superseded(Superseded::Told));
         let mut rows = rows(&[("a", &[3, 2, 1]), ("there", &[2, 1]), ("b", &[1]), ("update", &[1])]);
         for row in &mut rows[..3] {
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_time_to_start_what_was_not_created_is_not_put() {
+    async fn after_the_time_to_start_a_row_that_was_not_created_is_not_put() {
         let view = Script::new(4_000, |_, _| Put::Applied);
         let mut rows = rows(&[("a", &[1]), ("there", &[1])]);
         for row in &mut rows {
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_moment_itself_no_write_is_started() {
+    async fn exactly_at_the_time_limit_no_write_is_started() {
         let view = Script::new(1_500, |_, _| Put::Applied);
         // Six seconds: writes start at 0, 1.5 and 3 s; at 4.5 s it is too late.
         let settled = run(&view, rows(&[("a", &[1][..]); 20]), 1, 6_000).await;

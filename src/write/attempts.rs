@@ -1,4 +1,4 @@
-//! What became of the requests to DynamoDB: how long each attempt took, and how many were throttled.
+//! The outcome of the requests to DynamoDB: how long each attempt took, and how many were throttled.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use metrique::unit_of_work::metrics;
 use crate::batch::tally::Distribution;
 use crate::lock::lock;
 
-/// Counts the attempts of a client, for whoever asks next.
+/// Counts the attempts of a client until somebody takes the counts.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<Attempted>);
 
@@ -17,7 +17,7 @@ pub struct Attempts(Mutex<Attempted>);
 #[metrics(subfield_owned)]
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Attempted {
-    /// How long each took, answered or not.
+    /// How long each attempt took, with or without an answer.
     pub dynamo_db_time: Distribution<1000>,
     /// How many of them were throttled.
     #[metrics(unit = Count)]
@@ -25,7 +25,7 @@ pub struct Attempted {
 }
 
 impl Attempts {
-    /// An attempt has ended.
+    /// Counts an attempt that ended after this time.
     pub fn ended(&self, after: Duration, throttled: bool) {
         self.with(|attempted| {
             attempted.dynamo_db_time.record(after);
@@ -33,7 +33,7 @@ impl Attempts {
         });
     }
 
-    /// The attempts since this was last asked.
+    /// Returns the attempts since the last call, and begins to count anew.
     pub fn take(&self) -> Attempted {
         self.with(std::mem::take)
     }

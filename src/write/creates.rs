@@ -1,17 +1,17 @@
-//! Which creates are sent together, many in one request, and what is put row by row.
+//! Decides which creates are sent together, many in one request, and which rows are put one by one.
 //!
-//! A create that is sent together with others only takes place where nothing stands at its key. Where something does,
-//! as with what is delivered again or in another order, it has cost a write unit, and the row is put after all. So each
-//! that did not come to be has many others put row by row, and the requests under way begin anew with one; each that
-//! went well allows one more.
+//! A create that is sent together with others takes place only if nothing stands at its key. Something may stand there
+//! if the record came again or out of order. Then the create has cost a write unit, and the row is put after all. So
+//! after each failed create, many other rows are put one by one, and then requests begin anew with one under way. Each
+//! request that goes well allows one more.
 //!
-//! What may happen between any two steps, and why it comes to the same as putting each row:
+//! What may happen between any two steps, and why the result is the same as if each row were put:
 //! - The create takes place, and its answer is lost: the row is put, and the condition finds the row's own commit.
-//! - The create takes place later, when the function has given it up or is gone: only if nothing stands there by then.
+//! - The create takes place later, after the function has given it up or is gone: only if nothing stands there by then.
 //! - Another function writes the key in between: the create does not take place, and the row is put.
 //!
-//! Invariants: no I/O, no clock; every row that comes in goes out, once, and once more where it was not created; beyond
-//! what is under way when the first one fails, at most one create in fifty is asked for twice.
+//! Invariants: no I/O, no clock; every row that comes in goes out once, and once more if it was not created. Apart from
+//! the creates under way when the first one fails, at most one create in fifty is asked for twice.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::item::projection::ViewItem;
 /// The most statements that DynamoDB takes in one request.
 pub const MOST_TOGETHER: usize = 25;
 
-/// For a create that did not come to be, so many others are put row by row.
+/// After each failed create, this many other rows are put one by one.
 const ROW_BY_ROW: usize = 50;
 
 /// How creates have gone so far, from batch to batch.
@@ -33,7 +33,7 @@ pub struct Creates(Mutex<TrackRecord>);
 struct TrackRecord {
     /// How many requests may be under way.
     requests: usize,
-    /// How many creates are to be put row by row.
+    /// How many rows are still to be put one by one.
     row_by_row: usize,
 }
 
@@ -49,23 +49,23 @@ impl Creates {
         self.with(|record| if record.row_by_row > 0 { 0 } else { record.requests })
     }
 
-    /// A request with creates has ended, and so many of them are left.
+    /// A request with creates has ended, and `left` of them were not created.
     fn ended(&self, left: usize) {
         self.with(|record| {
             record.requests = if left == 0 { record.requests.saturating_add(1) } else { 1 };
-            // Of several requests under way, the worst counts: where one moment of DynamoDB's failed them all, what
-            // they leave says nothing of so many creates to come.
+            // Of several requests under way, only the worst counts. One bad moment of DynamoDB may have failed them
+            // all, so their sum says nothing about the creates to come.
             record.row_by_row = record.row_by_row.max(left.saturating_mul(ROW_BY_ROW));
         });
     }
 
-    /// A row is put that could have been created along with others.
+    /// Counts a row that is put although it could have been created along with others.
     fn put(&self) {
         self.with(|record| record.row_by_row = record.row_by_row.saturating_sub(1));
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut TrackRecord) -> T) -> T {
-        // Numbers are written whole: a panic elsewhere leaves no half of one.
+        // Numbers are written whole, so a panic elsewhere cannot leave one half written.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -79,17 +79,18 @@ pub struct Queue<'c> {
     under_way: usize,
 }
 
-/// What is sent next.
+/// The next request to send.
 #[derive(Debug, PartialEq)]
 pub enum Next {
     /// One row, by a put.
     Put(RowChanges),
-    /// Some rows that are created, in one request.
+    /// Several rows to create, in one request.
     Create(Vec<RowChanges>),
 }
 
 impl<'c> Queue<'c> {
-    /// All of these rows; those whose newest change `may_create` allows may be created together, if `creates` are.
+    /// A queue of these rows. If there are `creates`, the rows whose newest change `may_create` allows may be created
+    /// together.
     pub fn new(rows: Vec<RowChanges>, creates: Option<&'c Creates>, may_create: impl Fn(&ViewItem) -> bool) -> Self {
         let (to_create, to_put) = match creates {
             Some(_) => rows.into_iter().partition(|row| row.first().is_some_and(|newest| may_create(&newest.item))),
@@ -98,7 +99,7 @@ impl<'c> Queue<'c> {
         Self { creates, to_create, to_put, under_way: 0 }
     }
 
-    /// What is to be sent next.
+    /// Takes the next request to send.
     pub fn to_send(&mut self) -> Option<Next> {
         let Some(creates) = self.creates else { return self.to_put.pop_front().map(Next::Put) };
         if self.to_create.len() > 1 && self.under_way < creates.requests() {
@@ -114,7 +115,7 @@ impl<'c> Queue<'c> {
         row.map(Next::Put)
     }
 
-    /// A request with creates has ended: these rows were not created, as far as is known, and are put next.
+    /// A request with creates has ended: the rows in `left` were not created, as far as is known, and are put next.
     pub fn not_created(&mut self, left: Vec<RowChanges>) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(creates) = self.creates {
@@ -123,7 +124,7 @@ impl<'c> Queue<'c> {
         self.to_put.extend(left);
     }
 
-    /// Whatever waits still.
+    /// The rows that still wait.
     pub fn into_rows(self) -> impl Iterator<Item = RowChanges> {
         self.to_put.into_iter().chain(self.to_create)
     }
@@ -161,8 +162,8 @@ mod tests {
         item.key.parse::<usize>().unwrap().is_multiple_of(2)
     }
 
-    /// Writes so many rows, all of which may be created, and so many of them find something at their keys: how many
-    /// creates were asked for, and how many rows were put.
+    /// Writes `count` rows that may all be created. Those that `finds` names find something at their keys. Returns how
+    /// many creates were asked for, and how many rows were put.
     fn write(creates: &Creates, count: usize, finds: impl Fn(usize) -> bool) -> (usize, usize) {
         let mut waiting = Queue::new(rows(count), Some(creates), |_| true);
         let (mut asked, mut put) = (0, 0);
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_created_goes_together_and_the_rest_is_put() {
+    fn rows_that_may_be_created_go_together_and_the_rest_are_put() {
         let creates = Creates::default();
         let mut waiting = Queue::new(rows(7), Some(&creates), even);
         assert_eq!(waiting.to_send(), Some(Next::Create([0, 2, 4, 6].map(row).into())));
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn where_creates_find_their_rows_few_are_asked_for_twice() {
+    fn few_rows_are_asked_for_twice_when_creates_find_something_at_their_keys() {
         for (percent, most_put) in [(0, 0), (1, 11_000), (5, 16_000), (50, 20_000), (100, 20_000)] {
             let creates = Creates::default();
             let finds = |record: usize| record * 7 % 100 < percent;
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_in_which_all_requests_fail_counts_as_one_that_does() {
+    fn requests_that_fail_at_the_same_moment_count_as_one() {
         let creates = Creates::default();
         assert_eq!(write(&creates, 1000, |_| false), (1000, 0));
         let mut waiting = Queue::new(rows(1000), Some(&creates), |_| true);

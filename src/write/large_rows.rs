@@ -1,21 +1,22 @@
-//! The view with rows over DynamoDB's 400 KB: their moved columns first, then the item that names them.
+//! The view with rows over DynamoDB's 400 KB. It writes their moved columns first, then the item that names them.
 //!
 //! What may happen between any two steps, and why no item of the view ever names an object that is not there:
-//! - The function dies after some objects, or before the item: nothing names them; the record comes again and writes
-//!   the same objects.
-//! - A newer change comes between the objects and the item: the item's write is not done, and our objects are retired.
-//!   The view only moves on, so nothing will ever name them; should our record come again, it writes them anew first.
-//! - The same change comes twice, also at once: both write the same objects, and neither retires them.
+//! - The function dies after some objects, or before the item: nothing names these objects. The record comes again and
+//!   writes the same ones.
+//! - A newer change comes between the objects and the item: the item is not written, and our objects are retired. The
+//!   view only moves on, so nothing will ever name them. If our record comes again, it first writes them anew.
+//! - The same change comes twice, perhaps at the same time: both deliveries write the same objects, and neither retires
+//!   them.
 //! - The item is written, and the function dies before the replaced item's objects are retired: the record comes again,
-//!   finds its own commit, and retires what the row's folder has of older ones. An item without moved columns of its
-//!   own is marked with an empty `_overflow` until that is done, so that its record knows; the mark goes with a last
-//!   write.
-//! - A newer change comes before the mark goes: that one finds the mark, and takes over.
-//! - A crash leaves objects, and its record comes again in one batch with a newer change of the row: it is not put any
-//!   more, and what it has left is retired once the newer one stands in the view.
+//!   finds its own commit, and retires the objects of older commits in the row's folder. An item without moved columns
+//!   of its own is marked with an empty `_overflow` until that is done, so that its record knows. A last write removes
+//!   the mark.
+//! - A newer change comes before the mark is removed: that one finds the mark, and takes over.
+//! - A crash leaves objects, and their record comes again in one batch with a newer change of the row: the older change
+//!   is not put any more. Its objects are retired once the newer one stands in the view.
 //!
-//! Invariants: only objects of commits older than one that the view showed are retired; a row that neither has nor had
-//! moved columns costs one write and no call to the bucket.
+//! Invariants: an object is retired only if its commit is older than one that the view showed; a row that neither has
+//! nor had moved columns costs one write and no call to the bucket.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,10 +33,10 @@ use crate::record::change::CommitTimestamp;
 use crate::write::dynamodb::{Condition, DynamoDbView, Standing, Written};
 use crate::write::view::{Put, View};
 
-/// Of one row, at a time.
+/// The most objects of one row that are on their way at a time.
 const MOST_OBJECTS_IN_FLIGHT: usize = 4;
 
-/// A view whose rows may be larger than an item, where there is a bucket.
+/// A view whose rows may be larger than an item, if there is a bucket.
 #[derive(Debug, Clone)]
 pub struct OverflowView<O> {
     table: DynamoDbView,
@@ -43,7 +44,7 @@ pub struct OverflowView<O> {
 }
 
 impl<O: Objects> OverflowView<O> {
-    /// The view in `table` and, where there is a bucket, in its objects.
+    /// The view in `table` and, if there is a bucket, in its objects.
     pub fn new(table: DynamoDbView, objects: Option<O>) -> Self {
         Self { table, objects }
     }
@@ -80,19 +81,19 @@ impl<O: Objects> View for OverflowView<O> {
     }
 }
 
-/// One row's place in the table and in the bucket. An error is what the put ends as.
+/// One row's place in the table and in the bucket. Its methods return the outcome of a put also as their error.
 struct Row<'v, O> {
     table: &'v DynamoDbView,
     objects: &'v O,
 }
 
-/// How a commit stands to what the view shows.
+/// How a commit compares with the one that the view shows.
 enum Order {
-    /// The view shows a newer commit, or does not tell.
+    /// The view shows a newer commit, or did not tell which commit it shows.
     Behind,
     /// The view shows this commit.
     Same,
-    /// The view shows an older commit, or nothing of its own.
+    /// The view shows an older commit, or an item that is not its own.
     Ahead,
 }
 
@@ -114,7 +115,7 @@ impl<O: Objects> Row<'_, O> {
         };
         match (order(item.committed, standing.as_ref()), &standing) {
             (Order::Same, Some(Standing { moved: Some(_), .. })) => {
-                // On the heap, as all that is rare here: the common way stays small.
+                // On the heap, like everything rare here, so that the common path stays small.
                 Box::pin(self.finish(item, Put::Superseded(Superseded::Same))).await
             }
             (Order::Same, _) => Ok(Put::Superseded(Superseded::Same)),
@@ -143,7 +144,7 @@ impl<O: Objects> Row<'_, O> {
         }
     }
 
-    /// Does what another delivery of a marked item's change has left.
+    /// Finishes the work that another delivery of a marked item's change has left.
     async fn finish(&self, item: ViewItem, put: Put) -> Result<Put, Put> {
         self.retire_older(&item.key, item.committed).await?;
         self.unmark(item, put).await
@@ -153,7 +154,7 @@ impl<O: Objects> Row<'_, O> {
     async fn put_moved(&self, mut item: ViewItem) -> Result<Put, Put> {
         let (key, committed, is_guarded) = (item.key.clone(), item.committed, item.guard.is_some());
         if let Some(guard) = item.guard {
-            // Asked first: objects of a row that is held back, and may be deleted, would stay for good.
+            // Ask first: if the row is held back because it may be deleted, its objects would stay for good.
             let standing = match self.table.write(look(&item), Condition::Never).await? {
                 Written::NotMet(standing) => standing,
                 Written::Done(_) => return Err(Put::Retryable("a condition that is never met was met".to_owned())),
@@ -179,15 +180,15 @@ impl<O: Objects> Row<'_, O> {
                         self.retire_older(&key, committed).await?;
                         return Ok(Put::Superseded(Superseded::Same));
                     }
-                    // Ours among them; and those of an item that ours has replaced, should a crash or a lost answer
-                    // have come between that and their retiring.
+                    // This retires our objects. It also retires those of an item that ours replaced, if a crash or a
+                    // lost answer came before they were retired.
                     (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
                         self.retire_older(&key, newer).await?;
                     }
-                    // What stood there has expired since. Our objects stay: another replay, without a guard, may have made
-                    // them the live ones meanwhile.
+                    // The item that stood there has expired since. Our objects stay: another replay, without a guard,
+                    // may have made them the live ones meanwhile.
                     (Order::Ahead, _) | (Order::Behind, None) if is_guarded => return Ok(Put::NothingToReplace),
-                    // Nobody said that ours are not the live ones.
+                    // Our objects may be the live ones, so leave them.
                     (Order::Ahead | Order::Behind, _) => {}
                 }
                 Ok(Put::Superseded(Superseded::Told))
@@ -195,11 +196,11 @@ impl<O: Objects> Row<'_, O> {
         }
     }
 
-    /// Takes the mark off the item, if it still stands there; `put` is what came of it before.
+    /// Removes the mark from the item, if the item still stands there. `put` is the outcome so far.
     async fn unmark(&self, item: ViewItem, put: Put) -> Result<Put, Put> {
         match self.table.write(item, Condition::ThisCommit).await {
             Ok(Written::Done(_) | Written::NotMet(_)) => Ok(put),
-            // It was taken a moment ago: a repetition tells.
+            // DynamoDB took the item a moment ago: a repetition will show whether it still does.
             Err(Put::Refused(reason)) => Err(Put::Retryable(reason)),
             Err(other) => Err(other),
         }
@@ -209,7 +210,7 @@ impl<O: Objects> Row<'_, O> {
     async fn retire_replaced(&self, key: &str, by: CommitTimestamp, replaced: Option<Standing>) -> Result<(), Put> {
         let Some(Standing { moved: Some(addresses), .. }) = replaced else { return Ok(()) };
         if addresses.is_empty() {
-            // It was marked: what it had replaced itself may not be retired yet.
+            // The replaced item was marked: the objects of the item before it may not be retired yet.
             return self.retire_older(key, by).await;
         }
         let folder = overflow::folder(key);
@@ -219,7 +220,7 @@ impl<O: Objects> Row<'_, O> {
         retire(self.objects, objects.map(str::to_owned).collect()).await.map_err(not_confirmed)
     }
 
-    /// Retires whatever the row has of older commits and is not retired yet.
+    /// Retires all objects of the row's older commits that are not retired yet.
     async fn retire_older(&self, key: &str, than: CommitTimestamp) -> Result<(), Put> {
         let folder = overflow::folder(key);
         let objects = list_all(self.objects, &folder).await.map_err(not_confirmed)?;
@@ -231,13 +232,13 @@ impl<O: Objects> Row<'_, O> {
     }
 }
 
-/// As little of an item as asks what stands at its key.
+/// A copy of an item without its contents, to ask only which item stands at its key.
 fn look(item: &ViewItem) -> ViewItem {
     let attributes = HashMap::new();
     ViewItem { attributes, moved: Vec::new(), key: item.key.clone(), notes: Notes::default(), ..*item }
 }
 
-/// Retires those of these objects that are there and not retired yet, so that none is kept for longer by another look.
+/// Retires those of the objects that exist and are not retired yet. To retire one again would keep it for longer.
 async fn retire_left<O: Objects>(objects: &O, keys: impl IntoIterator<Item = String>) -> Result<(), ServiceError> {
     let mut left = Vec::new();
     for key in keys {
@@ -253,7 +254,7 @@ async fn retire<O: Objects>(objects: &O, keys: Vec<String>) -> Result<(), Servic
     retired.buffer_unordered(MOST_OBJECTS_IN_FLIGHT).try_collect().await
 }
 
-/// The record comes again, and goes on where this ended.
+/// The put is not confirmed. The record comes again, and goes on where this attempt ended.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn not_confirmed(error: ServiceError) -> Put {
     Put::Retryable(error.to_string())
@@ -264,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_is_ahead_of_older_ones_and_of_what_is_no_item_of_the_view() {
+    fn a_commit_is_ahead_of_older_ones_and_of_items_that_are_not_the_view_s() {
         let commit = |nanoseconds| CommitTimestamp::from_nanoseconds(nanoseconds).unwrap();
         let standing = |committed| Some(Standing { committed, moved: None, deleted: false, expires: None });
         for (standing, expected) in [

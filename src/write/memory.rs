@@ -1,21 +1,22 @@
-//! A memory of which commits the view is known to show, so that a change which it would not take costs no request.
+//! A memory of the commits that the view is known to show, so that a change which the view would not take costs no
+//! request.
 //!
-//! What may happen between any two steps, and why leaving out the write stays right:
-//! - The view has confirmed a commit of a key, as applied or as superseded: it shows that commit or a newer one from
-//!   then on, whoever writes next, since every write has the condition.
+//! What may happen between any two steps, and why it stays right to leave out the write:
+//! - The view has confirmed a commit of a key, as applied or as superseded: from then on it shows that commit or a
+//!   newer one, whoever writes next, because every write has the condition.
 //! - The outcome of a write is not known: nothing is remembered of it.
-//! - A tombstone expires: the row is still deleted. What is older than the deletion stays out, which is what the
-//!   tombstone was for.
-//! - The function dies: its memory goes with it, and what comes again is written as ever.
-//! - A crash left objects of a change that has moved columns: whatever is known, such a change goes all its way, which
-//!   clears them. So it does also where this process itself has applied it: a newer commit may have come by another
-//!   function since, which retired its objects, and a third, to which it came again, may have put them anew and died.
-//!   Only the view tells whether they are the live ones.
-//! - Somebody takes items out of the table, or an old copy of it is put in its place: what is remembered is wrong, and
-//!   is forgotten after [`REMEMBERED_FOR`].
+//! - A tombstone expires: the row is still deleted. Changes older than the deletion stay out, which was the purpose of
+//!   the tombstone.
+//! - The function dies: its memory goes with it, and records that come again are written as usual.
+//! - A crash left objects of a change with moved columns: such a change always goes to the view, whatever is
+//!   remembered, and that clears the objects. This also holds if this process itself has applied the change. Another
+//!   function may since have written a newer commit and retired the objects. A third function, to which the change came
+//!   again, may then have put the objects anew and died. Only the view tells whether they are the live ones.
+//! - Somebody removes items from the table, or puts an old copy of the table in its place: the memory is wrong, and is
+//!   forgotten after [`REMEMBERED_FOR`].
 //!
-//! Invariants: fixed size; what was confirmed is never remembered as newer than it is, so that only such writes are
-//! left out as the condition would refuse; a write that was left out does not prolong what is remembered.
+//! Invariants: fixed size; a confirmed commit is never remembered as newer than it is, so only writes are left out that
+//! the condition would refuse; a write that was left out does not prolong the memory.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,16 +28,16 @@ use crate::item::projection::ViewItem;
 use crate::record::change::CommitTimestamp;
 use crate::write::view::{Put, View};
 
-/// How long what the view confirmed is relied on. What Lambda delivers again to a process that lives comes within
-/// seconds.
+/// How long the memory relies on a confirmation by the view. Records that Lambda delivers again to a living process
+/// come within seconds.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 
-/// A prime, so that no pattern in the hashes favours a set; with [`WAYS`] places each this is room for some 65,000
-/// keys, a dozen full payloads, in 2.1 MB.
+/// The number of sets. It is a prime, so that no pattern in the hashes favours a set. With [`WAYS`] places each, there
+/// is room for some 65,000 keys, a dozen full payloads, in 2.1 MB.
 const SETS: usize = 16_381;
 const WAYS: usize = 4;
 
-/// A view that is not asked for what it is known to refuse.
+/// A view that leaves out the writes which it knows the view behind it would refuse.
 #[derive(Debug)]
 pub struct Remembering<V> {
     view: V,
@@ -50,7 +51,7 @@ impl<V> Remembering<V> {
     }
 
     fn with_known<T>(&self, ask: impl FnOnce(&mut KnownCommits) -> T) -> T {
-        // Places are written whole: a panic elsewhere leaves no half of one.
+        // Places are written whole, so a panic elsewhere cannot leave one half written.
         ask(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -114,26 +115,26 @@ impl<V: View> View for Remembering<V> {
     }
 }
 
-/// A key, to this memory: 128 bits of keyed hashes. That two keys share one is as likely as guessing a secret key of
-/// that length.
+/// Stands for a key in this memory: 128 bits of keyed hashes. Two keys share one as rarely as somebody guesses a secret
+/// key of that length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint([u64; 2]);
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     key: Fingerprint,
-    /// The newest commit that was confirmed; none, where the place is free.
+    /// The newest confirmed commit; `None` if the place is free.
     committed: Option<CommitTimestamp>,
-    /// When, in seconds since the epoch.
+    /// When it was confirmed, in seconds since the epoch.
     confirmed_at: u64,
 }
 
-/// The newest confirmed commit of each of the keys that were written last.
+/// The newest confirmed commit of each recently written key.
 #[derive(Debug)]
 struct KnownCommits {
     hashes: [RandomState; 2],
-    /// Sets of [`WAYS`] places, one set a key; allocated whole with the first commit, so that its pages are taken as
-    /// they are used.
+    /// Sets of [`WAYS`] places; each key belongs to one set. The first commit allocates them all at once, and pages of
+    /// memory are taken only as they are used.
     places: Vec<[Slot; WAYS]>,
 }
 
@@ -148,19 +149,18 @@ impl KnownCommits {
         Fingerprint([self.hashes[0].hash_one(key), self.hashes[1].hash_one(key)])
     }
 
-    /// The newest commit of a key that is known to be shown at `now`.
+    /// The newest commit of a key that the view is known to show at `now`.
     fn get(&self, key: Fingerprint, now: SystemTime) -> Option<CommitTimestamp> {
         let place = self.places.get(set(key))?.iter().find(|place| place.key == key)?;
-        // A clock that was set back makes an age negative: nothing is relied on then.
+        // A clock that was set back makes an age negative. Then the memory does not rely on the commit.
         let age = seconds(now).checked_sub(place.confirmed_at)?;
         if age < REMEMBERED_FOR.as_secs() { place.committed } else { None }
     }
 
-    /// Remembers a commit that was confirmed at `now`, in place of what was confirmed of the key before, or longest
-    /// ago.
+    /// Remembers a commit that was confirmed at `now`. It replaces the key's earlier commit, or else the commit in its
+    /// set that was confirmed longest ago.
     fn insert(&mut self, key: Fingerprint, committed: CommitTimestamp, now: SystemTime) {
-        // What is refused as older than another commit says nothing of the one that is known: that is not confirmed
-        // anew.
+        // A commit that the view refused as older than another one does not confirm the known commit anew.
         if self.get(key, now).is_some_and(|known| known.supersedes(committed)) {
             return;
         }
@@ -177,7 +177,7 @@ impl KnownCommits {
 }
 
 fn set(key: Fingerprint) -> usize {
-    // The remainder is below SETS, and fits.
+    // The remainder is below SETS, so it fits.
     usize::try_from(key.0[0] % SETS as u64).unwrap_or_default()
 }
 
@@ -194,7 +194,7 @@ mod tests {
     use crate::item::overflow::MovedColumn;
     use crate::item::projection::Notes;
 
-    /// Answers as it is told, and says what it was asked.
+    /// Answers as it is told, and records each question.
     struct Script {
         answers: RefCell<Vec<Put>>,
         asked: RefCell<Vec<String>>,
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Puts items into a view that answers in this way: what came of them, and what the view was asked.
+    /// Puts items into a view that gives these answers. Returns the outcomes, and the questions that reached the view.
     async fn put(items: Vec<ViewItem>, answers: Vec<Put>) -> (Vec<Put>, Vec<String>) {
         let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
         let mut ends = Vec::new();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_view_is_known_to_show_or_to_have_passed_is_not_asked_for_again() {
+    async fn a_change_that_the_view_is_known_to_show_or_to_have_passed_is_not_sent_again() {
         let items = vec![item("a", 2), item("a", 2), item("a", 1), item("b", 1), item("a", 3)];
         let (ends, asked) = put(items, vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Applied]).await;
         assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_confirmed_is_not_remembered() {
+    async fn a_commit_that_is_not_confirmed_is_not_remembered() {
         for not_confirmed in
             [Put::Refused(String::new()), Put::Retryable(String::new()), Put::Unavailable(String::new())]
         {
@@ -298,14 +298,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_put_anew_is_asked_for_and_remembered_as_ever() {
+    async fn a_put_without_memory_asks_the_view_and_is_remembered() {
         let answers = vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Refused(String::new()), Put::Applied];
         let view = Remembering::new(Script { answers: RefCell::new(answers), asked: RefCell::default() });
         assert_eq!(
             [view.put(item("a", 1)).await, view.put_without_memory(item("a", 1)).await],
             [Put::Applied, Put::Superseded(Superseded::Told)]
         );
-        // What was confirmed before holds, whatever DynamoDB makes of the item now.
+        // An earlier confirmation holds, whatever DynamoDB answers for the item now.
         let refused = view.put_without_memory(item("a", 1)).await;
         assert_eq!(
             [refused, view.put(item("a", 1)).await],
@@ -336,20 +336,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cleared_is_cleared_in_the_view() {
+    async fn a_clear_reaches_the_view() {
         let view = Remembering::new(Script { answers: RefCell::default(), asked: RefCell::default() });
         view.clear(&large("a", 1)).await.unwrap();
         assert_eq!(view.view.asked.into_inner(), ["clear a@1"]);
     }
 
     #[tokio::test]
-    async fn what_was_created_is_known_and_what_is_known_is_not_created() {
+    async fn created_items_are_known_and_known_items_are_not_created() {
         let answers = RefCell::new(vec![Put::Applied, Put::Superseded(Superseded::Told), Put::Applied]);
         let view = Remembering::new(Script { answers, asked: RefCell::default() });
         let create = |key: &str, committed: u64| ViewItem { creates: true, ..item(key, committed) };
         assert!(view.may_create(&create("a", 1)) && !view.may_create(&item("a", 1)));
         assert_eq!(view.create(vec![create("a", 1), create("b", 1)]).await, [true, false]);
-        // Only what was confirmed: of b nothing is known.
+        // Only the confirmed create is known; nothing is known of b.
         assert!(!view.may_create(&create("a", 1)) && !view.may_create(&create("a", 2)));
         assert!(view.may_create(&create("b", 1)));
         assert_eq!(
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_confirmed_is_forgotten_after_its_time_and_where_the_clock_was_set_back() {
+    fn a_confirmed_commit_is_forgotten_after_its_time_and_when_the_clock_was_set_back() {
         let mut known = KnownCommits::new();
         let key = known.fingerprint("a");
         assert_eq!(known.get(key, at(0)), None);
@@ -372,19 +372,19 @@ mod tests {
         for (now, expected) in [(9, None), (10, Some(commit(5))), (309, Some(commit(5))), (310, None)] {
             assert_eq!(known.get(key, at(now)), expected, "{now}");
         }
-        // A newer commit counts from its own confirmation, an older one changes nothing.
+        // A newer commit counts from its own confirmation; an older one changes nothing.
         known.insert(key, commit(6), at(100));
         known.insert(key, commit(5), at(200));
         for (now, expected) in [(200, Some(commit(6))), (399, Some(commit(6))), (400, None)] {
             assert_eq!(known.get(key, at(now)), expected, "{now}");
         }
-        // Where the newer one is not relied on any more, the older one is what was confirmed.
+        // Once the memory does not rely on the newer one any more, the older one is the confirmed commit.
         known.insert(key, commit(5), at(400));
         assert_eq!(known.get(key, at(400)), Some(commit(5)));
     }
 
     #[test]
-    fn where_there_is_no_room_what_was_confirmed_longest_ago_goes() {
+    fn without_room_the_commit_that_was_confirmed_longest_ago_goes() {
         let mut known = KnownCommits::new();
         let of_one_set = |number: u64| Fingerprint([7 * SETS as u64 + 3, number]);
         for number in 1..=4 {
@@ -406,7 +406,7 @@ mod tests {
             known.insert(*key, commit(1), at(0));
         }
         let remembered = keys.iter().filter(|key| known.get(**key, at(0)).is_some()).count();
-        // Four places a set: with two or three keys a set in the mean, few find no room.
+        // A set has four places and, on average, two or three keys, so few keys find no room.
         assert!(remembered > 36_000, "{remembered} of 40,000");
         assert!(known.fingerprint("public.users#1") != known.fingerprint("public.users#2"));
         let bytes = size_of_val(&*known.places);

@@ -1,21 +1,23 @@
 //! How many writes are in flight: as many as are allowed, fewer while DynamoDB throttles, then more again.
 //!
-//! A process begins with few: each write beyond the open connections opens one, and a TLS handshake costs more time of
-//! the processor than ten writes. A small batch is sooner done over few connections, and a large one soon has all that
+//! A process begins with few. Each write beyond the open connections opens another one, and a TLS handshake costs more
+//! processor time than ten writes. A small batch is done sooner over few connections, and a large one soon has all that
 //! are allowed.
 //!
-//! A table that throttles takes a rate of writes, and more of them in flight than that rate needs are only refused.
-//! Another throttles some writes whatever their number, as with one hot partition among many, and takes fewer a second
-//! the fewer are in flight. So while writes are throttled, the number goes a step down or up, and what comes through
-//! tells whether that was right: a step down that costs little is followed by another, and so is one up that brings
-//! much; after any other the direction turns, for a while by one step. That finds its way back from anywhere, where
-//! measurements that are off by chance had led.
+//! Tables throttle in two ways. One table takes a certain rate of writes, and more writes in flight than that rate
+//! needs are only refused. Another throttles a share of the writes whatever their number, for example because of one
+//! hot partition among many. Such a table takes fewer writes a second the fewer are in flight.
 //!
-//! A DynamoDB that fails, or does not answer, counts as one that throttles: what is in flight comes down to one while
-//! nothing comes through, and goes up with what does.
+//! So while writes are throttled, the number takes a step down or up, and the rate of writes that come through tells
+//! whether that was right. A step down that costs little is followed by another, and so is a step up that gains much.
+//! After any other step, the number goes one step back and stays there for a while. This finds the way back even if
+//! chance in the measurements has led far off.
 //!
-//! Invariants: at least one, at most as many as are allowed; what is in flight stays so, the number only says whether
-//! more may start.
+//! A DynamoDB that fails or does not answer counts as one that throttles. The number comes down to one while no write
+//! comes through, and goes up again with those that do.
+//!
+//! Invariants: the number is at least one, and at most as many as are allowed. Writes in flight stay in flight; the
+//! number only says whether more may start.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,34 +27,34 @@ use tokio::time::Instant;
 
 use crate::write::creates::Creates;
 
-/// What a new process begins with, and what each answer of DynamoDB adds.
+/// How many writes a new process begins with, and how many each answer of DynamoDB adds.
 const FIRST_IN_FLIGHT: usize = 24;
 const MORE_FOR_AN_ANSWER: f64 = 1.0 / 8.0;
 
-/// What the first throttled answer allows at once. A table that throttles is no matter of connections, and those that a
-/// share of the writes is throttled for want many; but each that is opened costs a handshake, and what is allowed can
-/// be a thousand.
+/// How many writes the first throttled answer allows at once. Throttling does not depend on the number of connections,
+/// and a table that throttles a share of the writes needs many in flight. But each connection costs a handshake when it
+/// is opened, and the setting may allow a thousand.
 const ALLOWED_AT_ONCE: f64 = 64.0;
 
-/// Attempts' outcomes are looked at together: as many as are in flight, and no fewer than these where one was refused;
-/// fewer say too little about a rate.
+/// The outcomes of attempts are judged together, in windows. A window has as many attempts as writes are in flight, and
+/// at least `SMALLEST_WINDOW`, or `SMALLEST_REFUSED_WINDOW` if one was refused. Fewer say too little about a rate.
 const SMALLEST_WINDOW: f64 = 8.0;
 const SMALLEST_REFUSED_WINDOW: f64 = 48.0;
 
-/// The share of refused attempts in a window that nothing is changed for.
+/// The share of refused attempts up to which a window counts as free of throttling.
 const HARMLESS: f64 = 0.1;
 
-/// A step down, and the inverse of one up.
+/// The factor of a step down. A step up divides by it.
 const STEP: f64 = 0.6;
 
-/// A step down was right if at least this share of the writes still comes through, one up if the inverse does. Where
-/// writes come through in proportion to their number, it is [`STEP`]; where they do not depend on it, it is 1.
+/// A step down was right if at least this share of the writes still comes through, and a step up if the inverse does.
+/// The share is [`STEP`] if writes come through in proportion to their number, and 1 if they do not depend on it.
 const NO_LESS: f64 = 0.72;
 
-/// After a wrong step, and at either end, the next one is tried after so many windows.
+/// After a wrong step, and at either end of the range, the next step waits for this many windows.
 const WINDOWS_HELD: u32 = 4;
 
-/// Where nothing is refused any more, the number grows by this share.
+/// The number grows by this share once nothing is refused any more.
 const GROWTH: f64 = 1.0 / 8.0;
 
 /// The number of writes that may be in flight at a time.
@@ -64,10 +66,10 @@ pub struct Pace {
     creates: Option<Creates>,
 }
 
-/// The attempts since the number was last looked at.
+/// The attempts since the number was last judged.
 #[derive(Debug)]
 struct Window {
-    /// The process opens its first connections: each answer allows more, and none was refused.
+    /// Whether the process is opening its first connections: each answer allows more, and no attempt was refused.
     opens: bool,
     in_flight: f64,
     began: Instant,
@@ -81,7 +83,7 @@ struct Window {
 }
 
 impl Pace {
-    /// At most so many writes in flight, and no more than 24 at first.
+    /// At most `most` writes in flight, and no more than 24 at first.
     pub fn new(most: NonZeroUsize) -> Self {
         let first = most.get().min(FIRST_IN_FLIGHT);
         let window = Window {
@@ -97,19 +99,19 @@ impl Pace {
         Self { most, now: AtomicUsize::new(first), window: Mutex::new(window), creates: None }
     }
 
-    /// The same, with creates sent together where they may be; such a request counts as one write.
+    /// The same pace, with creates sent together if they may be. Such a request counts as one write.
     #[must_use]
     pub fn with_creates_together(mut self) -> Self {
         self.creates = Some(Creates::default());
         self
     }
 
-    /// How creates have gone, where they are sent together.
+    /// How creates have gone, if they are sent together.
     pub fn creates(&self) -> Option<&Creates> {
         self.creates.as_ref()
     }
 
-    /// The most that there may ever be.
+    /// The most writes that may ever be in flight.
     pub fn most(&self) -> NonZeroUsize {
         self.most
     }
@@ -139,7 +141,7 @@ impl Pace {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let most = as_float(self.most.get());
         if window.opens {
-            // What a step would do does not show yet.
+            // The effect of a step does not show yet.
             let more = window.in_flight + MORE_FOR_AN_ANSWER;
             window.in_flight = if refused { window.in_flight.max(allowed_at_once) } else { more }.min(most);
             window.opens = !refused && window.in_flight < most;
@@ -168,15 +170,15 @@ impl Window {
         } else {
             let expected = if self.up { 1.0 / NO_LESS } else { NO_LESS };
             let was_wrong = self.before_the_step.is_some_and(|before| rate < before * expected);
-            // Where nothing comes through, fewer are enough.
+            // If no write comes through, fewer in flight are enough.
             self.up = self.up != was_wrong && self.refused < self.attempts;
-            // By one write at least.
+            // Each step changes the number by one write at least.
             let next = if self.up { (self.in_flight / STEP).ceil() } else { (self.in_flight * STEP).floor() };
             if self.up && next >= most || !self.up && next < 1.0 {
-                // A step that is cut off says nothing.
+                // A step that a limit cuts short says nothing.
                 (self.before_the_step, self.up, self.held) = (None, !self.up, WINDOWS_HELD);
             } else {
-                // What was right before the wrong step is kept for a while.
+                // After a wrong step, the number before it was right, and is kept for a while.
                 (self.before_the_step, self.held) = if was_wrong { (None, WINDOWS_HELD) } else { (Some(rate), 0) };
             }
             self.in_flight = next.clamp(1.0, most);
@@ -185,7 +187,7 @@ impl Window {
     }
 }
 
-/// Settings allow a thousand.
+/// The settings allow 1,024 at most.
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
 fn as_float(number: usize) -> f64 {
     number as f64
@@ -206,8 +208,9 @@ mod tests {
 
     use super::*;
 
-    /// In a process that has all that is allowed: windows of answered attempts, each of so many that took so many
-    /// milliseconds, a share of them throttled: what may be in flight after each.
+    /// Answers windows of attempts in a process that already has all that is allowed. Each window has a number of
+    /// attempts, the milliseconds that they took, and the number of them that were throttled. Returns how many writes
+    /// may be in flight after each window.
     async fn after(most: usize, windows: &[(usize, u64, usize)]) -> Vec<usize> {
         let pace = Pace::new(NonZeroUsize::new(most).unwrap());
         (0..1_000).for_each(|_| pace.answered(false));
@@ -235,7 +238,8 @@ mod tests {
         assert_eq!((found[0], found[100], found[319], found[320], found[500]), (24, 36, 63, 64, 64));
         assert_eq!(Pace::new(NonZeroUsize::new(3).unwrap()).writes_in_flight(), 3);
 
-        // The first throttled answer allows many at once, but no thousand, and a failed one no more than there are.
+        // The first throttled answer allows many at once, but not a thousand. A failed one allows no more than there
+        // are.
         for (most, answers, at_once) in [(32, 0, 32), (64, 0, 64), (1024, 0, 64), (1024, 4_000, 524)] {
             let [throttled, failed] = [(); 2].map(|()| {
                 let pace = Pace::new(NonZeroUsize::new(most).unwrap());
@@ -247,7 +251,7 @@ mod tests {
             failed.failed();
             assert_eq!((throttled.writes_in_flight(), failed.writes_in_flight()), (at_once, before));
         }
-        // With no more than a process begins with, the first answer counts already.
+        // If no more are allowed than a process begins with, the first answer already counts.
         let begins_with_all = Pace::new(NonZeroUsize::new(FIRST_IN_FLIGHT).unwrap());
         (0..2 * FIRST_IN_FLIGHT).for_each(|attempt| begins_with_all.answered(attempt >= 5));
         assert_eq!(begins_with_all.writes_in_flight(), 14);
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn from_a_few_that_chance_has_led_to_it_comes_back_to_many_where_these_bring_more() {
+    async fn the_number_recovers_from_few_to_many_if_more_writes_come_through() {
         let pace = Pace::new(NonZeroUsize::new(64).unwrap());
         (0..10_000).for_each(|_| pace.answered(true));
         assert_eq!(pace.writes_in_flight(), 1);

@@ -1,4 +1,4 @@
-//! The PartiQL statement that creates an item where nothing stands at its key.
+//! The PartiQL statement that creates an item if nothing stands at its key.
 //!
 //! Invariants: pure; values are parameters, never text.
 
@@ -11,10 +11,11 @@ use crate::item::attributes;
 /// DynamoDB's limit for the text of a statement, in characters.
 const LONGEST_STATEMENT: usize = 8192;
 
-/// The largest item that goes with others: with all of them a request is no larger than with the largest item.
+/// The largest item that is created along with others. A full request of such items is no larger than a request with
+/// one item of the largest size.
 const LARGEST_CREATE: usize = attributes::LARGEST_ITEM / crate::write::creates::MOST_TOGETHER;
 
-/// Whether an item can be created by a statement along with others.
+/// Whether a statement can create the item along with others.
 pub fn is_possible(table: &str, key_attribute: &str, attributes: &HashMap<String, AttributeValue>) -> bool {
     let names = || attributes.keys().map(String::as_str).chain([key_attribute]);
     longest(table, names()) <= LONGEST_STATEMENT
@@ -22,20 +23,20 @@ pub fn is_possible(table: &str, key_attribute: &str, attributes: &HashMap<String
         && attributes::item_size(attributes) <= LARGEST_CREATE
 }
 
-/// How long a statement with these names can be, in bytes, which are no fewer than its characters.
+/// The most bytes that a statement with these names can have. It never has more characters than bytes.
 fn longest<'n>(table: &str, names: impl Iterator<Item = &'n str>) -> usize {
     const AROUND: usize = "INSERT INTO \"\" VALUE {}".len();
     const AROUND_NAME: usize = "'': ?, ".len();
-    // Where each character is a mark that is written twice.
+    // The worst case: each character is a quotation mark, which is written twice.
     AROUND + 2 * table.len() + names.map(|name| AROUND_NAME + 2 * name.len()).sum::<usize>()
 }
 
-/// Whether there is no doubt that PartiQL takes the name as it stands: nothing says whether DynamoDB knows escapes.
+/// Whether PartiQL certainly takes the name as it stands. No documentation says whether DynamoDB knows escapes.
 fn is_plain(name: &str) -> bool {
     !name.contains(|next: char| next == '\\' || next.is_control())
 }
 
-/// The statement that creates an item where nothing stands at its key, and its parameters.
+/// The statement that creates an item if nothing stands at its key, and its parameters.
 pub fn insert(
     table: &str,
     key_attribute: &str,
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn no_statement_is_longer_than_dynamodb_takes() {
-        // Around all 23, around each name 7, and each name written twice.
+        // The frame has 23 bytes, the marks around each name 7, and each byte of a name counts twice.
         assert_eq!(longest("view", ["pk", "it's"].into_iter()), 23 + 8 + 7 + 4 + 7 + 8);
         let most = (LONGEST_STATEMENT - longest("view", ["pk", ""].into_iter())) / 2;
         for mark in ["'", "x", "\""] {
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_large_item_and_a_name_that_escapes_may_hide_in_are_put_by_themselves() {
         let text = |bytes: usize| HashMap::from([("a".to_owned(), AttributeValue::S("x".repeat(bytes)))]);
-        // Of 16 KiB, with the column's name.
+        // 16 KiB, including the column's name.
         assert!(is_possible("view", "pk", &text(16_383)));
         assert!(!is_possible("view", "pk", &text(16_384)));
         for name in ["a\\", "\\u0041", "a\nb", "\u{0}", "\u{85}"] {
