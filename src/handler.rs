@@ -168,7 +168,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         // for the bucket.
         let unreadable = poison::unreadable(&ledger);
         tokio::join!(
-            self.quarantine(&ledger, unreadable, Poison::Record, deadline),
+            self.quarantine(&ledger, unreadable, deadline),
             self.assemble(&ledger, &parts, origin, deadline),
             self.apply(&ledger, rows, deadline),
         );
@@ -266,20 +266,21 @@ impl<V: View, O: Objects> Handler<V, O> {
     async fn quarantine_refused(&self, ledger: &Ledger<'_>, deadline: Deadline) {
         let refused = poison::refused(ledger);
         let (sets, records) = refused.into_iter().partition(|id| !ledger.entry(*id).refused_set().is_empty());
-        self.quarantine(ledger, records, Poison::Record, deadline).await;
-        self.quarantine(ledger, sets, Poison::Set, deadline).await;
+        self.quarantine(ledger, records, deadline).await;
+        self.quarantine(ledger, sets, deadline).await;
     }
 
-    /// Writes poison records to the quarantine. One that is not confirmed to be there stays reported.
-    async fn quarantine(&self, ledger: &Ledger<'_>, poison: Vec<RecordId>, kind: Poison, deadline: Deadline) {
+    /// Writes poison to the quarantine: single records, or the sets of split changes. What is not confirmed to be there
+    /// stays reported.
+    async fn quarantine(&self, ledger: &Ledger<'_>, poison: Vec<RecordId>, deadline: Deadline) {
         let Some(objects) = &self.objects else { return };
-        let (at_once, not_taken) = match kind {
-            Poison::Record => (
-                self.pace.most().get().min(MOST_OBJECTS_IN_FLIGHT),
-                "poison records are reported, since the quarantine does not take them",
-            ),
-            // One at a time, because a set has many megabytes.
-            Poison::Set => (1, "split changes are reported, since the quarantine does not take them"),
+        let are_sets = poison.first().is_some_and(|id| !ledger.entry(*id).refused_set().is_empty());
+        let (at_once, not_taken) = if are_sets {
+            // A set has many megabytes.
+            (1, "split changes are reported, since the quarantine does not take them")
+        } else {
+            let at_once = self.pace.most().get().min(MOST_OBJECTS_IN_FLIGHT);
+            (at_once, "poison records are reported, since the quarantine does not take them")
         };
         let writes = stream::iter(poison).map(async |id| (id, quarantine::take(objects, ledger, id).await));
         let writes = writes.buffer_unordered(at_once);
@@ -295,13 +296,4 @@ impl<V: View, O: Objects> Handler<V, O> {
             logs::bucket(ledger, &left, &error, not_taken);
         }
     }
-}
-
-/// The kind of poison that goes to the quarantine.
-#[derive(Debug, Clone, Copy)]
-enum Poison {
-    /// Single records.
-    Record,
-    /// Split changes, with all objects of their sets.
-    Set,
 }

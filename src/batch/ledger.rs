@@ -125,14 +125,7 @@ impl<'a> Entry<'a> {
 
     /// Why it is reported, if it is.
     pub fn failure(&self) -> Option<&Failure> {
-        match self.end() {
-            Disposition::Reported(failure) => Some(failure),
-            Disposition::Applied
-            | Disposition::Superseded(_)
-            | Disposition::Filtered
-            | Disposition::Kept
-            | Disposition::Quarantined(_) => None,
-        }
+        if let Disposition::Reported(failure) = self.end() { Some(failure) } else { None }
     }
 
     /// Its write, if it came so far.
