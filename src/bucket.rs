@@ -1,13 +1,13 @@
-//! The place for what does not go the common way: a bucket, as the rest of the function sees it.
+//! A bucket, as the rest of the function sees it: the place for data that cannot go straight into the view.
 //!
-//! | prefix | what | module |
+//! | prefix | holds | module |
 //! |---|---|---|
 //! | `quarantine/` | poison records | [`crate::quarantine`] |
 //! | `overflow/` | columns of rows over DynamoDB's 400 KB | [`crate::item::overflow`] |
-//! | `fragments/` | parts of changes over 9 MiB | [`crate::record::fragments`] |
+//! | `fragments/` | main records and fragments of changes over 9 MiB | [`crate::record::fragments`] |
 //!
-//! Invariants: an object counts as written only where the bucket confirmed it; what comes from outside enters a key as
-//! [`segment`] writes it, so that nothing leaves its prefix.
+//! Invariants: an object counts as written only if the bucket confirmed it; text from outside enters a key only as
+//! [`segment`] or [`table_folder`] writes it, so that no object leaves its prefix.
 
 use std::future::Future;
 use std::time::SystemTime;
@@ -19,56 +19,56 @@ use crate::hash::hash;
 
 pub mod s3;
 
-/// Where objects are kept. One trait, so that the rest knows nothing of S3.
+/// A place for objects. It is a trait, so that the rest knows nothing of S3.
 pub trait Objects {
     /// The bucket's name.
     fn bucket(&self) -> &str;
 
-    /// Puts an object in place of what stands at its key.
+    /// Puts an object, in place of any other object at its key.
     ///
     /// # Errors
-    /// Why the object is not there for certain; free of its contents.
+    /// It is not certain that the object is there. The error holds nothing of its contents.
     fn put(&self, key: &str, body: Vec<u8>) -> impl Future<Output = Result<(), ServiceError>>;
 
-    /// The object at a key, or `None` where there is none.
+    /// The object at a key, or `None` if there is none.
     ///
     /// # Errors
-    /// Why the bucket did not say.
+    /// The bucket did not say.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, ServiceError>>;
 
-    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. What
-    /// was put before the call is there.
+    /// A page of the objects whose keys begin with `prefix` and come after `after`, in the order of their keys. The
+    /// listing has all objects that were put before the call.
     ///
     /// # Errors
-    /// Why the bucket did not say.
+    /// The bucket did not say.
     fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<Page, ServiceError>>;
 
-    /// Marks an object as one that nothing refers to any more: it is removed a day later, not at once, since a reader
-    /// may be on its way to it. One that is not there is as good as marked.
+    /// Marks an object to which nothing refers any more. It is removed a day later, not at once, because a reader may
+    /// be on its way to it. An object that is not there counts as marked.
     ///
     /// # Errors
-    /// Why the mark is not there for certain.
+    /// It is not certain that the object is marked.
     fn retire(&self, key: &str) -> impl Future<Output = Result<(), ServiceError>>;
 
     /// Whether an object is marked by [`Objects::retire`], or not there at all.
     ///
     /// # Errors
-    /// Why the bucket did not say.
+    /// The bucket did not say.
     fn is_retired(&self, key: &str) -> impl Future<Output = Result<bool, ServiceError>>;
 
     /// Removes an object.
     ///
     /// # Errors
-    /// Why it may still be there.
+    /// The object may still be there.
     fn delete(&self, key: &str) -> impl Future<Output = Result<(), ServiceError>>;
 }
 
-/// A part of a listing.
+/// A page of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// The objects.
     pub objects: Vec<StoredObject>,
-    /// Whether there are more behind them.
+    /// Whether more objects follow.
     pub more: bool,
 }
 
@@ -77,16 +77,16 @@ pub struct Page {
 pub struct StoredObject {
     /// Its key.
     pub key: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// When it was last written.
     pub written_at: SystemTime,
 }
 
-/// All objects whose keys begin with `prefix`; for prefixes that hold few.
+/// All objects whose keys begin with `prefix`, for prefixes that hold few objects.
 ///
 /// # Errors
-/// Why the bucket did not say.
+/// The bucket did not say.
 pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<StoredObject>, ServiceError> {
     let mut all: Vec<StoredObject> = Vec::new();
     loop {
@@ -98,31 +98,31 @@ pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<Store
     }
 }
 
-/// The bucket, in errors: the setting that names it.
+/// The name of the bucket in errors: that of its setting.
 pub const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
 
-/// A record could not be written as JSON. No such record is known.
+/// The error of a record that cannot be written as JSON. No such record is known.
 pub(crate) fn not_json(_: serde_json::Error) -> ServiceError {
     ServiceError { service: OBJECTS_BUCKET, action: "take an object", reason: "it is no JSON".to_owned() }
 }
 
-/// How many objects are on their way to or from the bucket at a time. Each can have megabytes.
+/// The most objects that are on their way to or from the bucket at a time. Each can have megabytes.
 pub(crate) const MOST_OBJECTS_IN_FLIGHT: usize = 8;
 
-/// S3 takes keys of 1,024 bytes; a segment of this length leaves room for all others.
+/// The most bytes of a segment. S3 takes keys of up to 1,024 bytes, so this leaves room for the other segments.
 const LONGEST_SEGMENT: usize = 200;
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// A text as one part of a key: letters, digits, `-` and `_` as they stand, all else percent-encoded; a long one as its
-/// hash. No two texts share a segment, and none can leave its folder.
+/// A text as one segment of a key. Letters, digits, `-` and `_` stay as they are, and all else is percent-encoded. A
+/// long text becomes its hash. No two texts share a segment, and no text can leave its folder.
 pub fn segment(text: &str) -> String {
     let encoded = utf8_percent_encode(text, &PLAIN).to_string();
-    // `%h` begins no encoded text.
+    // No encoded text begins with `%h`.
     if encoded.len() <= LONGEST_SEGMENT { encoded } else { format!("%hash-{}", hash(text.as_bytes())) }
 }
 
-/// A table's folder, from what the view keys of its rows begin with, in which `%` is escaped already: nothing that
-/// would leave the folder, or that a JSON string would have to escape.
+/// A table's folder. `key_prefix` is the text with which the view keys of its rows begin, and has `%` escaped already.
+/// The folder holds no character that would leave it, or that a JSON string would have to escape.
 pub fn table_folder(key_prefix: &str) -> String {
     let mut folder = String::with_capacity(key_prefix.len());
     for next in key_prefix.chars() {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_goes_on_until_there_is_no_more() {
+    async fn a_listing_goes_on_until_no_more_objects_follow() {
         let bucket = Keys(&["a/1", "a/2", "a/3", "a/4", "a/5", "b/1"]);
         for (prefix, expected) in [("a/", &["a/1", "a/2", "a/3", "a/4", "a/5"][..]), ("b/", &["b/1"]), ("c/", &[])] {
             let found: Vec<String> =
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_s_folder_is_its_name_wherever_that_can_stand_in_a_key() {
+    fn a_table_s_folder_is_its_name_with_unsafe_characters_escaped() {
         for (prefix, folder) in [
             ("public.users", "public.users"),
             ("Sales.Order Lines", "Sales.Order Lines"),

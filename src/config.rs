@@ -1,7 +1,7 @@
 //! The function's settings: read once from the environment, checked together, typed from then on.
 //!
-//! Invariants: nothing else in the library reads the environment; every variable that is read is named in
-//! [`VARIABLES`]; all that is wrong is said in one message.
+//! Invariants: nothing else in the library reads these settings from the environment; [`VARIABLES`] names every
+//! variable that is read here; one message names everything that is wrong.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -36,7 +36,7 @@ const BATCHED_CREATES: &str = "BATCHED_CREATES";
 const OBJECTS_BUCKET: &str = "OBJECTS_BUCKET";
 const TABLE_METRICS: &str = "TABLE_METRICS";
 
-/// Longer than any stream keeps its records (365 days); above, a typing error is likelier than a wish.
+/// Longer than any stream keeps its records (365 days). A longer time is more likely a typing error than a wish.
 const LONGEST_TOMBSTONE_TTL: Duration = Duration::from_hours(100 * 365 * 24);
 const DEFAULT_TOMBSTONE_TTL: Duration = Duration::from_hours(14 * 24);
 const DEFAULT_WRITE_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -49,7 +49,7 @@ const LONGEST_STREAM_RETENTION: Duration = Duration::from_hours(365 * 24);
 /// How long Aurora DSQL may hold a record back: an IMPAIRED change stream tries for a week to deliver it.
 const HELD_BACK_BY_THE_SERVICE: Duration = Duration::from_hours(7 * 24);
 
-/// How long a message of the on-failure queue is tried, with the attempts that `template.yaml` sets.
+/// How long redrive tries a message of the on-failure queue, with the attempts that `template.yaml` sets.
 const REDRIVE: Duration = Duration::from_hours(8);
 
 /// The settings, checked.
@@ -57,11 +57,11 @@ const REDRIVE: Duration = Duration::from_hours(8);
 pub struct Config {
     /// `VIEW_TABLE`: the DynamoDB table that holds the view.
     pub view_table: String,
-    /// `SOURCE_TABLES`: the tables that are kept in the view, with their primary keys.
+    /// `SOURCE_TABLES`: the tables that the view keeps, with their primary keys.
     pub source_tables: SourceTables,
     /// `COMMIT_TIMESTAMP`: where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
-    /// `SOURCE_CLUSTER`: the cluster whose records are taken; those of all clusters, where there is none.
+    /// `SOURCE_CLUSTER`: the cluster whose records are taken. If it is not set, records of all clusters are taken.
     pub source_cluster: Option<String>,
     /// `TOMBSTONE_TTL`: how long a tombstone is kept after it was written; whole seconds, at least one.
     pub tombstone_ttl: Duration,
@@ -71,14 +71,14 @@ pub struct Config {
     pub write_concurrency: NonZeroUsize,
     /// `BATCHED_CREATES`: whether creates are sent together, many in one request, see [`crate::write::creates`].
     pub batched_creates: bool,
-    /// `OBJECTS_BUCKET`: the S3 bucket for what does not go the common way, where there is one.
+    /// `OBJECTS_BUCKET`: the S3 bucket for data that cannot go straight into the view, if there is one.
     pub objects_bucket: Option<String>,
-    /// `TABLE_METRICS`: whether there are metrics of each source table beside those of all records.
+    /// `TABLE_METRICS`: whether each source table has metrics, beside those of all records.
     pub table_metrics: bool,
 }
 
 impl Config {
-    /// The settings that `variable` answers for the names in [`VARIABLES`]; an empty value counts as not set.
+    /// The settings that `variable` gives for the names in [`VARIABLES`]. An empty value counts as not set.
     ///
     /// # Errors
     /// Every setting that is missing or wrong, in one error.
@@ -128,7 +128,7 @@ impl Config {
         })
     }
 
-    /// What is allowed but unwise, for the log at start.
+    /// Warnings about settings that are allowed but unwise, for the log at start.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let latest = HELD_BACK_BY_THE_SERVICE + self.stream_retention + REDRIVE;
@@ -146,7 +146,7 @@ impl Config {
     }
 }
 
-/// Reads the settings that have a default, and collects what is wrong with them.
+/// Reads the settings that have a default, and collects their problems.
 struct Optional<F> {
     set: F,
     problems: Vec<String>,
@@ -211,7 +211,7 @@ fn source_cluster(text: &str) -> Result<Option<String>, String> {
 
 fn objects_bucket(text: &str) -> Result<Option<String>, String> {
     let plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '.' || next == '-';
-    // No ARN of an access point: readers follow addresses that begin with the bucket's name.
+    // The ARN of an access point is refused, because readers follow addresses that begin with the bucket's name.
     if (3..=63).contains(&text.len()) && text.chars().all(plain) {
         Ok(Some(text.to_owned()))
     } else {
@@ -246,7 +246,7 @@ mod tests {
     const REQUIRED: [(&str, &str); 2] = [("VIEW_TABLE", "view"), ("SOURCE_TABLES", "users(id)")];
 
     #[test]
-    fn what_is_not_set_has_its_documented_default() {
+    fn a_setting_that_is_not_set_has_its_documented_default() {
         let config = config(&REQUIRED).unwrap();
         assert_eq!(config.view_table, "view");
         assert_eq!(config.commit_timestamp, TimestampPlace::Auto);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_what_is_listed() {
+    fn the_list_names_exactly_the_variables_that_are_read() {
         let read = std::cell::RefCell::new(std::collections::BTreeSet::new());
         let lookup = |name: &str| {
             read.borrow_mut().insert(name.to_owned());
@@ -350,12 +350,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_that_expires_before_the_latest_change_can_come_is_warned_of() {
+    fn a_warning_tells_of_tombstones_that_expire_before_the_latest_change_can_come() {
         let warnings = |ttl, retention| {
             let settings = [("TOMBSTONE_TTL", ttl), ("STREAM_RETENTION", retention)];
             config(&[&REQUIRED[..], &settings].concat()).unwrap().warnings()
         };
-        // The week that the service may hold a record back, the stream's retention, eight hours of redrive.
+        // The sum is the week for which the service may hold a record back, the stream's retention, and eight hours of
+        // redrive.
         for (ttl, retention, expected) in [
             ("", "", None),
             ("200h", "", None),

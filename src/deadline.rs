@@ -4,9 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Before the end of an invocation: how long before it no write is started any more, and when the answer is given
-/// whatever is still in flight. Shares of the whole time where that is short.
+/// In this time before the end of an invocation, no write is started any more. A short invocation keeps a quarter of
+/// its time instead.
 const STOP_STARTING_BEFORE: Duration = Duration::from_millis(1500);
+/// This long before the end of an invocation, the answer is given, whatever is still in flight. A short invocation
+/// keeps a tenth of its time instead.
 const ANSWER_BEFORE: Duration = Duration::from_millis(500);
 
 /// Lambda's longest time-out.
@@ -15,9 +17,9 @@ const LONGEST_INVOCATION: Duration = Duration::from_secs(900);
 /// The times that an invocation sets for its writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    /// From here on no write is started.
+    /// No write is started from this time on.
     pub stop_starting: Instant,
-    /// Here the answer is given; writes in flight are reported.
+    /// The answer is given at this time; writes in flight are reported.
     pub answer_by: Instant,
 }
 
@@ -27,7 +29,7 @@ impl Deadline {
     pub fn of_invocation(ends_at: u64) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let left = Duration::from_millis(ends_at).saturating_sub(now);
-        // Lambda starts no invocation whose time is over: such an end comes from an emulator that does not count time.
+        // Lambda starts no invocation whose time is over. Such an end comes from an emulator that does not count time.
         Self::after(if left.is_zero() { LONGEST_INVOCATION } else { left })
     }
 
@@ -46,7 +48,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_an_invocation_leaves_time_to_answer_and_one_in_the_past_is_none() {
+    async fn a_deadline_leaves_time_to_answer_and_an_end_in_the_past_does_not_count() {
         let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         for (ends_at_ms, stop_starting_ms, answer_by_ms) in [
             (now_ms + 60_000, 58_500, 59_500),

@@ -1,7 +1,7 @@
-//! Stage 2: from a change to the item that the view shall hold.
+//! Stage 2: from a change to the item that the view must hold.
 //!
-//! [`projection`] makes the item. It takes the key from [`key`], the values from [`attributes`], and moves large columns
-//! to objects by [`overflow`].
+//! [`projection`] makes the item. It takes the key from [`key`] and the values from [`attributes`]. It moves large
+//! columns to objects with [`overflow`].
 
 #![deny(clippy::disallowed_methods)]
 

@@ -1,4 +1,4 @@
-//! What both functions share around Lambda's runtime: how they [`start`](mod@start), and what is told of [`panics`].
+//! The code around Lambda's runtime that both functions share: their [`start`](mod@start), and their [`panics`].
 
 pub mod panics;
 pub mod start;

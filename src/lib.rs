@@ -5,17 +5,18 @@
 //! | stage | folder | |
 //! |---|---|---|
 //! | 1 | [`record`] | from the bytes of a record to a change of one row |
-//! | 2 | [`item`] | from a change to the item that the view shall hold |
+//! | 2 | [`item`] | from a change to the item that the view must hold |
 //! | 3 | [`batch`] | the records of a batch, from the plan to the end of each |
 //! | 4 | [`write`](mod@write) | the items into DynamoDB |
 //!
 //! [`handler`] runs the stages. Two detours start there: [`assembly`] puts split changes together, and [`quarantine`]
 //! keeps records that can never be applied. Both keep objects in a [`bucket`]. [`redrive`] is the second function: it
-//! brings back what Lambda could not deliver. [`observe`] logs and counts, [`aws`] reaches AWS, [`lambda`] starts both
-//! functions, and [`config`] reads their settings.
+//! brings back the records that Lambda could not deliver. [`observe`] logs and counts, [`aws`] reaches AWS, [`lambda`]
+//! starts both functions, and [`config`] reads their settings.
 //!
-//! Invariants: `record`, `item` and `batch` do no I/O and read no clock; [`record::change::CommitTimestamp::supersedes`]
-//! alone decides which of two changes wins; no row's value reaches a log or an error.
+//! Invariants: `record`, `item` and `batch` do no I/O and read no clock;
+//! [`record::change::CommitTimestamp::supersedes`] alone decides which of two changes wins; no row's value reaches a
+//! log or an error.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used))]
 

@@ -12,7 +12,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use mimalloc::MiMalloc;
 use tracing::Instrument;
 
-/// A write takes hundreds of allocations.
+/// A fast allocator matters, because a write takes hundreds of allocations.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

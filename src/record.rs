@@ -1,6 +1,7 @@
 //! Stage 1: from the bytes of a record to a change of one row.
 //!
-//! [`delivery`] reads Lambda's event, [`decode`] each record's bytes, [`tables`] says which tables are kept.
+//! [`delivery`] reads Lambda's event, and [`decode`] each record's bytes. [`tables`] names the tables that the view
+//! keeps.
 
 #![deny(clippy::disallowed_methods)]
 

@@ -1,23 +1,23 @@
-//! The redrive function: brings back what Lambda could not deliver, what the quarantine holds, and looks for what still
-//! waits.
+//! The redrive function: brings back the records that Lambda could not deliver and those of the quarantine, and looks
+//! for records that still wait.
 //!
 //! | invoked with | does | in |
 //! |---|---|---|
 //! | messages of the on-failure queue | reads the ranges that they name from the stream, and applies them | this file |
 //! | `{"replay": "quarantine/public.users/"}` | applies the records of the quarantine again; with `"force": true` also those whose rows may have been deleted since | [`replay`] |
-//! | `{"check": "fragments"}` | tells of split changes that wait for some of their parts | [`waiting`] |
+//! | `{"check": "fragments"}` | tells which sets of split changes wait for some of their members | [`waiting`] |
 //! | `{"check": "quarantine"}` | tells how many records the quarantine has | [`waiting`] |
 //!
 //! What may happen between any two steps of a message, and why no record is passed over:
-//! - The function dies: SQS delivers the message again; what was applied is superseded.
-//! - A record is not applied: the message is not done, and comes again, later and later; in the end SQS moves it to the
-//!   dead-letter queue.
-//! - Records have expired: their range is told to the dead-letter queue before the message is done. Dying in between
-//!   tells it twice.
+//! - The function dies: SQS delivers the message again. Records that were applied are superseded.
+//! - A record is not applied: the message is not done, and comes again, later each time. In the end, SQS moves it to
+//!   the dead-letter queue.
+//! - Records have expired: the function sends their range to the dead-letter queue before the message is done. If it
+//!   dies in between, it sends the range twice.
 //! - The time runs out: as for a record that is not applied.
 //!
-//! Invariants: a message is done only when each record of its range is applied, superseded, filtered, kept or
-//! quarantined, or told to be lost; memory is bounded by a page of the stream, not by the range.
+//! Invariants: a message is done only when each record of its range is applied, superseded, filtered, kept,
+//! quarantined, or named as lost; a page of the stream bounds the memory, not the range.
 
 use std::time::Duration;
 
@@ -54,14 +54,14 @@ pub struct Redrive {
     queues: Queues,
 }
 
-/// What the function is invoked with.
+/// The event of an invocation.
 #[derive(Debug)]
 pub enum Invocation {
     /// Messages of the on-failure queue.
     Messages(Vec<Message>),
     /// A replay of the quarantine.
     Replay(Replay),
-    /// A look at the parts that wait.
+    /// A look at the sets that wait for some of their members.
     CheckFragments,
     /// A look at the quarantine.
     CheckQuarantine,
@@ -90,7 +90,7 @@ pub enum Answer {
     Sqs(SqsAnswer),
     /// To a replay.
     Replay(replay::ReplayAnswer),
-    /// To a look at the parts that wait.
+    /// To a look at the sets that wait for some of their members.
     Waiting(waiting::Found),
     /// To a look at the quarantine.
     Quarantined(waiting::QuarantineSize),
@@ -114,9 +114,10 @@ pub enum RedriveError {
 }
 
 impl<'de> Deserialize<'de> for Invocation {
-    /// Without a word about what does not fit, which the runtime would log.
+    /// An event that does not fit becomes [`Invocation::Unknown`]. An error would say what does not fit, and the
+    /// runtime would log it.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By the names of its fields: serde would read a struct from an array as well.
+        // Reads the fields by their names, because serde would read a struct from an array as well.
         let Ok(Value::Object(mut fields)) = Value::deserialize(deserializer) else { return Ok(Self::Unknown) };
         let mut field = |name: &str| fields.remove(name).unwrap_or_default();
         let force = match field("force") {
@@ -140,7 +141,7 @@ impl<'de> Deserialize<'de> for Invocation {
 }
 
 impl Redrive {
-    /// The function with the settings of the view's own.
+    /// Starts the function, with the settings of the function that writes the view.
     ///
     /// # Errors
     /// As [`DynamoDbHandler::start`].
@@ -149,10 +150,11 @@ impl Redrive {
         Ok(Self { handler, shards: Shards::new(sdk_config), queues: Queues::new(sdk_config) })
     }
 
-    /// Does what an invocation asks for.
+    /// Carries out an invocation.
     ///
     /// # Errors
-    /// The invocation asks for nothing that is known, or the bucket cannot be looked into.
+    /// The event is unknown, its prefix is not in the quarantine, there is no bucket, or the bucket did not list its
+    /// objects.
     pub async fn handle(&self, invocation: Invocation, deadline: Deadline) -> Result<Answer, RedriveError> {
         match invocation {
             Invocation::Messages(messages) => {
@@ -180,14 +182,14 @@ impl Redrive {
         }
     }
 
-    /// Whether a message is done; one that is not waits for its next delivery.
+    /// Carries out a message, and returns whether it is done. If it is not, it waits for its next delivery.
     async fn settle(&self, message: &Message, deadline: Deadline) -> bool {
         let message_id = &message.message_id;
         let range = match ShardRange::of_message(&message.body) {
             Ok(range) => range,
             Err(error) => {
                 tracing::error!(message_id, %error, "no message of an on-failure queue");
-                // Waiting changes nothing: it goes to the dead-letter queue as fast as SQS delivers it.
+                // Waiting would not help. So the message reaches the dead-letter queue as fast as SQS delivers it.
                 self.postpone(message, Duration::ZERO).await;
                 return false;
             }
@@ -210,7 +212,8 @@ impl Redrive {
         }
     }
 
-    /// Applies the records of a range, and tells of those that are lost; else why the message is not done.
+    /// Applies the records of a range, and tells the dead-letter queue which are lost. An error says why the message is
+    /// not done.
     async fn redrive(&self, message: &Message, range: &ShardRange, deadline: Deadline) -> Result<Tally, String> {
         let told = |error: ServiceError| error.to_string();
         let mut total = Tally::default();
@@ -222,7 +225,8 @@ impl Redrive {
             let Some(batch) = reader.next().await.map_err(told)? else { break };
             let ledger = self.handler.process_observed(&batch, Origin::Stream, deadline).await;
             ledger.entries().iter().for_each(|entry| total.add(entry));
-            // The other pages hold what may be applied; the message comes again for this one.
+            // A reported record does not end the reading: other pages may hold records that can be applied, and the
+            // message comes again for this one.
             if ledger.any(|entry| is_hopeless(entry.end())) {
                 break;
             }
@@ -256,7 +260,7 @@ impl Redrive {
 
 const OUT_OF_TIME: &str = "the invocation's time was running out; a longer time-out helps";
 
-/// Whether the pages that follow would fare no better.
+/// Whether the pages that follow would fail in the same way.
 fn is_hopeless(disposition: &Disposition) -> bool {
     matches!(disposition, Disposition::Reported(Failure::Unavailable(_) | Failure::OutOfTime))
 }
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_ends_all_writes_ends_the_reading_of_a_range() {
+    fn only_a_failure_of_all_writes_ends_the_reading_of_a_range() {
         for (disposition, expected) in [
             (Failure::Unavailable("denied".to_owned()).into(), true),
             (Failure::OutOfTime.into(), true),

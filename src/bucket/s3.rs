@@ -1,7 +1,7 @@
 //! Objects in an S3 bucket.
 //!
-//! Invariants: the client is made with the first object, so that a function which never needs one pays nothing; an
-//! error's text holds codes and the way to S3, never what was to be written.
+//! Invariants: the client is made for the first object, so that a function that never needs it pays nothing; an error's
+//! text holds codes and problems on the way to S3, never the contents of an object.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -18,12 +18,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::aws::service_error::ServiceError;
 use crate::bucket::{OBJECTS_BUCKET, Objects, Page, StoredObject};
 
-/// The tag of an object that nothing refers to any more. The bucket's lifecycle rule for it stands in `template.yaml`.
+/// The tag of an object to which nothing refers any more. `template.yaml` has the bucket's lifecycle rule for it.
 pub const RETIRED: (&str, &str) = ("dsql-view", "unneeded");
 
 const NO_SUCH_KEY: &str = "NoSuchKey";
 
-/// Some megabytes take S3 well under a second.
+/// S3 takes some megabytes in well under a second.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(25);
 const MOST_ATTEMPTS: u32 = 5;
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 impl S3Objects {
-    /// The bucket of that name.
+    /// The bucket of this name.
     pub fn new(sdk_config: SdkConfig, bucket: String) -> Self {
         Self { shared: Arc::new(Shared { sdk_config, bucket, client: OnceLock::new() }) }
     }
@@ -104,12 +104,12 @@ impl Objects for S3Objects {
         Ok(Page { objects: listed.contents.unwrap_or_default().into_iter().map(object).collect(), more })
     }
 
-    /// A lifecycle rule counts from when an object was written, so a tag alone would remove an old object within hours.
-    /// Copying it onto itself writes it anew, with the tag.
+    /// A lifecycle rule counts from the time at which an object was written, so a tag alone would remove an old object
+    /// within hours. Copying the object onto itself writes it anew, with the tag.
     async fn retire(&self, key: &str) -> Result<(), ServiceError> {
         let source = format!("{}/{}", self.bucket(), utf8_percent_encode(key, NON_ALPHANUMERIC));
         let request = self.client().copy_object().bucket(self.bucket()).key(key).copy_source(source);
-        // S3 copies an object onto itself only where something of it changes.
+        // S3 copies an object onto itself only if something about it changes.
         let request = request.metadata_directive(MetadataDirective::Replace).content_type("application/json");
         match request
             .tagging_directive(TaggingDirective::Replace)

@@ -2,14 +2,14 @@
 //!
 //! | JSON | DynamoDB |
 //! |---|---|
-//! | string | S; its JSON where it is no text, such as half a surrogate pair |
-//! | number | N, digit for digit; S with the same text where DynamoDB's N cannot hold it, or its readers cannot read it |
+//! | string | S; S with the JSON text if it is not valid text, such as half a surrogate pair |
+//! | number | N, digit for digit; S with the same text if DynamoDB's N cannot hold it, or its clients cannot read it |
 //! | boolean | BOOL |
 //! | null | left out of a row; NULL within an array or object |
-//! | array, object | L, M; S with the JSON text where DynamoDB cannot hold it |
+//! | array, object | L, M; S with the JSON text if DynamoDB cannot hold it |
 //!
 //! Invariants: pure; no number passes through a floating-point type; a value is parsed straight into its attribute
-//! value, without a tree of its own; recursion ends at [`DEEPEST_NESTING`].
+//! value, without a JSON tree in between; recursion ends at [`DEEPEST_NESTING`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,36 +19,39 @@ use serde_json::value::RawValue;
 
 use crate::record::json::{for_each_member, unquoted};
 
-/// DynamoDB's limit for an item with the names of its attributes, in bytes.
+/// DynamoDB's limit for an item, in bytes. The names of its attributes count.
 pub const LARGEST_ITEM: usize = 409_600;
 
-/// DynamoDB's limit for the name of an attribute that is no key, in bytes; it takes none without a name.
+/// DynamoDB's limit for the name of an attribute that is not a key, in bytes. It does not take an empty name.
 pub const LONGEST_NAME: usize = 65_535;
 
 /// How many levels of lists and maps DynamoDB stores in one attribute, the innermost value included.
 pub const DEEPEST_NESTING: usize = 32;
 
-/// DynamoDB takes numbers of 38 significant digits, and stores none whose first digit's power of ten is below -130.
+/// DynamoDB takes numbers of up to 38 significant digits. It stores no number whose first digit's power of ten is below
+/// -130.
 const MOST_DIGITS: usize = 38;
 const SMALLEST_POWER: i64 = -130;
 
-/// DynamoDB takes powers up to 125, and answers such a number in plain notation. boto3 and the Java client's 38 digits
-/// end here: they refuse a longer number, also where the digits behind the 38th are zeros.
+/// The largest power of ten of a number's first digit that boto3 and the Java client read. DynamoDB takes powers up to
+/// 125, and returns such a number in plain notation. These clients refuse numbers of more than 38 digits, even if the
+/// digits after the 38th are zeros.
 const LARGEST_POWER: i64 = 37;
 
-/// The smallest power of ten of a number's last digit that boto3 reads: its context has 38 digits from 1E-128 on.
+/// The smallest power of ten of a number's last digit that boto3 reads: its decimal context has 38 digits from 1E-128
+/// on.
 const SMALLEST_POWER_OF_LAST_DIGIT: i64 = -165;
 
 /// A column as DynamoDB holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
-    /// Its attribute value; none for null.
+    /// Its attribute value; `None` for null.
     pub value: Option<AttributeValue>,
-    /// Whether it, or a part of it, stands as text since DynamoDB or its readers cannot hold it as it is.
+    /// Whether it, or a value in it, became text because DynamoDB or its clients cannot hold it as it is.
     pub as_text: bool,
 }
 
-/// A value that DynamoDB cannot hold as it is: too deep, a member without a name, half a surrogate pair.
+/// A value that DynamoDB cannot hold as it is: nested too deep, a member with an empty name, or half a surrogate pair.
 struct NotHeld;
 
 /// The attribute value of a column.
@@ -97,7 +100,7 @@ fn attribute(value: &RawValue, level: usize, as_text: &mut bool) -> Result<Attri
 fn number(json: &str, as_text: &mut bool) -> AttributeValue {
     let Decimal { digits, power, .. } = Decimal::read(json);
     if digits == 0 {
-        // DynamoDB checks even a zero's exponent and its digits after the point; a plain one always fits.
+        // DynamoDB checks the exponent and the digits after the point even of a zero. A plain zero always fits.
         let plain = json.len() <= MOST_DIGITS && !json.contains(['e', 'E']);
         return AttributeValue::N(if plain { json.to_owned() } else { "0".to_owned() });
     }
@@ -112,8 +115,8 @@ fn number(json: &str, as_text: &mut bool) -> AttributeValue {
     }
 }
 
-/// A JSON number in plain notation: no exponent, no zeros that say nothing, and one zero. Texts of one number are one.
-/// `None`, where it would have more than `most_bytes`.
+/// A JSON number in plain notation: without an exponent or superfluous zeros, and `0` for any zero. All texts of one
+/// number become the same text. `None` if that would have more than `most_bytes`.
 pub(crate) fn plain_notation(json: &str, most_bytes: usize) -> Option<Cow<'_, str>> {
     let is_plain_integer = !json.contains(['.', 'e', 'E']) && json != "-0";
     if is_plain_integer {
@@ -153,12 +156,12 @@ pub(crate) fn plain_notation(json: &str, most_bytes: usize) -> Option<Cow<'_, st
     (text.len() <= most_bytes).then_some(Cow::Owned(text))
 }
 
-/// A decimal number's significant digits, the zeros at both ends left out, as DynamoDB counts them.
+/// The significant digits of a decimal number, without the zeros at both ends, as DynamoDB counts them.
 struct Decimal {
     negative: bool,
-    /// How many there are; none for zero.
+    /// The number of significant digits; 0 for zero.
     digits: usize,
-    /// The power of ten of the first one.
+    /// The power of ten of the first digit.
     power: i64,
 }
 
@@ -170,7 +173,7 @@ impl Decimal {
             Some(place) => (&json[..place], &json[place + 1..]),
             None => (json, "0"),
         };
-        // Exponents beyond i64 are as far out of DynamoDB's range as its ends are.
+        // An exponent that does not fit an i64 is out of DynamoDB's range, and so is its replacement.
         let exponent: i64 =
             exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 });
         let (whole, fraction) = coefficient.split_once('.').unwrap_or((coefficient, ""));
@@ -185,8 +188,8 @@ impl Decimal {
         Self { negative, digits, power }
     }
 
-    /// The bytes that DynamoDB counts: one, one for each two significant digits before the point and after it, one for
-    /// a minus.
+    /// The bytes that DynamoDB counts: one for the number, one for each two significant digits before the point and
+    /// after it, and one for a minus sign.
     fn size(&self) -> usize {
         if self.digits == 0 {
             return 1;
@@ -197,7 +200,7 @@ impl Decimal {
     }
 }
 
-/// A count of bytes of a text in memory, of which there are never more than an i64 holds.
+/// A number of bytes in memory as an i64, which always holds it.
 fn count(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -211,7 +214,7 @@ pub fn size(value: &AttributeValue) -> usize {
         AttributeValue::M(members) => {
             3 + members.iter().map(|(name, value)| 1 + name.len() + size(value)).sum::<usize>()
         }
-        // A boolean and a null. No JSON value becomes anything else.
+        // A boolean or a null. No JSON value becomes anything else.
         _ => 1,
     }
 }
@@ -255,7 +258,8 @@ mod tests {
         assert_eq!(of("null"), Column { value: None, as_text: false });
     }
 
-    /// What the readers' own clients make of these numbers, `.ci/check-reader` asks them.
+    /// Numbers, with their plain notation and their DynamoDB type. `.ci/check-reader` asks DynamoDB's clients how they
+    /// read them.
     const NUMBERS: &str = include_str!("../../tests/golden/numbers.tsv");
 
     #[test]
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nests_deeper_than_dynamodb_takes_is_its_json_text() {
+    fn a_value_nested_too_deep_for_dynamodb_becomes_its_json_text() {
         let nested = |lists: usize| format!("{}1{}", "[".repeat(lists), "]".repeat(lists));
         assert!(matches!(of(&nested(31)), Column { value: Some(AttributeValue::L(_)), as_text: false }));
         let objects = format!("{}1{}", r#"{"a":"#.repeat(32), "}".repeat(32));
@@ -331,14 +335,14 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_its_json_text() {
+    fn half_a_surrogate_pair_becomes_its_json_text() {
         for json in [r#""\ud800""#, r#"["\ud800"]"#, r#"{"\ud800":1}"#, r#"{"a":"\udfff"}"#] {
             assert_eq!(of(json), as_text(json), "{json}");
         }
     }
 
     #[test]
-    fn an_object_with_a_member_without_a_name_is_its_json_text() {
+    fn an_object_with_an_empty_name_becomes_its_json_text() {
         for json in [r#"{"":1}"#, r#"{"":1,"a":2}"#, r#"{"a":[{"b":1,"":null}]}"#] {
             assert_eq!(of(json), as_text(json), "{json}");
         }

@@ -1,9 +1,9 @@
-//! What the indexes of the view's table take, so that a value which an index refuses does not cost the row.
+//! The values that the indexes of the view's table take. A value that an index refuses must not cost the row.
 //!
-//! DynamoDB refuses a whole item where an index's key attribute has another type than the index, is empty, or is too
-//! long. Without that attribute it takes the item, and leaves it out of that index alone.
+//! DynamoDB refuses a whole item if an index's key attribute has another type than the index, is empty, or is too long.
+//! Without that attribute, DynamoDB takes the item and leaves it out of that index alone.
 //!
-//! Invariants: pure; the attributes that order and guard an item are never named as ones to leave out.
+//! Invariants: pure; the attributes that order and guard an item are never left out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,11 +16,13 @@ use crate::item::attributes;
 use crate::item::reserved::OVERFLOW;
 use crate::item::reserved::{DELETED, EXPIRES_AT, TS_NS};
 
-/// DynamoDB's limits for an index's key, in bytes; several attributes of one kind have them together.
+/// DynamoDB's limits for the key of an index, in bytes. All attributes of a partition key share one limit, and so do
+/// those of a sort key.
 const LONGEST_PARTITION_KEY: usize = 2048;
 const LONGEST_SORT_KEY: usize = 1024;
 
-/// Without these an item would not be ordered, or would look like a row that it is not.
+/// The attributes that an item never loses. Without them it would have no order, or would look like a row that it is
+/// not.
 const NEEDED: [&str; 4] = [TS_NS, DELETED, EXPIRES_AT, OVERFLOW];
 
 /// The key attributes of a table's indexes.
@@ -30,7 +32,7 @@ pub struct Indexes {
     keys: HashSet<IndexKey>,
 }
 
-/// The key of an index: its attributes, of which some make the partition key together and some the sort key.
+/// The key of an index: the attributes of its partition key, and those of its sort key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct IndexKey {
     partition: Vec<String>,
@@ -38,7 +40,7 @@ struct IndexKey {
 }
 
 impl Indexes {
-    /// The indexes that the table has, those that are being made or removed too.
+    /// The indexes of the table, including those that are being made or removed.
     pub fn of(table: &TableDescription) -> Self {
         let schemas = table.global_secondary_indexes().iter().map(GlobalSecondaryIndexDescription::key_schema);
         let schemas =
@@ -52,8 +54,8 @@ impl Indexes {
         Self { types, keys }
     }
 
-    /// Removes from an item's `attributes` each value that an index would refuse; returns the names. The item has the
-    /// table's `key` too, given with its attribute's name, which stays.
+    /// Removes each value that an index would refuse from an item's `attributes`, and returns their names. `key` is the
+    /// name and the value of the item's key in the table, which stays.
     pub fn leave_out(&self, key: (&str, &str), attributes: &mut HashMap<String, AttributeValue>) -> Vec<String> {
         if self.types.is_empty() {
             return Vec::new();
@@ -74,8 +76,8 @@ impl Indexes {
                 while names.iter().map(|name| size(name, attributes)).sum::<usize>() > most_bytes {
                     let removable = |name: &&String| may_go(name) && attributes.contains_key(*name);
                     let longest = names.iter().filter(removable).max_by_key(|name| size(name, attributes));
-                    // Where the table's key is too long by itself, any other attribute takes the item out of the index, as
-                    // long as it is in there.
+                    // If the table's key alone is too long, the removal of any other key attribute takes the item out
+                    // of the index. That is needed only while the item has all of them.
                     let is_there = |name: &String| name == key.0 || attributes.contains_key(name);
                     let other = || index.attributes().find(removable).filter(|_| index.attributes().all(is_there));
                     let Some(name) = longest.or_else(other).cloned() else { break };
@@ -87,8 +89,8 @@ impl Indexes {
         left_out
     }
 
-    /// The attributes that the view keeps for itself and that an index wants in a type which they never have: with such
-    /// an index DynamoDB would refuse each item. Each with the type that is wanted.
+    /// The view's own attributes for which an index wants a type that they never have, each with that type. With such
+    /// an index, DynamoDB would refuse each item.
     pub fn impossible(&self) -> Vec<(&'static str, &str)> {
         let wanted = |name: &'static str| Some((name, self.types.get(name)?));
         let never = |(name, wanted): &(&str, &ScalarAttributeType)| match *name {
@@ -98,7 +100,7 @@ impl Indexes {
         NEEDED.into_iter().filter_map(wanted).filter(never).map(|(name, wanted)| (name, wanted.as_str())).collect()
     }
 
-    /// The type that an index wants of an attribute, where one names it.
+    /// The type that an index wants for an attribute, if an index names it.
     pub fn wanted(&self, attribute: &str) -> Option<&str> {
         self.types.get(attribute).map(ScalarAttributeType::as_str)
     }
@@ -118,7 +120,7 @@ impl IndexKey {
     }
 }
 
-/// Whether an index that wants the type takes the value, as far as its length allows.
+/// Whether an index that wants this type takes the value, unless it is too long.
 fn has_type(value: &AttributeValue, wanted: &ScalarAttributeType) -> bool {
     match value {
         AttributeValue::S(text) => *wanted == ScalarAttributeType::S && !text.is_empty(),
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_that_make_a_key_together_are_as_long_as_one_may_be() {
+    fn the_attributes_of_one_key_share_its_limit() {
         use KeyType::Hash;
         use ScalarAttributeType::S;
         let indexes = indexes(&[("a", S), ("b", S)], &[&[("a", Hash), ("b", Hash)]]);
@@ -212,13 +214,13 @@ mod tests {
             let mut item = HashMap::from(["status", "other"].map(|name| (name.to_owned(), s("new"))));
             assert_eq!(indexes.leave_out(("_key", &key), &mut item), expected, "{length}");
             assert!(item.contains_key("other"));
-            // What is in the index for nothing else has nothing to leave out.
+            // An item without a status is not in the index, so nothing is left out.
             assert_eq!(indexes.leave_out(("_key", &key), &mut HashMap::new()), [""; 0]);
         }
     }
 
     #[test]
-    fn what_orders_and_guards_an_item_is_never_left_out() {
+    fn attributes_that_order_and_guard_an_item_are_never_left_out() {
         use KeyType::Hash;
         use ScalarAttributeType::{N, S};
         let right = indexes(&[("_ts_ns", N), ("_expires_at", N)], &[&[("_ts_ns", Hash)], &[("_expires_at", Hash)]]);

@@ -1,17 +1,17 @@
 //! The view's partition key: one string that names a row of a table, and no other row.
 //!
-//! `<schema>.<table>#<key 1>#<key 2>…`, where the two characters that would be read as structure are written as in
-//! URLs: `%` as `%25` and `#` as `%23`, and in the schema's and the table's name `.` as `%2E` too.
+//! A key reads `<schema>.<table>#<key 1>#<key 2>…`. Two characters would be read as structure, and are written as in
+//! URLs: `%` as `%25` and `#` as `%23`. In the names of the schema and the table, `.` is written as `%2E` too.
 //!
-//! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so a key's
-//! text tells its columns apart by `#` alone.
+//! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so `#` alone
+//! separates the columns in a key's text.
 
 use crate::record::tables::push_escaped;
 
 /// DynamoDB's limit for a partition key, in bytes of UTF-8.
 pub const LONGEST_KEY: usize = 2048;
 
-/// Appends the value of the next key column, given as the text that it has in the key.
+/// Appends the next key column, whose value has the text `value` before it is escaped.
 pub(crate) fn push_value(key: &mut String, value: &str) {
     key.push('#');
     push_escaped(key, value, &['%', '#']);
@@ -46,7 +46,8 @@ mod tests {
         }
     }
 
-    /// A row: schema, table, values of its key, made of so few characters that two of them often look alike.
+    /// A row: its schema, its table and the values of its key. They use few characters, so that two rows often look
+    /// alike.
     fn row() -> impl Strategy<Value = (String, String, Vec<String>)> {
         ("[%#.2a]{1,3}", "[%#.5a]{1,3}", proptest::collection::vec("[%#.235Ea]{0,4}", 1..3))
     }

@@ -1,9 +1,9 @@
-//! Rows over DynamoDB's 400 KB: which columns move to objects, and where those are.
+//! Rows over DynamoDB's 400 KB: which columns move to objects, and where these objects are.
 //!
 //! `overflow/<schema>.<table>/<hash of the key>/<ts_ns>/<column>` holds a column's JSON text; the item's [`OVERFLOW`]
 //! names each moved column with its `s3://` address. A change has the same objects however often it is delivered.
 //!
-//! Invariants: pure; key columns never move; an item that leaves here fits, also with the mark of [`mark`].
+//! Invariants: pure; key columns never move; an item that leaves this module fits, even with the mark of [`mark`].
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,13 +17,13 @@ use crate::item::attributes::{self, LARGEST_ITEM};
 use crate::item::reserved::OVERFLOW;
 use crate::record::change::CommitTimestamp;
 
-/// What [`mark`] adds to an item: the attribute's name, and an empty map.
+/// The bytes that [`mark`] adds to an item: the attribute's name, and an empty map.
 const MARK: usize = OVERFLOW.len() + 3;
 
 /// The largest item that is written as it is, with room for the mark.
 pub const LARGEST_WHOLE_ITEM: usize = LARGEST_ITEM - MARK;
 
-/// A column that stands in an object in place of the item.
+/// A column that is in an object instead of the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedColumn {
     /// The object's key.
@@ -32,13 +32,13 @@ pub struct MovedColumn {
     pub json: String,
 }
 
-/// Where the objects of the row with this view key are, whatever their commit.
+/// The folder of all objects of the row with this view key, whatever their commit.
 pub fn folder(view_key: &str) -> String {
     let table = view_key.split_once('#').map_or(view_key, |(table, _)| table);
     format!("overflow/{}/{}/", table_folder(table), hash(view_key.as_bytes()))
 }
 
-/// Where one of a commit's columns is.
+/// The object of a column, as a commit left it.
 fn object(folder: &str, committed: CommitTimestamp, column: &str) -> String {
     format!("{folder}{committed}/{}", segment(column))
 }
@@ -49,11 +49,12 @@ pub fn commit_of(folder: &str, object: &str) -> Option<CommitTimestamp> {
     commit.parse().ok().and_then(CommitTimestamp::from_nanoseconds)
 }
 
-/// Moves the largest of the `movable` columns, given with their JSON text, out of a row's `attributes`, until the item
-/// fits whose size is `bytes`.
+/// Moves the largest of the `movable` columns out of a row's `attributes`, until the item fits. `movable` gives each
+/// column with its JSON text, and `bytes` is the size of the item.
 ///
 /// # Errors
-/// The bytes that are left when moving any other column would make the item larger.
+/// The item is still too large, and moving another column would not make it smaller. The error is the bytes that are
+/// left.
 pub fn move_columns(
     bucket: &str,
     view_key: &str,
@@ -64,7 +65,7 @@ pub fn move_columns(
 ) -> Result<Vec<MovedColumn>, usize> {
     let folder = folder(view_key);
     let stored = |attributes: &HashMap<_, _>, column: &str| attributes.get(column).map_or(0, attributes::size);
-    // Columns of one size move by their names, so that a change has the same objects however often it is delivered.
+    // Columns of one size move in the order of their names, so that a change has the same objects at each delivery.
     movable.sort_by_cached_key(|(column, _)| (Reverse(stored(attributes, column) + column.len()), column.clone()));
 
     let mut moved = Vec::new();
@@ -77,7 +78,8 @@ pub fn move_columns(
         let object = object(&folder, committed, &column);
         let address = format!("s3://{bucket}/{object}");
         let (saved, added) = (column.len() + stored(attributes, &column), 1 + column.len() + address.len());
-        // The address of a name with many escapes can be longer than the column; that of the next one need not be.
+        // If a name needs many escapes, its address can be longer than the column. The next column may still save
+        // bytes.
         if saved <= added {
             continue;
         }
@@ -93,7 +95,7 @@ pub fn move_columns(
     Ok(moved)
 }
 
-/// Marks an item that takes the place of one with moved columns: their objects are still to be retired.
+/// Marks an item that replaces one with moved columns: the objects of those columns must still be retired.
 pub fn mark(attributes: &mut HashMap<String, AttributeValue>) {
     attributes.insert(OVERFLOW.to_owned(), AttributeValue::M(HashMap::new()));
 }
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_columns_move_and_no_more_than_must() {
+    fn the_largest_columns_move_and_no_more_than_necessary() {
         assert_eq!(moved(&[("a", 300_000), ("b", 200_000)]), Ok(vec!["a".to_owned()]));
         assert_eq!(moved(&[("a", 500_000), ("b", 450_000), ("c", 9)]), Ok(vec!["a".to_owned(), "b".to_owned()]));
         let small: Vec<(String, usize)> = (0..9_000).map(|place| (format!("column_{place:04}"), 60)).collect();
@@ -165,7 +167,8 @@ mod tests {
 
     #[test]
     fn regression_a_column_whose_address_is_too_long_does_not_keep_the_others_from_moving() {
-        // Each letter of the first name takes six in an address. The others are as large, and save some bytes.
+        // Each letter of the first name takes six characters in an address. The other columns are as large, but moving
+        // one saves some bytes.
         let escaped = "é".repeat(25);
         let plain: Vec<String> = (0..2_000).map(|place| format!("{place:0>50}")).collect();
         let mut columns = vec![(escaped.as_str(), 160)];

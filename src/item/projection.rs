@@ -1,8 +1,7 @@
-//! From a change event to the item that the view shall hold: key, attributes, and the limits that DynamoDB sets for
-//! them.
+//! From a change to the item that the view must hold: its key, its attributes, and DynamoDB's limits for them.
 //!
-//! Invariants: pure, the time of writing is an argument; an item that leaves here fits DynamoDB as far as its
-//! documentation tells, its largest columns moved to objects where it must be; an error names columns, never values.
+//! Invariants: pure, the time of writing is an argument; an item that leaves this module keeps to DynamoDB's documented
+//! limits, if necessary with its largest columns moved to objects; an error names columns, never values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,7 +19,7 @@ use crate::record::change::{ChangeEvent, CommitTimestamp, RowImage};
 use crate::record::json;
 use crate::record::tables::SourceTable;
 
-/// An item is written at most so long after it was made, with clocks that are a little apart.
+/// The longest time between the making of an item and its write, with some room for clocks that are a little apart.
 const TIME_TO_WRITE: Duration = Duration::from_hours(1);
 
 /// A row or a tombstone, ready to be written.
@@ -30,39 +29,39 @@ pub struct ViewItem {
     pub key: String,
     /// The commit that the item shows.
     pub committed: CommitTimestamp,
-    /// Whether its change is said to have made the row, see [`ChangeEvent::creates`].
+    /// Whether the record says that the change created the row, see [`ChangeEvent::creates`].
     pub creates: bool,
     /// All attributes but the partition key.
     pub attributes: HashMap<String, AttributeValue>,
-    /// The columns that the item only names, since it had no room for them.
+    /// The columns that the item only names, because it had no room for them.
     pub moved: Vec<MovedColumn>,
-    /// As many as DynamoDB counts for it.
+    /// The size of the item, as DynamoDB counts it.
     pub bytes: usize,
-    /// Restricts the write to an existing item; with none, any older item, or nothing, may stand there.
+    /// Restricts the write to an existing item. Without a guard, the view may hold any older item, or no item.
     pub guard: Option<Guard>,
-    /// What is counted and logged of it.
+    /// Facts about the item that are counted and logged.
     pub notes: Notes,
 }
 
-/// The item may only replace an existing one: its row may have been deleted since, and nothing would show it.
+/// The item may only replace an existing item: the row may have been deleted since, and nothing would show it.
 ///
-/// A tombstone that was written late does not count as one. It may itself have come from the quarantine, after the
-/// tombstone of a newer deletion had expired, and then says nothing of the row.
+/// A tombstone that was written late does not count as an existing item. It may itself have come from the quarantine,
+/// after the tombstone of a newer deletion had expired. Then it says nothing about the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guard {
-    /// A tombstone there that expires from then on was written late; in seconds since the epoch.
+    /// A tombstone in the view that expires at this time or later was written late. In seconds since the epoch.
     pub late_expiry: u64,
 }
 
-/// Counted, but no reason not to apply the change.
+/// Facts that are counted, but do not prevent the change from being applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// See [`ChangeEvent::clock_behind`].
     pub clock_behind: bool,
-    /// How many of its columns, or parts of them, stand as text since DynamoDB or its readers cannot hold them as they
-    /// are.
+    /// The number of columns that became text, or hold a value that did, because DynamoDB or its clients cannot hold
+    /// them as they are.
     pub as_text: usize,
-    /// The attributes that an index does not take, which the item therefore lacks.
+    /// The attributes that the item lacks because an index does not take them.
     pub left_out: Vec<String>,
 }
 
@@ -84,7 +83,7 @@ pub enum Origin {
     Stream,
     /// From the quarantine, where it may have waited for longer than a tombstone is kept.
     Quarantine,
-    /// From there, by somebody who knows that the row is still in the database.
+    /// From the quarantine, by force: somebody knows that the row is still in the database.
     Forced,
 }
 
@@ -124,12 +123,13 @@ pub struct Projector {
     pub key_attribute: String,
     /// How long a tombstone stays after it was written.
     pub tombstone_ttl: Duration,
-    /// The bucket for what an item has no room for, where there is one; else a row over [`LARGEST_ITEM`] is no item.
+    /// The bucket for columns that an item has no room for. Without it, a row over [`LARGEST_ITEM`] cannot become an
+    /// item.
     pub overflow_bucket: Option<String>,
 }
 
 impl Projector {
-    /// The item that the view shall hold after `change`: the row, or a tombstone that may expire
+    /// The item that the view must hold after `change`: the row, or a tombstone that may expire
     /// [`Projector::tombstone_ttl`] after it is written.
     ///
     /// # Errors
@@ -179,10 +179,11 @@ impl Projector {
         })
     }
 
-    /// The guard of an upsert from the quarantine that is so old that the tombstone of a later deletion may have
-    /// expired. A deletion's tombstone is written after its commit, so while the change is younger than the time that
-    /// tombstones are kept, no later one has expired. A tombstone that stands there says that the row was not deleted
-    /// since only if it was written before any later one can have expired.
+    /// The guard of an upsert from the quarantine, if the tombstone of a later deletion may have expired already.
+    ///
+    /// A tombstone is written after the commit of its deletion. So while the change is younger than the time that
+    /// tombstones are kept, no later tombstone has expired. A tombstone in the view shows that the row was not deleted
+    /// since, but only if it was written before any later one can have expired.
     fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
         let RowImage::Upsert(_) = change.image else { return None };
         let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
@@ -198,8 +199,8 @@ impl Projector {
         notes: &mut Notes,
     ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
         const IMAGE: &str = "after";
-        // Room for a usual row's columns with the view's own attributes. One more would double it, for each row of a
-        // batch.
+        // Room for the columns of a usual row and the view's own attributes. Room for one more would double the memory,
+        // for each row of a batch.
         let mut columns = HashMap::with_capacity(14);
         let mut key = KeyColumns::of(table);
         json::for_each_member(row, |column, value| {
@@ -209,7 +210,7 @@ impl Projector {
             notes.as_text += usize::from(as_text);
             match value {
                 Some(value) => columns.insert(column.into_owned(), value),
-                // A name that stands there twice means its last value, as in JSON parsers at large.
+                // If a name stands there twice, its last value counts, as in most JSON parsers.
                 None => columns.remove(&*column),
             };
             Ok(())
@@ -231,14 +232,14 @@ impl Projector {
         Ok(())
     }
 
-    /// DynamoDB's TTL counts epoch seconds.
+    /// When a tombstone expires, in the epoch seconds of DynamoDB's TTL.
     fn expiry(&self, written_at: SystemTime) -> u64 {
         let now = written_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.as_secs() + self.tombstone_ttl.as_secs()
     }
 }
 
-/// The columns of a row that may stand elsewhere, with their JSON text: all that the item has but its key.
+/// The columns of a row that may move, with their JSON text: all columns of the item but those of the key.
 fn movable_columns<'a>(
     table: &SourceTable,
     row: &'a RawValue,
@@ -251,11 +252,11 @@ fn movable_columns<'a>(
         }
         Ok::<_, ()>(())
     });
-    // It was read before.
+    // The row was read once already, so it can be read again.
     if read.is_ok() { columns.into_iter().collect() } else { Vec::new() }
 }
 
-/// The key of a deleted row; what else its image holds does not matter.
+/// The key of a deleted row. The other columns of its image do not matter.
 fn deleted_key(table: &SourceTable, primary_key: &RawValue) -> Result<String, ProjectionError> {
     const IMAGE: &str = "before";
     let mut key = KeyColumns::of(table);
@@ -311,7 +312,7 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
     }
 }
 
-/// A key column's value as it stands in the key: a string's text, a number in plain notation, a boolean as in the JSON.
+/// The text of a key column's value in the key: a string's text, a number in plain notation, a boolean as in the JSON.
 fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
     let json = value.get();
     match json.as_bytes().first() {
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_item_is_refused_with_the_column_s_name_and_no_value() {
+    fn a_row_that_cannot_be_an_item_is_refused_with_the_column_s_name_and_no_value() {
         for (image, delete, expected) in [
             (r#""secret""#, false, "after is no row: expected an object with the columns, found a string"),
             ("[]", true, "before is no row: expected an object with the columns, found an array"),
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_dynamodb_cannot_hold_is_its_json_text_and_costs_no_row() {
+    fn a_value_that_dynamodb_cannot_hold_becomes_its_json_text_and_the_row_stays() {
         let deep = format!("{}1{}", "[".repeat(40), "]".repeat(40));
         for json in [r#"{"":1,"a":2}"#, r#""half \ud800""#, "3.4028235e38", &deep] {
             let item = project("users(id)", &format!(r#"{{"id":1,"a":{json},"b":"x"}}"#), false).unwrap();
@@ -472,8 +473,8 @@ mod tests {
         }
     }
 
-    /// The guard of an upsert from the quarantine, committed at 1,773,843,841 s, with tombstones that are kept for so
-    /// many hours.
+    /// The guard of a change that was committed at 1,773,843,841 s, if tombstones are kept for `hours`. The item is
+    /// written `written_at` seconds after the commit.
     fn guard(origin: Origin, delete: bool, hours: u64, written_at: u64) -> Option<Guard> {
         let tables: SourceTables = "users(id)".parse().unwrap();
         let raw: &RawValue = serde_json::from_str(r#"{"id":1}"#).unwrap();
@@ -508,12 +509,12 @@ mod tests {
             let expected = guarded.then_some(Guard { late_expiry: 1_773_843_841 + 95 * HOUR });
             assert_eq!(found, expected, "{origin:?} {delete} {written_at}");
         }
-        // Where tombstones are kept for no longer than a write may take, nothing is young enough.
+        // If tombstones are kept for no longer than a write may take, no change is young enough.
         assert!(guard(Origin::Quarantine, false, 1, 0).is_some());
     }
 
     #[test]
-    fn regression_a_column_s_name_is_one_that_dynamodb_takes() {
+    fn regression_only_column_names_that_dynamodb_takes_are_accepted() {
         let image = |length: usize| format!(r#"{{"id":1,"{}":1}}"#, "n".repeat(length));
         for length in [1, 65_535] {
             assert!(project("users(id)", &image(length), false).is_ok(), "{length}");
@@ -550,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_over_400_kilobytes_keeps_its_key_and_what_fits_where_there_is_a_bucket() {
+    fn with_a_bucket_a_row_over_400_kilobytes_keeps_its_key_and_the_columns_that_fit() {
         let long = "x".repeat(600_000);
         let image = format!(r#"{{"id":"7","a":1,"text":"short","text":"{long}","list":["{}"]}}"#, &long[..100_000]);
         let item = project_with(Some("bucket"), "t(id)", &image, false).unwrap();
@@ -565,10 +566,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_column_never_moves_also_where_the_row_would_fit_without_it() {
+    fn a_key_column_never_moves_even_if_the_row_would_fit_without_it() {
         let key = "k".repeat(1_900);
-        // Too short to be worth an address each; a thousand bytes more than there is room for beside the key, which
-        // stands there twice.
+        // Each column is too short to be worth an address. Together they have a thousand bytes more than there is room
+        // for beside the key, which is in the item twice.
         let columns = (LARGEST_ITEM - 2 * key.len() + 1_000) / "c0000".repeat(13).len();
         let columns: Vec<String> = (0..columns).map(|place| format!(r#""c{place:04}":"{}""#, "x".repeat(60))).collect();
         let image = format!(r#"{{"id":"{key}",{}}}"#, columns.join(","));
@@ -577,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_fits_with_its_mark_stays_whole_where_there_is_a_bucket() {
+    fn with_a_bucket_a_row_that_fits_with_its_mark_stays_whole() {
         let overhead = 50;
         for (bytes, moves) in [(9_000, false), (LARGEST_WHOLE_ITEM, false), (LARGEST_WHOLE_ITEM + 1, true)] {
             let image = format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(bytes - overhead));
@@ -588,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_the_moved_columns_is_reserved_where_columns_move() {
+    fn the_name_of_the_moved_columns_is_reserved_if_columns_can_move() {
         let image = r#"{"id":1,"_overflow":"secret"}"#;
         assert!(project("users(id)", image, false).is_ok());
         let error = project_with(Some("bucket"), "users(id)", image, false).unwrap_err();

@@ -1,4 +1,4 @@
-//! The names of the attributes that the view keeps for itself, so that no column can have them.
+//! The names of the view's own attributes, which no column can have.
 
 /// The commit timestamp in nanoseconds, an N.
 pub const TS_NS: &str = "_ts_ns";
@@ -9,8 +9,8 @@ pub const DELETED: &str = "_deleted";
 /// On a tombstone: when DynamoDB may remove it, an N of epoch seconds.
 pub const EXPIRES_AT: &str = "_expires_at";
 
-/// Names the columns that were moved to objects, an M of S; absent where none was.
+/// The addresses of the columns that moved to objects, an M of S; absent if none moved.
 pub const OVERFLOW: &str = "_overflow";
 
-/// The attributes that the view keeps for itself, so that no column can have their names.
+/// The names of the view's own attributes, which no column can have.
 pub const RESERVED_COLUMNS: [&str; 4] = [TS_NS, TX_ID, DELETED, EXPIRES_AT];

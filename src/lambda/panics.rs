@@ -1,6 +1,6 @@
-//! Panics without their messages: a message can quote what it was about, a row's text among it.
+//! Panics without their messages, because a message can quote values, such as a row's text.
 //!
-//! Invariant: of a panic nothing is told but that it happened and where in the code, neither in the log nor to Lambda.
+//! Invariant: the log and Lambda learn nothing of a panic, except that it happened and where in the code.
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use lambda_runtime::Diagnostic;
 
-/// Has panics of the whole process logged as errors, in place of what Rust prints. The log must have been started.
+/// Logs all panics of the process as errors, in place of the text that Rust prints. The log must have been started.
 pub fn log_places_alone() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
@@ -17,11 +17,12 @@ pub fn log_places_alone() {
     }));
 }
 
-/// An invocation that fails where it panics, so that its event comes again. It is boxed, because it is large.
+/// Lets an invocation that panics fail, so that its event comes again. The future is boxed, because it is large.
 pub fn failing<'i, A: 'i>(
     invocation: impl Future<Output = Result<A, Diagnostic>> + 'i,
 ) -> LocalBoxFuture<'i, Result<A, Diagnostic>> {
-    // What a panic leaves behind, the runtime would go on with as well: it, too, takes the next event after one.
+    // The next event meets the state that a panic leaves. The runtime alone would do the same: it, too, takes the next
+    // event after a panic.
     let caught = AssertUnwindSafe(invocation).catch_unwind();
     let failed = || Diagnostic {
         error_type: "Panicked".to_owned(),

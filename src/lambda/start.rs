@@ -1,5 +1,5 @@
-//! What the binaries have in common around Lambda's runtime: the environment, the start, and how it is told that it
-//! failed.
+//! The code around Lambda's runtime that the binaries share: the environment, the start, and how Lambda learns that the
+//! start failed.
 
 use std::error::Error;
 use std::future::Future;
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::lambda::panics;
 use crate::observe::{logs, metrics};
 
-/// What a start can fail with.
+/// Any error with which a start can fail.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A variable of the environment.
@@ -24,7 +24,7 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// How a binary ends whose function did so.
+/// The exit code of a binary whose function ended like this.
 pub fn exit_code(function: Result<(), BoxError>) -> ExitCode {
     match function {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,10 +35,11 @@ pub fn exit_code(function: Result<(), BoxError>) -> ExitCode {
     }
 }
 
-/// Starts the log and the metrics, and what `start` makes of the settings.
+/// Starts the log and the metrics, and calls `start` with the settings. Without Lambda, it explains that and ends the
+/// process.
 ///
 /// # Errors
-/// There is no Lambda, the settings are wrong, or `start` failed; Lambda has been told.
+/// The settings are wrong, or `start` failed. Lambda has been told.
 pub async fn start<T, F>(start: impl FnOnce(Config, SdkConfig) -> F) -> Result<T, BoxError>
 where
     F: Future<Output = Result<T, BoxError>>,
@@ -71,9 +72,9 @@ where
     started
 }
 
-/// What the SDK's clients have in common. Lambda gives a function its region and its credentials in the environment;
-/// only where they are not there is all of the SDK's usual chain made ready, which takes longer than all the rest of a
-/// start.
+/// The configuration that the SDK's clients share. Lambda gives a function its region and its credentials in the
+/// environment. Only if they are missing, the SDK's whole usual chain is prepared, which takes longer than the rest of
+/// a start.
 async fn sdk_config() -> Result<SdkConfig, BoxError> {
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()?);
     let given = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
@@ -89,8 +90,7 @@ async fn sdk_config() -> Result<SdkConfig, BoxError> {
     Ok(loader.load().await)
 }
 
-/// Tells Lambda why the function cannot start, so that the reason stands in the invocation's error and not in the log
-/// alone.
+/// Tells Lambda why the function cannot start, so that the reason is in the invocation's error and not only in the log.
 async fn tell_lambda(error: &dyn Error) {
     let body = serde_json::json!({ "errorType": "Runtime.InitError", "errorMessage": error.to_string() });
     let request = Request::builder()
@@ -98,7 +98,7 @@ async fn tell_lambda(error: &dyn Error) {
         .uri("/2018-06-01/runtime/init/error")
         .header("Lambda-Runtime-Function-Error-Type", "Runtime.InitError")
         .body(Body::from(body.to_string()));
-    // The process ends with the error in any case: where Lambda cannot be told, the log has it.
+    // The process ends with the error in any case. If Lambda cannot be told, the log has the error.
     if let Ok(request) = request
         && let Err(error) = PooledClient::builder().build().call(request).await
     {

@@ -1,7 +1,7 @@
-//! A committed change of one row, as the rest of the function knows it: the domain types, and the order among changes.
+//! A committed change of one row: the types that the rest of the function works with, and the order of changes.
 //!
-//! Invariants: [`CommitTimestamp::supersedes`] is the only place that says which of two changes wins; nothing here
-//! knows JSON's envelope, DynamoDB or Kinesis.
+//! Invariants: only [`CommitTimestamp::supersedes`] decides which of two changes wins; nothing here knows the JSON
+//! envelope, DynamoDB or Kinesis.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::record::tables::SourceTable;
 
-/// When a change was committed: nanoseconds since 1970-01-01 UTC, exact.
+/// When a change was committed, in exact nanoseconds since 1970-01-01 UTC.
 ///
-/// Current values have 19 digits, which a floating-point number cannot hold, so it is an integer from end to end.
+/// Current values have 19 digits. A floating-point number cannot hold them, so the value stays an integer throughout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommitTimestamp(NonZeroU64);
 
@@ -26,8 +26,8 @@ impl CommitTimestamp {
 
     /// Whether a change committed at `self` replaces one of the same row committed at `other`.
     ///
-    /// Strictly later, since a row has one change record per transaction: equal timestamps are the same change again.
-    /// The condition on the write, `view::dynamodb::NEWER_THAN_THE_VIEW`, says the same to DynamoDB.
+    /// True only if `self` is strictly later. A row has one change record per transaction, so equal timestamps are the
+    /// same change again. The write's condition, `write::dynamodb::NEWER_THAN_THE_VIEW`, says the same to DynamoDB.
     pub fn supersedes(self, other: Self) -> bool {
         self > other
     }
@@ -37,7 +37,7 @@ impl CommitTimestamp {
         Duration::from_nanos(self.0.get())
     }
 
-    /// How long ago it was at `now`; nothing, where the clock is behind the database's.
+    /// How long before `now` the commit was; zero if the clock is behind the database's.
     pub fn age(self, now: SystemTime) -> Duration {
         let committed = SystemTime::UNIX_EPOCH + self.since_epoch();
         now.duration_since(committed).unwrap_or_default()
@@ -50,14 +50,15 @@ impl fmt::Display for CommitTimestamp {
     }
 }
 
-/// Which of a record's two timestamps is the commit's.
+/// Which of a record's two timestamps is the commit timestamp.
 ///
-/// Two layouts are published. A record of the general availability has a `type`, and its `source.ts_ns` is documented as
-/// the total order of commits. A preview record has no `type`, and its root `ts_ns` is the commit's. In both, the other
-/// timestamp is when the record was made: later, unless the clock of the change stream is behind.
+/// DSQL has published two layouts. A record of the general availability has a `type`, and the documentation calls its
+/// `source.ts_ns` the total order of commits. A preview record has no `type`, and its root `ts_ns` is the commit
+/// timestamp. In both layouts, the other timestamp says when the change stream made the record. It is later, unless the
+/// stream's clock is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampPlace {
-    /// `source.ts_ns` of a record with `type`; the earlier of the two of a record without.
+    /// `source.ts_ns` if the record has a `type`, else the earlier of the two.
     #[default]
     Auto,
     /// The earlier of the two, whatever the layout.
@@ -75,24 +76,24 @@ pub struct ChangeEvent<'a> {
     pub table: &'a SourceTable,
     /// When it was committed.
     pub committed: CommitTimestamp,
-    /// The transaction, where the record names it.
+    /// The transaction, if the record names it.
     pub transaction: Option<Cow<'a, str>>,
-    /// Whether it is said to have made the row. Preview streams say so of updates too, so that this is no more than a
-    /// hint.
+    /// Whether the record says that the change created the row. This is only a hint: preview streams say so of updates
+    /// too.
     pub creates: bool,
-    /// Whether it is said to have been committed after the change stream had made its record: the stream's clock was
-    /// behind.
+    /// Whether the commit timestamp is later than the time at which the change stream made the record: the stream's
+    /// clock was behind.
     pub clock_behind: bool,
-    /// What became of the row.
+    /// The row, or the key of the deleted row.
     pub image: RowImage<'a>,
 }
 
-/// What a change leaves of its row, as the JSON text that the record holds.
+/// The row that a change leaves, or the key of the row that it deletes, as the JSON text that the record holds.
 #[derive(Debug, Clone, Copy)]
 pub enum RowImage<'a> {
     /// The complete row after an insert or update.
     Upsert(&'a RawValue),
-    /// The primary key of a row that was deleted.
+    /// The primary key of a deleted row.
     Delete(&'a RawValue),
 }
 

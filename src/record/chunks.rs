@@ -1,7 +1,7 @@
 //! The records of a change whose JSON is over 9 MiB: its main record, and the fragments of its images.
 //!
-//! Invariants: pure; a chunk's name, its place and the number of fragments are checked here, so that nothing absurd goes
-//! further; an error never quotes a value.
+//! Invariants: pure; this module checks the name of a set, the place of a fragment and the number of fragments, so that
+//! no other code meets absurd ones; an error never quotes a value.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -12,29 +12,30 @@ use serde_json::value::RawValue;
 use crate::record::envelope::{DecodeError, FullRecord, WireRecord, object, present, text};
 use crate::record::json::kind;
 
-/// The main record of a change that was split.
+/// The main record of a chunked change.
 #[derive(Debug)]
 pub struct ChunkedRecord<'a> {
-    /// The record, of which an image or two are elsewhere.
+    /// The record. One or both of its images are in fragments.
     pub record: FullRecord<'a>,
     chunked: Option<&'a RawValue>,
 }
 
-/// Which image of a split change this function needs, and which it does without; at least one is in fragments.
+/// The chunked images of a change: the one that this function needs, and the one that it does not. There is at least
+/// one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chunks<'a> {
-    /// The image that says what became of the row, where it is in fragments.
+    /// The image that the operation needs, if it is in fragments.
     pub needed: Option<ChunkedImage<'a>>,
-    /// The other image, where it is in fragments.
+    /// The other image, if it is in fragments.
     pub unneeded: Option<ChunkedImage<'a>>,
 }
 
 /// An image in fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkedImage<'a> {
-    /// Names the set of fragments; stable across redelivery.
+    /// The name of the set of fragments, the same at each redelivery.
     pub chunk_id: Cow<'a, str>,
-    /// How many fragments there are: 1 to [`MOST_FRAGMENTS`].
+    /// The number of fragments: 1 to [`MOST_FRAGMENTS`].
     pub total_fragments: u32,
     /// CRC32C of the joined fragments.
     pub crc32c: u32,
@@ -43,15 +44,15 @@ pub struct ChunkedImage<'a> {
 /// A fragment of an image.
 #[derive(Debug)]
 pub struct Fragment<'a> {
-    /// Names the set that it belongs to.
+    /// The name of its set.
     pub chunk_id: Cow<'a, str>,
     /// Its place in the set, from 0, below [`MOST_FRAGMENTS`].
     pub index: u32,
     data: &'a RawValue,
 }
 
-/// A fragment has up to 10 MiB and a row up to 2 MiB in storage: with more fragments than this, a record is no change of a
-/// row.
+/// The most fragments of an image. A fragment has up to 10 MiB, and a row up to 2 MiB in storage, so a record that
+/// names more is no change of a row.
 pub const MOST_FRAGMENTS: u32 = 1000;
 
 #[derive(Deserialize)]
@@ -70,7 +71,7 @@ struct WireChunkedImage<'a> {
 }
 
 impl<'a> Fragment<'a> {
-    /// The fragment that a record of that type is.
+    /// Reads a record of the type `fragment`.
     pub(super) fn of(record: &WireRecord<'a>) -> Result<Self, DecodeError> {
         let data = present(record.data, "data", "a string")?;
         if !data.get().starts_with('"') {
@@ -83,7 +84,7 @@ impl<'a> Fragment<'a> {
         })
     }
 
-    /// The fragment as the record's JSON has it.
+    /// The fragment's text as a JSON string, as the record has it.
     pub(crate) fn json(&self) -> &str {
         self.data.get()
     }
@@ -91,7 +92,7 @@ impl<'a> Fragment<'a> {
     /// The fragment's text.
     ///
     /// # Errors
-    /// It is no JSON string, such as one with half a surrogate pair.
+    /// The JSON string is not valid, for example because it holds half a surrogate pair.
     pub fn text(&self) -> Result<Cow<'a, str>, DecodeError> {
         text(self.data, "data")
     }
@@ -102,10 +103,10 @@ impl<'a> ChunkedRecord<'a> {
         Self { record, chunked }
     }
 
-    /// Which of its images are in fragments.
+    /// The images that are in fragments.
     ///
     /// # Errors
-    /// The operation is missing, or an entry of `chunked` does not tell where its fragments are.
+    /// The operation is missing, or `chunked` does not describe the fragments of an image.
     pub fn chunks(&self) -> Result<Chunks<'a>, DecodeError> {
         let chunks: WireChunks<'a> = object(present(self.chunked, "chunked", "an object")?, "chunked")?;
         let before = chunks.before.map(|image| ChunkedImage::read(image, &BEFORE)).transpose()?;
@@ -153,7 +154,7 @@ impl<'a> ChunkedImage<'a> {
             Some(b'"') => text(crc32c, fields.crc32c)?,
             _ => Cow::Borrowed(crc32c.get()),
         };
-        // Rust's integers take a plus sign, too.
+        // Rust's integer parser accepts a plus sign, too.
         let checksum = if digits.starts_with('+') { None } else { digits.parse().ok() };
         let no_checksum = DecodeError::NoEnvelope { field: fields.crc32c, expected: CHECKSUM, found: kind(crc32c) };
         Ok(Self {
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_cannot_be_followed_are_refused_with_what_was_expected() {
+    fn unusable_chunks_are_refused_with_what_was_expected() {
         for (json, expected) in [
             ("null".to_owned(), "expected chunked to be an object, found none"),
             ("{}".to_owned(), "expected chunked to be an object with before or after, found neither"),

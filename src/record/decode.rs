@@ -1,6 +1,6 @@
-//! From the bytes that DSQL put into the stream to one of the three kinds of records.
+//! Reads the bytes that DSQL put into the stream as one of three kinds of records.
 //!
-//! Invariants: pure; an error says what was expected and where it goes wrong, and never quotes a value.
+//! Invariants: pure; an error says what was expected and where the record is wrong, and never quotes a value.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,14 +8,14 @@ use serde_json::value::RawValue;
 use crate::record::chunks::{ChunkedRecord, Fragment};
 use crate::record::envelope::{DecodeError, FullRecord, WireRecord, malformed, object, text};
 
-/// What a record turns out to be.
+/// A record of one of the three kinds.
 #[derive(Debug)]
 pub enum Envelope<'a> {
     /// A whole change record (`full`, or without a `type` as preview streams send it).
     Full(FullRecord<'a>),
-    /// The main record of a change whose JSON is over 9 MiB (`chunked`): all of it but the images that were split.
+    /// The main record of a change whose JSON is over 9 MiB (`chunked`): the change without its chunked images.
     Chunked(ChunkedRecord<'a>),
-    /// A fragment of an image that was split (`fragment`).
+    /// A fragment of a chunked image (`fragment`).
     Fragment(Fragment<'a>),
 }
 
@@ -37,7 +37,7 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     Ok(if chunked { Envelope::Chunked(ChunkedRecord::new(full, record.chunked)) } else { Envelope::Full(full) })
 }
 
-/// As [`object`], for the whole record: parsed once where it is an object, as nearly all are.
+/// Like [`object`], for the whole record. Nearly every record is an object, and those are parsed only once.
 fn root_object<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, DecodeError> {
     let not_json = |error: &serde_json::Error| DecodeError::NotJson { line: error.line(), column: error.column() };
     if !record.trim_start().starts_with('{') {

@@ -1,12 +1,12 @@
-//! Lambda's event: the records of a batch, read in one pass, and taken apart without a word about their values.
+//! Lambda's event: the records of a batch, read in one pass. No error quotes their values.
 //!
-//! The runtime logs why an event does not deserialize, and serde's reasons quote what they found. Here the reason stays
-//! inside: an event that is none of Kinesis deserializes into a [`Delivery`] without a batch, and the function answers
-//! with an error of its own.
+//! The runtime logs why an event does not deserialize, and serde's reasons quote values. Here the reason stays inside:
+//! an event that is not from Kinesis deserializes into a [`Delivery`] without a batch. The function then answers with
+//! an error of its own.
 //!
-//! Of an event only that is kept which the function uses: a full payload has megabytes of names that are the same in
-//! each record. Only the data and the sequence number are required: where any other field is missing or of another type,
-//! the record has none.
+//! A batch keeps only the fields that the function uses, because a full payload has megabytes of names that are the
+//! same in each record. Only the data and the sequence number are required. If any other field is missing or of another
+//! type, the record goes without it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,11 +21,11 @@ use serde_json::value::RawValue;
 use crate::record::json;
 use crate::record::sequence::SequenceNumber;
 
-/// A batch, if the event is one.
+/// An event, with its batch if it is one of Kinesis.
 #[derive(Debug)]
 pub struct Delivery(Option<Batch>);
 
-/// The records that Lambda delivers together: of one shard, in its order.
+/// The records that Lambda delivers together, all of one shard and in its order.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 pub struct Batch {
     /// The records.
@@ -33,31 +33,31 @@ pub struct Batch {
     pub records: Vec<Record>,
 }
 
-/// A Kinesis record with where it comes from. Its JSON is what the bucket holds of it, whole, so that it can be sent
-/// through again.
+/// A Kinesis record, with the stream and the shard that it comes from. The bucket holds it whole, in the JSON of this
+/// type, so that it can be processed again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// The stream, also where the event names a consumer of it.
+    /// The stream, even if the event names one of its consumers.
     pub stream_arn: Option<Arc<str>>,
     /// The shard.
     pub shard_id: Option<Arc<str>>,
     /// Its number in the shard.
     pub sequence_number: SequenceNumber,
-    /// What Kinesis chose the shard by.
+    /// The key by which Kinesis chose the shard.
     pub partition_key: String,
-    /// When Kinesis took it, where that is told: seconds since the epoch, to the millisecond.
+    /// When Kinesis took it, if the event says so: seconds since the epoch, to the millisecond.
     #[serde(default, deserialize_with = "timestamp")]
     pub approximate_arrival_timestamp: Option<f64>,
     /// Its bytes.
     pub data: Data,
 }
 
-/// The bytes of a record, which JSON has in Base64.
+/// The bytes of a record. In JSON they are in Base64.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Data(pub Vec<u8>);
 
-/// The event is not what a Kinesis event source mapping delivers. All of it is delivered again.
+/// The event does not come from a Kinesis event source mapping. Lambda delivers all of it again.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected the event of a Kinesis event source mapping: Records, each with kinesis.data in Base64 and kinesis.sequenceNumber; see \
@@ -69,7 +69,7 @@ impl Delivery {
     /// The batch.
     ///
     /// # Errors
-    /// The event holds none.
+    /// The event holds no batch.
     pub fn into_batch(self) -> Result<Batch, NoKinesisEvent> {
         self.0.ok_or(NoKinesisEvent)
     }
@@ -111,13 +111,13 @@ fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, 
     Ok(seconds.map(to_the_millisecond))
 }
 
-/// A text, where there is one.
+/// The text, if the value is a string that can be read.
 fn text(json: Option<&RawValue>) -> Option<Cow<'_, str>> {
     json.filter(|json| json.get().starts_with('"')).and_then(|json| json::unquoted(json).ok())
 }
 
-/// The stream that an ARN names: a mapping of a fan-out consumer gives the consumer's, which has the stream's before it
-/// (`arn:aws:kinesis:<region>:<account>:stream/<stream>/consumer/<consumer>:<epoch seconds>`).
+/// The ARN of the stream that `arn` names. The mapping of a fan-out consumer gives the consumer's ARN, which begins
+/// with the stream's (`arn:aws:kinesis:<region>:<account>:stream/<stream>/consumer/<consumer>:<epoch seconds>`).
 pub fn stream_of(arn: &str) -> &str {
     const STREAM: &str = ":stream/";
     let name = arn.find(STREAM).map(|at| at + STREAM.len());
@@ -125,7 +125,7 @@ pub fn stream_of(arn: &str) -> &str {
     &arn[..end.unwrap_or(arn.len())]
 }
 
-/// The number nearest to a timestamp's milliseconds, so that it is written with as many digits as it was read with.
+/// Rounds a timestamp to the millisecond, so that it is written with as many digits as it was read with.
 pub(crate) fn to_the_millisecond(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
@@ -166,7 +166,7 @@ fn records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D:
     deserializer.deserialize_seq(Records)
 }
 
-/// A name, which is the last record's in all but the first.
+/// The name, shared with the last record if that has the same. All records but the first usually share their names.
 fn shared(name: Option<&str>, last: Option<&Arc<str>>) -> Option<Arc<str>> {
     let name = name?;
     Some(last.filter(|last| &***last == name).map_or_else(|| Arc::from(name), Arc::clone))
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn batch(event: &str) -> Result<Batch, NoKinesisEvent> {
-        // As the runtime does it, which does not look for the end of the text.
+        // Like the runtime, which does not check where the text ends.
         let mut deserializer = serde_json::Deserializer::from_str(event);
         Delivery::deserialize(&mut deserializer).unwrap().into_batch()
     }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_job_does_not_need_is_taken_as_it_comes() {
+    fn fields_that_the_function_does_not_need_may_be_missing_or_wrong() {
         let needed = r#""data":"e30=","sequenceNumber":"1""#;
         for (unneeded, arrival) in [
             ("", None),
@@ -289,7 +289,7 @@ mod tests {
                     data: Data(b"{}".to_vec()),
                 };
                 assert_eq!(record, expected, "{event}");
-                // And so it goes into the bucket and comes back.
+                // The bucket keeps the same record.
                 let kept = serde_json::to_vec(&record).unwrap();
                 assert_eq!(serde_json::from_slice::<Record>(&kept).unwrap(), record);
             }

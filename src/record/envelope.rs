@@ -1,8 +1,8 @@
-//! A record's envelope: from the bytes that DSQL put into the stream to a [`ChangeEvent`], in two steps with the
-//! routing between.
+//! A record's envelope, from the bytes that DSQL put into the stream to a [`ChangeEvent`]. It is read in two steps:
+//! first the table, which the routing needs, then the rest.
 //!
-//! Invariants: pure; fields that are not known are ignored; the images stay JSON text that borrows from the record; an
-//! error says what was expected and what kind of value was found, never a value.
+//! Invariants: pure; unknown fields are ignored; the images stay JSON text that borrows from the record; an error says
+//! what was expected and what kind of value was found, but never a value of a row.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::record::change::{ChangeEvent, CommitTimestamp, RowImage, TimestampPla
 use crate::record::json::{kind, unquoted};
 use crate::record::tables::SourceTable;
 
-/// A whole change record, of which so far only the table is known to be there.
+/// A change record. Only the name of its table has been checked so far.
 #[derive(Debug)]
 pub struct FullRecord<'a> {
     schema: Cow<'a, str>,
@@ -29,16 +29,16 @@ pub struct FullRecord<'a> {
     layout: Layout,
 }
 
-/// Which of the two published layouts a record has; they differ in which timestamp is the commit's.
+/// The two published layouts of a record. They differ in the place of the commit timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    /// General availability: it has a `type`, and the commit in `source.ts_ns`.
+    /// General availability: it has a `type`, and the commit timestamp in `source.ts_ns`.
     Typed,
-    /// Preview: it has no `type`, and the commit in the root's `ts_ns`.
+    /// Preview: it has no `type`, and the commit timestamp in the root's `ts_ns`.
     Untyped,
 }
 
-/// Why a record is not a change that can be applied.
+/// Why a record cannot be applied as a change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum DecodeError {
@@ -74,7 +74,7 @@ pub enum DecodeError {
     AnotherVersion { found: String },
 }
 
-/// A record as its bytes have it.
+/// The fields of a record, as its JSON has them.
 #[derive(Deserialize)]
 pub(super) struct WireRecord<'a> {
     #[serde(borrow, rename = "type")]
@@ -103,10 +103,10 @@ struct WireSource<'a> {
 }
 
 impl<'a> FullRecord<'a> {
-    /// The change record that `record` is.
+    /// Reads `record` as a change record.
     ///
     /// # Errors
-    /// It does not name its table.
+    /// The record does not name its table.
     pub(super) fn of(record: &WireRecord<'a>) -> Result<Self, DecodeError> {
         let source: WireSource<'_> = object(present(record.source, "source", "an object")?, "source")?;
         Ok(Self {
@@ -134,21 +134,21 @@ impl<'a> FullRecord<'a> {
         &self.table
     }
 
-    /// The cluster that the row belongs to, where the record names it.
+    /// The cluster that the row belongs to, if the record names it.
     pub fn cluster(&self) -> Option<Cow<'a, str>> {
         self.cluster.and_then(readable)
     }
 
-    /// The version of the envelope, where the record names it.
+    /// The version of the envelope, if the record names it.
     pub fn version(&self) -> Option<Cow<'a, str>> {
         self.version.and_then(readable)
     }
 
-    /// Checks that the record is one that this function reads: of the first version, and of `cluster`, where one is
-    /// given. A record that names none is taken.
+    /// Checks that this function reads the record: its version must be 1.x, and its cluster must be `cluster`, if that
+    /// is given. A record that does not name its version or its cluster passes.
     ///
     /// # Errors
-    /// It is of another cluster, or of another version.
+    /// The record is of another cluster, or of another version.
     pub fn check_source(&self, cluster: Option<&str>) -> Result<(), DecodeError> {
         if let Some(version) = self.version()
             && version.split('.').next() != Some("1")
@@ -167,13 +167,13 @@ impl<'a> FullRecord<'a> {
         text(present(self.operation, "op", "a string")?, "op")
     }
 
-    /// Preview streams send `c` for updates too, and operations to come carry the row as well: all but a delete is an
-    /// upsert.
+    /// Whether the operation is a delete. Any other is an upsert: preview streams send `c` for updates too, and future
+    /// operations carry the row as well.
     pub(super) fn is_delete(&self) -> Result<bool, DecodeError> {
         Ok(self.operation()? == "d")
     }
 
-    /// The record with the image that its operation needs in the place where it was left out.
+    /// Puts the image that the operation needs into the record, which came without it.
     ///
     /// # Errors
     /// The operation is missing.
@@ -183,10 +183,10 @@ impl<'a> FullRecord<'a> {
         Ok(self)
     }
 
-    /// The change, of the `table` that the record was routed to.
+    /// The record as a change of `table`, to which it was routed.
     ///
     /// # Errors
-    /// The operation is missing, the commit timestamp is not usable at `place`, or the image that the operation needs
+    /// The operation is missing, there is no usable commit timestamp at `place`, or the image that the operation needs
     /// is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
         let operation = self.operation()?;
@@ -201,8 +201,8 @@ impl<'a> FullRecord<'a> {
         Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", clock_behind, image })
     }
 
-    /// The earlier of the two needs both timestamps: with one alone nobody can tell whether it is the commit's or the
-    /// later one of the two, and a change that is dated too late would hide newer ones.
+    /// The commit timestamp at `place`. To choose the earlier of two timestamps, both must be there: nobody can tell
+    /// whether a single one is the commit's or the later one. A change that is dated too late would hide newer ones.
     fn committed(&self, place: TimestampPlace) -> Result<CommitTimestamp, DecodeError> {
         let source = || timestamp(self.source_ts_ns, "source.ts_ns", place);
         let root = || timestamp(self.root_ts_ns, "ts_ns", place);
@@ -213,7 +213,7 @@ impl<'a> FullRecord<'a> {
         }
     }
 
-    /// Whether the timestamp of the commit is later than that of the record's making, where both are there.
+    /// Whether both timestamps are there, and the commit timestamp is later than the time at which the record was made.
     fn is_clock_behind(&self, place: TimestampPlace) -> bool {
         let source_is_commit = match place {
             TimestampPlace::Auto | TimestampPlace::Earliest => self.layout == Layout::Typed,
@@ -263,12 +263,12 @@ pub(super) fn text<'a>(value: &'a RawValue, field: &'static str) -> Result<Cow<'
     unquoted(value).map_err(|error| malformed(&error))
 }
 
-/// A value that the job can do without, as it comes: a string's text, else its JSON.
+/// A value that the function does not need, in any form: the text of a string, the JSON of anything else.
 fn readable(value: &RawValue) -> Option<Cow<'_, str>> {
     if value.get().starts_with('"') { unquoted(value).ok() } else { Some(Cow::Borrowed(value.get())) }
 }
 
-/// A name or a version as an error shows it: cut off, and without what a log could not show.
+/// A name or a version for an error message: cut off, and with characters escaped that a log could not show.
 fn shown(text: &str) -> String {
     const LONGEST: usize = 64;
     let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
@@ -279,14 +279,14 @@ fn shown(text: &str) -> String {
 }
 
 pub(super) fn object<'a, T: Deserialize<'a>>(value: &'a RawValue, field: &'static str) -> Result<T, DecodeError> {
-    // serde reads a struct from an array as well; a CDC record is never one.
+    // serde reads a struct from an array as well, but a CDC record is never an array.
     if !value.get().starts_with('{') {
         return Err(DecodeError::NoEnvelope { field, expected: "an object", found: kind(value) });
     }
     serde_json::from_str(value.get()).map_err(|error| malformed(&error))
 }
 
-/// The place alone: serde's own message can quote what it found.
+/// Keeps only the place of the error, because serde's own message can quote a value.
 pub(super) fn malformed(error: &serde_json::Error) -> DecodeError {
     DecodeError::MalformedEnvelope { line: error.line(), column: error.column() }
 }
@@ -339,7 +339,7 @@ mod tests {
             (upsert(COMMIT, LATER), TimestampPlace::Root, LATER),
             (upsert(LATER, COMMIT), TimestampPlace::Source, LATER),
             (upsert(COMMIT, LATER), TimestampPlace::Auto, COMMIT),
-            // With a type, source.ts_ns is the order of the commits, also where the change stream's clock is behind.
+            // With a type, source.ts_ns is the order of the commits, even if the change stream's clock is behind.
             (upsert(LATER, COMMIT), TimestampPlace::Auto, LATER),
             (untyped(COMMIT, LATER), TimestampPlace::Auto, COMMIT),
             (untyped(LATER, COMMIT), TimestampPlace::Auto, COMMIT),
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_is_later_than_its_record_is_told() {
+    fn a_commit_later_than_its_record_shows_a_clock_behind() {
         for (source, root, place, typed, untyped_too) in [
             (COMMIT, LATER, TimestampPlace::Auto, false, true),
             (LATER, COMMIT, TimestampPlace::Auto, true, false),
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_is_no_text_is_no_envelope_and_a_transaction_is_taken_as_it_comes() {
+    fn an_operation_must_be_a_string_and_a_transaction_may_be_anything() {
         let record = upsert(COMMIT, LATER);
         for (from, to, expected) in [
             (r#""op":"c","#, "", "expected op to be a string, found none"),
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_full_when_absent_and_parts_are_recognised_without_a_source() {
+    fn a_missing_type_means_full_and_a_fragment_needs_no_source() {
         let full = upsert(COMMIT, LATER);
         for record in
             [full.clone(), full.replace(r#""type":"full","#, ""), full.replace(r#""type":"full""#, r#""type":null"#)]
@@ -487,13 +487,13 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_not_known_are_ignored() {
+    fn unknown_fields_are_ignored() {
         let record = upsert(COMMIT, LATER).replacen('{', r#"{"schema_version":{"deep":[[1]]},"#, 1);
         assert!(with_change(&record, TimestampPlace::Earliest, |_| ()).is_ok(), "{record}");
     }
 
     #[test]
-    fn what_is_no_envelope_is_said_without_its_values() {
+    fn an_unreadable_envelope_is_refused_without_its_values() {
         for (record, expected) in [
             ("", "is not JSON"),
             ("secret", "is not JSON: it breaks off or goes wrong at line 1, column 1"),

@@ -1,13 +1,15 @@
-//! Changes that came in fragments: where the fragments wait for each other, when a set is whole, and how it is put together.
+//! The sets of chunked changes: where their members wait for each other, when a set is whole, and how its fragments are
+//! joined.
 //!
-//! `fragments/<chunk_id>/` holds one object a fragment and one a main record, whole records as [`crate::record::delivery::Record`]
-//! writes them; what a set holds stands in the names, so that a listing tells whether it is whole. Two fragments of one
-//! place that differ both stay: the checksum tells which is right.
+//! `fragments/<chunk_id>/` holds one object for each fragment and one for each main record. An object is the whole
+//! record, as [`crate::record::delivery::Record`] writes it. The names of the objects tell the members, so a listing
+//! shows whether the set is whole. If two fragments of one place differ, both stay, and the checksum tells which is
+//! right.
 //!
-//! A part that a replay of the quarantine puts there is named `…-replayed.json`.
+//! A member that a replay of the quarantine puts there is named `…-replayed.json`.
 //!
-//! Invariants: pure; a fragment delivered twice has one object; a set that is whole stays whole, so that a late duplicate
-//! is no new set.
+//! Invariants: pure; a fragment that is delivered twice has one object; a whole set stays whole, so that a late
+//! duplicate does not begin a new set.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
@@ -19,25 +21,25 @@ use crate::bucket::{StoredObject, segment};
 use crate::hash::hash;
 use crate::record::chunks::{ChunkedImage, Fragment};
 
-/// Where all sets are.
+/// The folder of all sets.
 pub const FRAGMENTS: &str = "fragments/";
 
-/// So many digits of a hash tell the objects of a set apart.
+/// The number of digits of a hash that tell the objects of a set apart.
 const HASH_DIGITS: usize = 16;
 
-/// The most bytes of a set's objects that are put together. They hold an image in Base64, a third longer, with quotation
-/// marks and backslashes escaped: this is room for any image of 60 MB, which is what a row of 2 MiB of compressed text
-/// can become.
+/// The most bytes that the objects of a set may have for its fragments to be joined. They hold the image in Base64, a
+/// third longer, with quotation marks and backslashes escaped. This leaves room for any image of 60 MB. A row of 2 MiB
+/// of compressed text can become that large.
 pub const LARGEST_SET: u64 = 160 * 1024 * 1024;
 
-/// The most bytes of an image that is put together. Twice as many are in memory then, and as many again for what its
-/// escapes stand for: in all some 350 MB, of the 512 MB that a function has.
+/// The most bytes that a joined image may have. Twice as many are then in memory, and as many again for the text that
+/// its escapes stand for. In all, that is some 350 MB of the function's 512 MB.
 pub const LARGEST_IMAGE: usize = 64 * 1024 * 1024;
 
-/// How many ways of joining a set are tried, where fragments of one place differ.
+/// The most ways of joining a set that are tried if fragments of one place differ.
 const MOST_WAYS: usize = 64;
 
-/// Where the parts of a set are.
+/// The folder of a set's members.
 pub fn folder(chunk_id: &str) -> String {
     format!("{FRAGMENTS}{}/", segment(chunk_id))
 }
@@ -54,52 +56,52 @@ pub fn main_record_object(image: &ChunkedImage<'_>, record: &[u8]) -> String {
     format!("{}main-{:04}-{hash}.json", folder(&image.chunk_id), image.total_fragments)
 }
 
-/// The object that says that a set is of an image which nobody needs, such as one of a table that is not configured.
+/// The object that marks a set whose image nobody needs, for example because its table is not configured.
 pub fn not_needed_object(image: &ChunkedImage<'_>) -> String {
     format!("{}{NOT_NEEDED}", folder(&image.chunk_id))
 }
 
 const NOT_NEEDED: &str = "not-needed.json";
 
-/// How the object of a part ends that was put there by a replay of the quarantine.
+/// The end of the name of an object that a replay of the quarantine put there.
 const REPLAYED: &str = "-replayed.json";
 
-/// The object of a part where a replay puts it. Its row may have been deleted since, and that must be known also when a
-/// part from the stream makes the set whole later.
+/// The object of a member that a replay puts there. The row may have been deleted since. The name keeps that known,
+/// also if a member from the stream completes the set later.
 pub fn replayed(object: &str) -> String {
     format!("{}{REPLAYED}", object.strip_suffix(".json").unwrap_or(object))
 }
 
-/// What a set holds.
+/// The objects of a set.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FragmentSet {
     /// Its main records, each with the number of fragments that it names.
     pub main_records: Vec<(u32, StoredObject)>,
-    /// Its fragments by their place; more than one where they differ.
+    /// Its fragments by their place; a place has several if they differ.
     pub fragments: BTreeMap<u32, Vec<StoredObject>>,
     not_needed: bool,
 }
 
-/// Whether a replay has put the object there.
+/// Whether a replay put the object there.
 pub fn is_replayed(object: &str) -> bool {
     object.ends_with(REPLAYED)
 }
 
-/// Whether two objects are of one part, whichever way it came.
+/// Whether two objects are of the same member, no matter whether it came from the stream or from a replay.
 pub fn is_same(one: &str, other: &str) -> bool {
     let stem = |object| str::strip_suffix(object, REPLAYED).or_else(|| object.strip_suffix(".json"));
     stem(one) == stem(other)
 }
 
 impl FragmentSet {
-    /// The set with these objects in its `folder`; what is none of a set's is ignored.
+    /// The set with these objects in its `folder`. Objects with other names are ignored.
     pub fn of(folder: &str, objects: impl IntoIterator<Item = StoredObject>) -> Self {
         let mut set = Self::default();
         let objects: Vec<StoredObject> = objects.into_iter().collect();
         let not_replayed: HashSet<String> =
             objects.iter().filter(|object| !is_replayed(&object.key)).map(|object| replayed(&object.key)).collect();
         for object in objects {
-            // What came from the stream too, or by force, is as good as from there.
+            // The same member also came from the stream or by force, so it does not count as replayed.
             if not_replayed.contains(&object.key) {
                 continue;
             }
@@ -115,7 +117,7 @@ impl FragmentSet {
         set
     }
 
-    /// The main records whose fragments are all there.
+    /// The main records whose fragments are all there, each with the number of fragments that it names.
     pub fn whole(&self) -> impl Iterator<Item = (u32, &StoredObject)> {
         let whole = self.main_records.iter().filter(|(total, _)| self.missing(*total) == 0);
         whole.map(|(total, object)| (*total, object))
@@ -130,25 +132,25 @@ impl FragmentSet {
         (0..total).filter(|index| !self.fragments.contains_key(index)).count()
     }
 
-    /// The fragments that a main record names `total` of.
+    /// The fragments of a main record that names `total` of them.
     pub fn fragments_of(&self, total: u32) -> impl Iterator<Item = &StoredObject> {
         self.fragments.range(..total).flat_map(|(_, variants)| variants)
     }
 
-    /// Whether the change of this main record, which names so many fragments, takes a part that a replay has put there.
+    /// Whether a replay put this main record there, or one of the `total` fragments that it names.
     pub fn is_replayed(&self, main_record: &StoredObject, total: u32) -> bool {
         self.fragments_of(total).chain([main_record]).any(|object| is_replayed(&object.key))
     }
 
-    /// The fragments that no main record of the set has a place for, where there is one; with the most fragments that one
-    /// names.
+    /// The fragments for which no main record of the set has a place, with the largest number of fragments that one
+    /// names. `None` if the set has no main record, or no such fragments.
     pub fn outside(&self) -> Option<(u32, Vec<&StoredObject>)> {
         let total = self.main_records.iter().map(|(total, _)| *total).max()?;
         let fragments: Vec<_> = self.fragments.range(total..).flat_map(|(_, variants)| variants).collect();
         (!fragments.is_empty()).then_some((total, fragments))
     }
 
-    /// What it waits for, if it does.
+    /// The members that the set waits for, if it waits.
     pub fn waits_for(&self) -> Option<Missing> {
         if self.main_records.is_empty() {
             return (!self.not_needed).then_some(Missing::MainRecord);
@@ -165,7 +167,7 @@ impl FragmentSet {
     }
 }
 
-/// What a set waits for.
+/// The members that a set waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Missing {
@@ -182,7 +184,7 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// Why a whole set is no change.
+/// Why a whole set does not make a change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum AssemblyError {
@@ -202,10 +204,10 @@ pub enum AssemblyError {
     NotAMember { object: String },
 }
 
-/// The image that these fragments make, the variants of each place in its order.
+/// Joins the fragments of an image. `fragments` has the places in their order, with all variants of each.
 ///
 /// # Errors
-/// None of the ways to join them has the image's checksum.
+/// The image is over [`LARGEST_IMAGE`], or no way of joining that was tried gives its checksum.
 pub fn join(image: &ChunkedImage<'_>, fragments: &[Vec<String>]) -> Result<String, AssemblyError> {
     let ways =
         fragments.iter().try_fold(1_usize, |ways, variants| ways.checked_mul(variants.len())).unwrap_or(usize::MAX);
@@ -228,10 +230,10 @@ pub fn join(image: &ChunkedImage<'_>, fragments: &[Vec<String>]) -> Result<Strin
     Err(AssemblyError::Checksum)
 }
 
-/// An image as JSON.
+/// The joined image as JSON.
 ///
 /// # Errors
-/// It is none.
+/// The text is not JSON.
 pub fn image(joined: &str) -> Result<&RawValue, AssemblyError> {
     serde_json::from_str(joined).map_err(|error| AssemblyError::NotJson { line: error.line(), column: error.column() })
 }
@@ -242,10 +244,10 @@ fn crc32c(bytes: &[u8]) -> u32 {
     u32::try_from(checksum).unwrap_or_else(|_| unreachable!("a checksum of 32 bits has no more"))
 }
 
-/// Whether fragments of so many bytes, as they are kept, can be put together in memory.
+/// Checks that fragments whose objects have `bytes` bytes can be joined in memory.
 ///
 /// # Errors
-/// They are over [`LARGEST_SET`].
+/// The objects are over [`LARGEST_SET`].
 pub fn check_size(bytes: u64) -> Result<(), AssemblyError> {
     if bytes > LARGEST_SET { Err(AssemblyError::TooLarge { bytes }) } else { Ok(()) }
 }
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_field_s() {
+    fn the_checksum_is_crc32c() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_behind_the_last_is_outside() {
+    fn a_fragment_after_the_last_place_is_outside() {
         let set = set(&["main-0001-a.json", "piece-000-a.json", "piece-001-a.json"]);
         let (total, outside) = set.outside().unwrap();
         assert_eq!((total, outside[0].key.as_str(), outside.len()), (1, "fragments/x/piece-001-a.json", 1));
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn of_fragments_that_differ_the_checksum_picks_the_right_ones() {
+    fn the_checksum_picks_the_right_ones_of_fragments_that_differ() {
         let fragments = |fragments: &[&[&str]]| -> Vec<Vec<String>> {
             fragments.iter().map(|variants| variants.iter().map(|text| (*text).to_owned()).collect()).collect()
         };
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_s_folder_holds_whatever_its_name_is() {
+    fn no_name_of_a_set_leaves_the_folder_of_all_sets() {
         assert_eq!(folder("../../quarantine/x"), "fragments/%2E%2E%2F%2E%2E%2Fquarantine%2Fx/");
     }
 }

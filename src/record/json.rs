@@ -7,15 +7,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A JSON string, borrowed where it holds no escapes.
+/// A JSON string, borrowed if it holds no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// The text of a JSON string. What is in a [`RawValue`] was read once, so that only escapes are left to be seen to.
+/// The text of a JSON string. A [`RawValue`] was parsed once already, so only escapes remain to be resolved.
 ///
 /// # Errors
-/// It holds half a surrogate pair, or is no string.
+/// The string holds half a surrogate pair, or the value is not a string.
 pub(crate) fn unquoted(string: &RawValue) -> serde_json::Result<Cow<'_, str>> {
     let json = string.get();
     match json.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
@@ -24,10 +24,10 @@ pub(crate) fn unquoted(string: &RawValue) -> serde_json::Result<Cow<'_, str>> {
     }
 }
 
-/// Calls `visit` with the name and the value of each member of a JSON object, in the order in which they stand.
+/// Calls `visit` with the name and the value of each member of a JSON object, in the order of the text.
 ///
 /// # Errors
-/// The first error of `visit`, or `None` where the text is no JSON object.
+/// The first error of `visit`, or `None` if the text is not a JSON object.
 pub(crate) fn for_each_member<'a, E>(
     object: &'a RawValue,
     visit: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), E>,
@@ -67,7 +67,7 @@ pub(crate) fn for_each_member<'a, E>(
     }
 }
 
-/// What kind of JSON value it is, for messages that must not show the value.
+/// The kind of a JSON value, for messages that must not show the value.
 pub(crate) fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'"') => "a string",

@@ -1,11 +1,11 @@
-//! Sequence numbers of Kinesis: whole numbers in the order of their shard, too long for any integer type.
+//! The sequence numbers of Kinesis: whole numbers in the order of the shard's records, too long for any integer type.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of a record in its shard: decimal digits, up to 128 of them. It is ordered by value, and zeros in front
+/// The number of a record in its shard, of up to 128 decimal digits. Numbers are ordered by value, and leading zeros
 /// make no difference.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -19,7 +19,7 @@ impl SequenceNumber {
         Self(digits.into())
     }
 
-    /// The number in `text`, or `None` if that is not made of digits alone.
+    /// The number in `text`, or `None` if that is empty or holds anything but digits.
     pub fn parse(text: &str) -> Option<Self> {
         let is_number = !text.is_empty() && text.bytes().all(|next| next.is_ascii_digit());
         is_number.then(|| Self::new(text))

@@ -1,12 +1,12 @@
-//! `SOURCE_TABLES`: which tables are kept in the view, and which columns are their primary keys.
+//! `SOURCE_TABLES`: the tables that the view keeps, and the columns of their primary keys.
 //!
-//! Grammar, with the quoting and the folding to lower case of SQL's identifiers:
+//! The grammar, with identifiers quoted and folded to lower case as in SQL:
 //!
 //! ```text
 //! list   = table { separator table }          separator = commas, white space, new lines
 //! table  = [ name "." ] name "(" name { "," name } ")"
 //! name   = letter or "_", then letters, digits, "_" or "$"   (folded to lower case)
-//!        | '"' any characters, a quote doubled '"'            (as it stands)
+//!        | '"' any characters, a quote doubled '"'            (kept as written)
 //! ```
 
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use crate::item::reserved::RESERVED_COLUMNS;
 
 const DEFAULT_SCHEMA: &str = "public";
 
-/// A table that is kept in the view.
+/// A table that the view keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceTable {
     schema: String,
@@ -49,19 +49,19 @@ impl SourceTable {
         &self.name
     }
 
-    /// Its name with the schema's, as one writes them in SQL.
+    /// Its schema and its name, as written in SQL.
     pub(crate) fn in_sql(&self) -> String {
         format!("{}.{}", in_sql(&self.schema), in_sql(&self.name))
     }
 
-    /// What the view keys of all its rows begin with.
+    /// The text with which the view keys of all its rows begin.
     pub(crate) fn key_prefix(&self) -> &str {
         &self.key_prefix
     }
 }
 
 impl fmt::Display for SourceTable {
-    /// As in the view's keys, so that no two tables are shown alike.
+    /// Shows the table as the view's keys do, so that no two tables look the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.key_prefix)
     }
@@ -74,7 +74,7 @@ pub struct SourceTables {
 }
 
 impl SourceTables {
-    /// The table of that name, if it is configured. Both names are compared as they stand.
+    /// The table with this schema and name, if it is configured. Both must match exactly.
     pub fn get(&self, schema: &str, name: &str) -> Option<&SourceTable> {
         self.by_schema.get(schema)?.get(name)
     }
@@ -104,11 +104,11 @@ pub enum SourceTablesError {
         "at character {position}: the quotation mark is never closed; a quotation mark within a name is written twice"
     )]
     OpenQuote { position: usize },
-    #[error("at character {position}: a name is empty; write what stands between the quotation marks")]
+    #[error("at character {position}: a name is empty; write the name between the quotation marks")]
     EmptyName { position: usize },
     #[error("the table {table} has no key columns: name its primary key, as in {table}(id){hint}")]
     NoColumns { table: String, hint: &'static str },
-    #[error("the table {table} is named twice: leave one of them")]
+    #[error("the table {table} is named twice: remove one of the two")]
     TableTwice { table: String },
     #[error(
         "the key of {table} names the column {column} twice: name each column of the primary key once, in key order"
@@ -142,7 +142,7 @@ impl FromStr for SourceTables {
     }
 }
 
-/// A name as one writes it: in quotation marks where it needs them.
+/// A name as written in SQL: in quotation marks if it needs them.
 pub(crate) fn in_sql(name: &str) -> Cow<'_, str> {
     let mut chars = name.chars();
     let plain = chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
@@ -151,8 +151,8 @@ pub(crate) fn in_sql(name: &str) -> Cow<'_, str> {
     if plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
 }
 
-/// What the keys of a table's rows begin with: `<schema>.<table>`, where `%`, `#` and `.` within a name are written as in
-/// URLs.
+/// The text with which the view keys of a table's rows begin: `<schema>.<table>`. Within a name, `%`, `#` and `.` are
+/// written as in URLs.
 pub(crate) fn prefix(schema: &str, table: &str) -> String {
     let mut prefix = String::with_capacity(schema.len() + table.len() + 1);
     push_escaped(&mut prefix, schema, &['%', '#', '.']);
@@ -161,7 +161,7 @@ pub(crate) fn prefix(schema: &str, table: &str) -> String {
     prefix
 }
 
-/// Appends a text with its `structural` characters (of `%`, `#` and `.`) written as in URLs.
+/// Appends a text with its `structural` characters (some of `%`, `#` and `.`) written as in URLs.
 pub(crate) fn push_escaped(to: &mut String, text: &str, structural: &[char]) {
     let mut rest = text;
     while let Some(at) = rest.find(structural) {
@@ -254,7 +254,7 @@ impl Parser<'_> {
         }
     }
 
-    /// An unquoted name. PostgreSQL folds its ASCII letters to lower case.
+    /// Reads an unquoted name. PostgreSQL folds its ASCII letters to lower case.
     fn plain_name(&mut self) -> String {
         let mut name = String::new();
         while let Some((_, next)) =
@@ -288,7 +288,7 @@ impl Parser<'_> {
         while self.chars.next_if(|(_, next)| next.is_whitespace()).is_some() {}
     }
 
-    /// Whether there was anything to skip.
+    /// Skips commas and white space, and returns whether there were any.
     fn skip_separators(&mut self) -> bool {
         let mut any = false;
         while self.chars.next_if(|(_, next)| next.is_whitespace() || *next == ',').is_some() {
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_named_as_one_would_write_it() {
+    fn a_name_is_written_as_in_sql() {
         for (name, written) in [
             ("users", "users"),
             ("_users", "_users"),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place_and_what_was_expected() {
+    fn an_error_says_where_it_is_and_what_was_expected() {
         for (text, expected) in [
             ("users", "the table public.users has no key columns: name its primary key, as in public.users(id)"),
             ("users()", "the table public.users has no key columns"),

@@ -1,6 +1,6 @@
 //! The on-failure queue and its dead-letter queue.
 //!
-//! Invariant: nothing here removes a message; SQS does, once the function has said that it is done.
+//! Invariant: nothing here removes a message. SQS does, once the function has said that the message is done.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use serde_json::Value;
 
 use crate::aws::service_error::ServiceError;
 
-/// The service, in errors.
+/// The name of the service in errors.
 const SQS: &str = "SQS";
 
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a message waits that failed for the first time; each time after that twice as long.
+/// How long a message waits after its first failure. The wait doubles after each further failure.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
-/// With the ten deliveries of `template.yaml` that is some six hours in all, well within the shortest retention of a
-/// stream.
+/// The longest wait. With the ten deliveries of `template.yaml`, a message waits some six hours in all, well within the
+/// shortest retention of a stream.
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The queues of the account.
@@ -34,30 +34,31 @@ pub struct Queues {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// Names it in the answer to SQS.
+    /// Names the message in the answer to SQS.
     pub message_id: String,
-    /// Names this delivery of it to SQS.
+    /// Names this delivery of the message to SQS.
     #[serde(default, deserialize_with = "text_or_none")]
     pub receipt_handle: String,
-    /// What it says.
+    /// Its text.
     #[serde(default, deserialize_with = "text_or_none")]
     pub body: String,
     /// The queue, `arn:aws:sqs:<region>:<account>:<name>`.
     #[serde(default, rename = "eventSourceARN", deserialize_with = "text_or_none")]
     pub queue_arn: String,
-    /// As it comes: of all that it may hold the receive count alone is used.
+    /// Its attributes, in any form: only the receive count is used.
     #[serde(default)]
     attributes: Value,
 }
 
-/// What a message can be settled without is taken as it comes: one field must not fail all messages of a batch.
+/// Reads a field that may be missing or of another type, which gives an empty text. One such field must not fail all
+/// messages of a batch.
 fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(value.as_str().unwrap_or_default().to_owned())
 }
 
 impl Message {
-    /// How long it shall wait for its next delivery: longer each time.
+    /// How long the message waits for its next delivery: longer each time.
     pub fn wait(&self) -> Duration {
         let count = &self.attributes["ApproximateReceiveCount"];
         let times = count.as_str().and_then(|count| count.parse().ok()).unwrap_or(1_u32);
@@ -76,7 +77,8 @@ impl Queues {
     /// Lets a message wait before it is delivered again.
     ///
     /// # Errors
-    /// It is not certain that it waits so long; it comes when the queue's own visibility time-out is over.
+    /// It is not certain that the message waits for this time. If it does not, it comes again when the queue's own
+    /// visibility time-out is over.
     pub async fn postpone(&self, message: &Message, wait: Duration) -> Result<(), ServiceError> {
         let url = self.url(&message.queue_arn).await?;
         let seconds = i32::try_from(wait.as_secs()).unwrap_or(i32::MAX);
@@ -85,10 +87,10 @@ impl Queues {
         done.map(|_| ()).map_err(|error| ServiceError::of(SQS, "let a message wait", &error))
     }
 
-    /// Sends a message to the dead-letter queue of the queue that another one came from.
+    /// Sends a message to the dead-letter queue of the queue that the message `from` came from.
     ///
     /// # Errors
-    /// It is not certain that it is there.
+    /// It is not certain that the new message is there.
     pub async fn tell_dead_letter_queue(&self, from: &Message, body: String) -> Result<(), ServiceError> {
         let url = self.url(&from.queue_arn).await?;
         let request = self.client.get_queue_attributes().queue_url(url);
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_letter_queue_stands_in_the_queue_s_policy() {
+    fn the_queue_s_policy_names_the_dead_letter_queue() {
         let policy = r#"{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:dead", "maxReceiveCount": 10}"#;
         assert_eq!(dead_letter_queue(policy).as_deref(), Some("arn:aws:sqs:us-east-1:1:dead"));
         assert_eq!(dead_letter_queue("{}"), None);

@@ -1,6 +1,6 @@
-//! Which records of the stream a message of the on-failure queue names, and which of them the stream no longer holds.
+//! The range of records that a message of the on-failure queue names, and the records that the stream no longer holds.
 //!
-//! Invariants: pure; a range that was not read to its end in one fragment is never said to be complete.
+//! Invariants: pure; a range is called complete only if it was read from its first to its last record, without a gap.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::record::delivery::stream_of;
 use crate::record::sequence::SequenceNumber;
 
-/// Records of one shard, both ends included.
+/// A range of records of one shard, including both ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardRange {
     /// The stream.
@@ -22,7 +22,7 @@ pub struct ShardRange {
     pub first: SequenceNumber,
     /// The highest sequence number, of a record that Lambda has seen.
     pub last: SequenceNumber,
-    /// When the first record arrived, where the message tells.
+    /// When the first record arrived, if the message says so.
     pub arrived: Option<SystemTime>,
 }
 
@@ -36,8 +36,8 @@ pub struct NoRange {
     found: &'static str,
 }
 
-/// What this function tells the dead-letter queue of records that are lost: as Lambda tells of those that failed, so
-/// that the message can be sent through again.
+/// The message that tells the dead-letter queue of lost records. It has the form of Lambda's message about failed
+/// records, so that it can be redriven again.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordsLost<'a> {
@@ -64,9 +64,9 @@ impl ShardRange {
     /// The range that a message's body names.
     ///
     /// # Errors
-    /// It names none.
+    /// The body names no range.
     pub fn of_message(body: &str) -> Result<Self, NoRange> {
-        // By the names of its fields: serde would read a struct from an array as well.
+        // Reads the fields by their names, because serde would read a struct from an array as well.
         let message: Value = serde_json::from_str(body).map_err(|_| NoRange { found: "no JSON" })?;
         let batch = message.get("KinesisBatchInfo").ok_or(NoRange { found: "no KinesisBatchInfo" })?;
         let text = |name: &str| batch.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -89,7 +89,7 @@ impl ShardRange {
     /// The message that says that these records are lost.
     ///
     /// # Errors
-    /// None that is known: it holds texts alone.
+    /// No error is known: the message holds only texts.
     pub fn lost_message(&self) -> serde_json::Result<String> {
         serde_json::to_string(&RecordsLost {
             request_context: RequestContext { condition: "RecordsLost" },
@@ -102,12 +102,12 @@ impl ShardRange {
         })
     }
 
-    /// Whether a record with this number belongs to it.
+    /// Whether a record with this number belongs to the range.
     pub fn contains(&self, number: &SequenceNumber) -> bool {
         (&self.first..=&self.last).contains(&number)
     }
 
-    /// The part from `first` to `last`, as far as that is any.
+    /// The part from `first` to `last`, or `None` if it is empty.
     fn part(&self, first: SequenceNumber, last: SequenceNumber) -> Option<Self> {
         let part = Self { first, last, arrived: None, ..self.clone() };
         (part.first <= part.last).then_some(part)
@@ -127,7 +127,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Takes note of a record of the range, read in the order of the shard.
+    /// Takes note of a record of the range. Records are read in the order of the shard.
     pub fn read(&mut self, number: &SequenceNumber) {
         self.lowest.get_or_insert_with(|| number.clone());
         self.highest = Some(number.clone());
@@ -138,8 +138,9 @@ impl Progress {
         self.highest.as_ref()
     }
 
-    /// What of the range is lost, when the shard has been read as far as it goes: Lambda has seen the first and the
-    /// last record, so where they are missing, so may be what lies between them and what was found.
+    /// The parts of the range that may be lost, once the shard has been read as far as it goes. Lambda has seen the
+    /// first and the last record. If one of them is missing, the records between it and those that were found may be
+    /// missing too.
     pub fn lost(&self, range: &ShardRange) -> Vec<ShardRange> {
         let (Some(lowest), Some(highest)) = (&self.lowest, &self.highest) else { return vec![range.clone()] };
         let before = (*lowest != range.first).then(|| range.part(range.first.clone(), lowest.previous()));
@@ -147,8 +148,8 @@ impl Progress {
         before.into_iter().chain(behind).flatten().collect()
     }
 
-    /// What may be lost of a range that was read while its start expired: `held` is the first record that the shard
-    /// still has of it.
+    /// The part that may be lost of a range whose start expired while it was read. `held` is the first record of the
+    /// range that the shard still has.
     pub fn lost_meanwhile(
         &self,
         range: &ShardRange,
@@ -156,7 +157,7 @@ impl Progress {
         held: Option<&SequenceNumber>,
     ) -> Option<ShardRange> {
         match held {
-            // Where nothing has expired this lies before the end of the first page, and is no part.
+            // If nothing has expired, `held` lies before the end of the first page, and the part is empty.
             Some(held) => range.part(end_of_first_page.next(), held.previous()),
             None => range.part(end_of_first_page.next(), range.last.clone()),
         }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_lambda_s_names_its_range() {
+    fn a_message_of_lambda_names_its_range() {
         let body = format!(
             r#"{{"requestContext":{{"requestId":"r","functionArn":"f","condition":"RetryAttemptsExhausted","approximateInvokeCount":4}},
             "version":"1.0","timestamp":"2026-07-14T00:38:06.021Z","KinesisBatchInfo":{{"shardId":"shardId-000000000001",
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_range_is_said_without_its_text() {
+    fn a_message_without_a_range_is_refused_without_its_text() {
         let batch = |first: &str, last: &str| {
             format!(
                 r#"{{"KinesisBatchInfo":{{"streamArn":"s","shardId":"x","startSequenceNumber":{first},"endSequenceNumber":{last}}}}}"#
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_behind_the_last_record_that_was_read() {
+    fn reading_goes_on_after_the_last_record_that_was_read() {
         let mut progress = Progress::default();
         assert_eq!(progress.highest(), None);
         for number in ["10", "12", "17"].map(number) {
@@ -259,7 +260,7 @@ mod tests {
         }
     }
 
-    /// What is lost of 10 to 30 when these were read.
+    /// The parts of the range 10 to 30 that are lost if these records were read.
     fn lost(read: &[&str]) -> Vec<(SequenceNumber, SequenceNumber)> {
         let mut progress = Progress::default();
         for digits in read {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stream_no_longer_holds_is_known_by_its_ends() {
+    fn missing_ends_show_which_records_the_stream_no_longer_holds() {
         let part = |first: &str, last: &str| (number(first), number(last));
         assert_eq!(lost(&["10", "12", "30"]), []);
         assert_eq!(lost(&[]), [part("10", "30")]);
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn when_a_range_arrived_says_nothing_of_its_parts() {
+    fn the_parts_of_a_range_do_not_have_its_time_of_arrival() {
         let range = ShardRange { arrived: Some(SystemTime::UNIX_EPOCH), ..range("10", "30") };
         let mut progress = Progress::default();
         progress.read(&number("20"));

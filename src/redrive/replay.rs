@@ -1,14 +1,14 @@
-//! Sending the records of the quarantine through the pipeline again.
+//! Sends the records of the quarantine through the pipeline again.
 //!
 //! What may happen between any two steps, and why nothing is lost: an object is removed only when its record is
-//! applied, superseded or filtered, or stands in another object of the quarantine; dying before that leaves it, and its
-//! record is superseded the next time.
+//! applied, superseded or filtered, or is in another object of the quarantine. If the function dies before that, the
+//! object stays, and its record is superseded the next time.
 //!
-//! A record may have waited for longer than tombstones are kept. Nothing in the view tells then that its row was deleted
-//! since, so that an old upsert is written only over an older item ([`Guard`]); else it stays, and is counted as held
-//! back. What may happen between any two steps: the older item expires or is replaced, and the condition is evaluated
-//! with the write; the function dies, and the object stays. `force` writes it whatever stands there, for a person who
-//! knows that the row is still in the database.
+//! A record may have waited for longer than tombstones are kept. Then the view may no longer show that its row was
+//! deleted since. So an old upsert is written only over an older item ([`Guard`]). Otherwise its object stays, and it
+//! counts as held back. What may happen between any two steps: the older item expires or is replaced, but the write
+//! evaluates the condition; the function dies, and the object stays. `force` drops this guard, for a person who knows
+//! that the row is still in the database.
 //!
 //! [`Guard`]: crate::item::projection::Guard
 
@@ -30,47 +30,47 @@ use crate::quarantine::{self, QUARANTINE};
 use crate::record::delivery::Batch;
 use crate::write::view::View;
 
-/// Records of so many bytes in objects, or so many records, are one batch.
+/// The most bytes of the objects of a batch, and the most records of a batch.
 const LARGEST_BATCH: u64 = 8 * 1024 * 1024;
 const MOST_RECORDS: usize = 100;
 
-/// What is to be replayed.
+/// A replay of a part of the quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
-    /// The keys of the objects begin so.
+    /// The keys of its objects begin with this.
     pub prefix: String,
-    /// The key after which to go on, where a replay ran out of time.
+    /// The key after which to go on, if an earlier replay ran out of time.
     pub after: Option<String>,
-    /// Whether rows are written, too, that may have been deleted since.
+    /// Whether to write rows, too, that may have been deleted since.
     pub force: bool,
 }
 
-/// What became of the records. They add up, `kept` among them.
+/// How the records ended. All counts, with `kept`, add up to `replayed`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplayAnswer {
-    /// How many there were.
+    /// All records.
     pub replayed: usize,
-    /// The view shows it now.
+    /// Records that the view shows now.
     pub applied: usize,
-    /// The view shows a newer change, or this one already.
+    /// Records for which the view shows a newer change, or the same change already.
     pub superseded: usize,
-    /// Its table is not configured.
+    /// Records whose table is not configured.
     pub filtered: usize,
-    /// It is poison still.
+    /// Records that are still poison.
     pub quarantined: usize,
-    /// It could not be replayed, and stays where it is.
+    /// Records that could not be replayed, and stay where they are.
     pub failed: usize,
-    /// Its row may have been deleted since, and it stays where it is.
+    /// Records whose row may have been deleted since. They stay where they are.
     #[serde(skip_serializing_if = "is_zero")]
     pub held_back: usize,
-    /// Why, and what to do, where any is held back.
+    /// Why records are held back and what to do, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_back_because: Option<&'static str>,
-    /// It is a part of a split change, which waits for the others.
+    /// Members of split changes that wait for other members.
     #[serde(skip_serializing_if = "is_zero")]
     pub kept: usize,
-    /// Where to go on, if the time ran out.
+    /// The key after which to go on, if the time ran out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -91,10 +91,10 @@ pub enum ReplayError {
 }
 
 impl Replay {
-    /// Replays what the quarantine has under the prefix, as far as the time goes.
+    /// Replays the records that the quarantine has under the prefix, as far as the time allows.
     ///
     /// # Errors
-    /// The prefix is none of the quarantine's, or the bucket does not list its objects.
+    /// The prefix is not in the quarantine, or the bucket does not list its objects.
     pub async fn run<V: View, O: Objects>(
         self,
         handler: &Handler<V, O>,
@@ -150,16 +150,16 @@ struct Pass<'h, V, O> {
     origin: Origin,
     deadline: Deadline,
     ends: Tally,
-    /// Of the reported: their rows may have been deleted since.
+    /// The reported records whose rows may have been deleted since.
     held_back: usize,
     /// Objects that hold no record, or that the bucket did not give.
     unread: usize,
-    /// Where this replay has put records again, so that it does not replay them twice.
+    /// The objects into which this replay has put records again, so that it does not replay them twice.
     moved: HashSet<String>,
 }
 
 impl<V: View, O: Objects> Pass<'_, V, O> {
-    /// The answer, which is told by metrics too. It goes on after the object `after`, if there is one.
+    /// Makes the answer, and emits its metrics. The next replay goes on after the object `after`, if there is one.
     fn ended(self, after: Option<String>) -> ReplayAnswer {
         let Self { ends, held_back, unread, .. } = self;
         let count = Option::unwrap_or_default;
@@ -180,7 +180,7 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         counts
     }
 
-    /// Replays a batch: whether there was time for all of it.
+    /// Replays a batch, and returns whether there was time for all of it.
     async fn replay(&mut self, batch: &[StoredObject]) -> bool {
         let keys: Vec<&String> =
             batch.iter().map(|object| &object.key).filter(|key| !self.moved.contains(*key)).collect();
@@ -211,10 +211,10 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
         for (key, entry) in replayed.into_iter().zip(&*ledger.entries()) {
             let stays = match entry.end() {
                 Disposition::Applied | Disposition::Superseded(_) | Disposition::Filtered => false,
-                // What waits for others may wait longer than the fragments are kept.
+                // A member of a set may wait for the others for longer than the fragments are kept.
                 Disposition::Kept | Disposition::Reported(_) => true,
                 Disposition::Quarantined(_) => {
-                    // Its table may be known by now, or not any more.
+                    // The key names the record's table, which may be known by now, or not any more.
                     let again = quarantine::key(entry.delivered(), entry.table());
                     let stays = again == *key;
                     self.moved.insert(again);
@@ -224,14 +224,14 @@ impl<V: View, O: Objects> Pass<'_, V, O> {
             if !stays {
                 done.push(key);
             }
-            // Where the time was over, the replay goes on before this batch, and counts then what stays.
+            // If the time is over, the next replay goes on before this batch, and then counts the records that stay.
             if was_time || !stays {
                 self.ends.add(entry);
                 self.held_back += usize::from(entry.failure() == Some(&Failure::MayBeDeleted));
             }
         }
         self.unread += if was_time { unread } else { 0 };
-        // What there is no time to remove is superseded in the next replay.
+        // If there is no time to remove an object, its record is superseded in the next replay.
         let removed = stream::iter(done).for_each_concurrent(MOST_OBJECTS_IN_FLIGHT, async |key| {
             if let Err(error) = self.objects.delete(key).await {
                 tracing::warn!(key, %error, "a replayed object stays in the quarantine");
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_names_what_waits_or_is_held_back_where_something_is() {
+    fn an_answer_names_kept_and_held_back_records_only_if_there_are_any() {
         let answer = |counts| serde_json::to_value(counts).unwrap();
         let expected = serde_json::json!({
             "replayed": 0, "applied": 0, "superseded": 0, "filtered": 0, "quarantined": 0, "failed": 0,
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(sizes(&[]), [0_usize; 0]);
         assert_eq!(sizes(&[1, 1]), [2]);
         assert_eq!(sizes(&[LARGEST_BATCH * 2, 1, LARGEST_BATCH, 1]), [1, 1, 1, 1]);
-        // Halves of 8 MiB, and what is a byte more than these.
+        // Halves of 8 MiB, and objects of a byte more.
         assert_eq!(sizes(&[4_194_304; 5]), [2, 2, 1]);
         assert_eq!(sizes(&[4_194_305; 3]), [1, 1, 1]);
         assert_eq!(sizes(&[1; 201]), [100, 100, 1]);

@@ -1,7 +1,7 @@
-//! Reading a range of a shard straight from Kinesis, page by page. No limit of Lambda's is in the way here: a page has
-//! up to 10 MiB.
+//! Reads a range of a shard straight from Kinesis, page by page. A page has up to 10 MiB: Lambda's limits do not apply
+//! here.
 //!
-//! Invariant: where Kinesis does not say for certain that records are gone, it is an error and not a loss.
+//! Invariant: if Kinesis does not say for certain that records are gone, there is an error and not a loss.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,14 +20,13 @@ use crate::aws::service_error::ServiceError;
 use crate::record::delivery::{Batch, Data, Record, to_the_millisecond};
 use crate::record::sequence::SequenceNumber;
 
-/// A page has up to 10 MiB.
-/// The service, in errors.
+/// The name of the service in errors.
 const KINESIS: &str = "Kinesis";
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A shard gives 2 MiB a second to all its readers together, and five answers: it takes patience.
+/// A shard gives 2 MiB and five answers a second to all its readers together, so reading takes patience.
 const MOST_ATTEMPTS: u32 = 12;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -43,7 +42,7 @@ pub struct Shards {
 pub struct Reader<'s> {
     client: &'s Client,
     range: &'s ShardRange,
-    /// Where the next page begins; none behind the last.
+    /// Where the next page begins; `None` after the last page.
     iterator: Option<String>,
     progress: Progress,
     pages: usize,
@@ -68,7 +67,7 @@ impl Shards {
     /// Begins to read a range.
     ///
     /// # Errors
-    /// Kinesis did not say where it begins.
+    /// Kinesis did not say where the range begins.
     pub async fn read<'s>(&'s self, range: &'s ShardRange) -> Result<Reader<'s>, ServiceError> {
         let iterator = iterator_at(&self.client, range).await?;
         let progress = Progress::default();
@@ -92,7 +91,7 @@ impl Reader<'_> {
                 .await
             {
                 Ok(page) => page,
-                // An iterator lives for five minutes, and what a page holds may take longer to apply.
+                // An iterator lives for five minutes, and the records of a page may take longer to apply.
                 Err(error) if is_expired(&error) => {
                     self.iterator = self.iterator_again().await?;
                     continue;
@@ -118,14 +117,14 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    /// What of the range the shard does not hold any more, once it has been read.
+    /// The parts of the range that the shard no longer holds, once the range has been read.
     ///
     /// # Errors
-    /// Kinesis did not say.
+    /// Kinesis did not say which records it holds.
     pub async fn lost(self) -> Result<Vec<ShardRange>, ServiceError> {
         let mut lost = self.progress.lost(self.range);
-        // Several pages take time, and what expires within it leaves no trace in what is read, whatever was gone
-        // before.
+        // Several pages take time to read. The records that were read do not show whether others expired in that time,
+        // no matter which ones were gone before.
         if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| self.pages > 1) {
             let held = first_held(self.client, self.range).await?;
             lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_ref()));
@@ -158,10 +157,10 @@ impl Reader<'_> {
     }
 }
 
-/// Where the range begins, or what is left of it; none, where the shard is gone.
+/// Where the range begins, or the rest of it that is left; `None` if the shard is gone.
 ///
-/// Of a number that the shard no longer holds, Kinesis gives its oldest record or an error: both end in the same place
-/// here.
+/// If the shard no longer holds the first number, Kinesis gives the oldest record or an error. Both cases end in the
+/// same place here.
 async fn iterator_at(client: &Client, range: &ShardRange) -> Result<Option<String>, ServiceError> {
     const ARRIVAL_MAY_BE_OFF_BY: Duration = Duration::from_secs(1);
     match iterator(client, range, Position::At(&range.first)).await {
@@ -220,7 +219,8 @@ async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<Sequen
         let number = page.records.into_iter().next().map(|record| SequenceNumber::new(record.sequence_number));
         match number {
             Some(number) if range.contains(&number) => return Ok(Some(number)),
-            // An iterator by time can begin before the range; what comes behind it is of no use.
+            // An iterator by time can begin before the range, whose records may follow. Records after the range are of
+            // no use.
             Some(number) if number > range.last => return Ok(None),
             None if page.millis_behind_latest.unwrap_or_default() == 0 => return Ok(None),
             Some(_) | None => next = page.next_shard_iterator,

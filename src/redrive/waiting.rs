@@ -1,5 +1,5 @@
-//! What waits in the bucket: split changes for some of their parts, how many, for how long, which; and poison records
-//! for a person.
+//! Looks for records that wait in the bucket. Sets of split changes wait for some of their members: how many sets, for
+//! how long, and which? Poison records wait for a person.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,31 +11,31 @@ use crate::observe::metrics::{self, IncompleteSets};
 use crate::quarantine::QUARANTINE;
 use crate::record::fragments::{FRAGMENTS, FragmentSet};
 
-/// So many sets are named in the log.
+/// The most sets that the log names.
 const MOST_NAMED: usize = 20;
 
-/// What waits.
+/// The sets that wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
-    /// How many sets.
+    /// The number of sets that wait.
     pub incomplete_sets: usize,
-    /// For how many seconds the oldest part of one has waited.
+    /// How long the oldest member of these sets has waited, in seconds.
     pub oldest_seconds: u64,
 }
 
-/// What the quarantine has.
+/// The size of the quarantine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct QuarantineSize {
-    /// How many records, as far as they were counted.
+    /// The number of records, as far as they were counted.
     pub quarantined: usize,
 }
 
-/// So many listings are asked for to count the quarantine; each has up to a thousand records.
+/// The most listings that are read to count the quarantine. Each has up to a thousand records.
 const MOST_LISTINGS: usize = 50;
 
-/// Counts what the quarantine has, and tells it by the metric [`metrics::Quarantine`]. Where it is very much, not all
-/// is counted.
+/// Counts the records of the quarantine, and emits the metric [`metrics::Quarantine`]. If there are very many records,
+/// not all are counted.
 ///
 /// # Errors
 /// The bucket did not list its objects.
@@ -54,7 +54,7 @@ pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<QuarantineSize,
     Ok(QuarantineSize { quarantined })
 }
 
-/// Looks at all sets, and tells of those that wait: in the log, and by the metric [`IncompleteSets`].
+/// Looks at all sets, and tells which ones wait, in the log and by the metric [`IncompleteSets`].
 ///
 /// # Errors
 /// The bucket did not list its objects.
