@@ -3,7 +3,7 @@
 //! | prefix | holds | module |
 //! |---|---|---|
 //! | `quarantine/` | poison records | [`crate::quarantine`] |
-//! | `overflow/` | columns of rows over DynamoDB's 400 KB | [`crate::item::overflow`] |
+//! | `overflow/` | columns of rows over DynamoDB's 400 KB | [`crate::item::large_rows`] |
 //! | `fragments/` | main records and fragments of changes over 9 MiB | [`crate::record::fragments`] |
 //!
 //! Invariants: an object counts as written only if the bucket confirmed it; text from outside enters a key only as

@@ -11,7 +11,7 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use crate::assembly::Assembler;
+use crate::batch::answer::answer;
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::Disposition;
 use crate::batch::ledger::{Entry, Ledger, RecordId};
@@ -30,6 +30,7 @@ use crate::observe::notices::Notices;
 use crate::observe::{logs, metrics};
 use crate::quarantine;
 use crate::record::delivery::Batch;
+use crate::split_changes::Assembler;
 use crate::write::apply::apply;
 use crate::write::attempts::Attempts;
 use crate::write::dynamodb::{self, DynamoDbView, OpenError};
@@ -141,7 +142,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Applies a batch, and tells Lambda which of its records to deliver again.
     pub async fn handle(&self, batch: &Batch, deadline: Deadline) -> KinesisEventResponse {
-        self.process_observed(batch, Origin::Stream, deadline).await.answer()
+        answer(&self.process_observed(batch, Origin::Stream, deadline).await)
     }
 
     /// Applies a batch, and shows in the log and the metrics how its records have ended.

@@ -14,7 +14,7 @@ use crate::batch::disposition::Failure;
 use crate::batch::ledger::{Ledger, RecordId};
 use crate::bucket::{self, OBJECTS_BUCKET, Objects, segment, table_folder};
 use crate::record::delivery::{Record, stream_of};
-use crate::record::tables::SourceTable;
+use crate::record::source_tables::SourceTable;
 
 /// The prefix of all its objects.
 pub const QUARANTINE: &str = "quarantine/";
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::record::envelope::DecodeError;
     use crate::record::sequence::SequenceNumber;
-    use crate::record::tables::SourceTables;
+    use crate::record::source_tables::SourceTables;
 
     fn record() -> Record {
         let record = r#"{"streamArn":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc","shardId":"shardId-000000000006",

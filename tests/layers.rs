@@ -20,14 +20,14 @@ const ORDER: [&str; 16] = [
     "quarantine",
     "observe",
     "config",
-    "assembly",
+    "split_changes",
     "handler",
     "redrive",
     "lambda",
 ];
 
 /// `SOURCE_TABLES` refuses key columns with names that the view keeps for itself.
-const AGAINST_THE_ORDER: [(&str, &str); 1] = [("record::tables", "item::reserved")];
+const AGAINST_THE_ORDER: [(&str, &str); 1] = [("record::source_tables", "item::reserved")];
 
 /// The shells, which are built from the settings.
 const USE_THE_SETTINGS: [&str; 3] = ["handler", "lambda::start", "redrive"];

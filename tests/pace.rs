@@ -14,7 +14,7 @@ use dsql_view::batch::disposition::Disposition;
 use dsql_view::batch::ledger::RecordId;
 use dsql_view::deadline::Deadline;
 use dsql_view::item::projection::{Notes, ViewItem};
-use dsql_view::record::change::CommitTimestamp;
+use dsql_view::record::order::CommitTimestamp;
 use dsql_view::write::apply::apply;
 use dsql_view::write::dynamodb::client::{FIRST_BACKOFF, THROTTLED_FOR, longest_backoff};
 use dsql_view::write::pace::Pace;

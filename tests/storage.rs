@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::item::attributes::{self, LARGEST_ITEM};
+use dsql_view::item::values::{self, LARGEST_ITEM};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{KEY, LocalDynamoDb};
 use dsql_view_support::model::Model;
@@ -112,7 +112,7 @@ async fn the_numbers_that_stand_for_infinite_dates_and_timestamps_are_stored_dig
 
 fn attribute(value: &Value) -> Option<AttributeValue> {
     let json: Box<RawValue> = serde_json::from_str(&value.json()).unwrap();
-    attributes::column(&json).value
+    values::column(&json).value
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn the_size_of_an_item_is_what_dynamodb_counts_at_the_edge() {
             row.iter().filter_map(|(name, value)| Some((name.clone(), attribute(value)?))).collect();
         item.insert(KEY.to_owned(), AttributeValue::S("public.users#1".to_owned()));
         item.insert("padding".to_owned(), AttributeValue::S(String::new()));
-        let padding = LARGEST_ITEM - attributes::item_size(&item);
+        let padding = LARGEST_ITEM - values::item_size(&item);
         for (padding, fits) in [(padding, true), (padding + 1, false)] {
             item.insert("padding".to_owned(), AttributeValue::S("x".repeat(padding)));
             let put = db.client().put_item().table_name(VIEW).set_item(Some(item.clone())).send().await;
             match put {
-                Ok(_) => assert!(fits, "DynamoDB took an item that we count {} bytes", attributes::item_size(&item)),
+                Ok(_) => assert!(fits, "DynamoDB took an item that we count {} bytes", values::item_size(&item)),
                 Err(error) => {
                     let message = error.message().unwrap_or_default().to_owned();
                     assert!(!fits && message.contains("Item size"), "DynamoDB refused an item at the edge: {message}");
@@ -154,7 +154,7 @@ async fn a_row_of_exactly_400_kilobytes_is_applied() {
             ("_tx_id".to_owned(), transaction),
         ])
     };
-    let room = LARGEST_ITEM - attributes::item_size(&item(&row(0)));
+    let room = LARGEST_ITEM - values::item_size(&item(&row(0)));
     assert_eq!(function.deliver([row(room + 1).record()]).await, [0]);
     assert!(function.deliver([row(room).record()]).await.is_empty());
     Model::of([&row(room)]).assert_equals(&harness::items(&db).await);

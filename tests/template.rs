@@ -320,7 +320,7 @@ fn the_bucket_removes_what_is_not_needed_and_no_part_of_the_view() {
         (OVERFLOW.to_owned(), vec![unneeded], 1),
     ];
     assert_eq!(expiring, BTreeSet::from(expected));
-    assert!(dsql_view::item::overflow::folder("public.users#1").starts_with(OVERFLOW));
+    assert!(dsql_view::item::large_rows::folder("public.users#1").starts_with(OVERFLOW));
     assert!(rules.iter().any(|rule| rule.get("AbortIncompleteMultipartUpload").is_some()));
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::record::change::TimestampPlace;
+use dsql_view::record::order::TimestampPlace;
 
 use super::json::{Document, Is, Value};
 use super::storage::{NAME_BYTES, fits_n, item_size, plain};

@@ -16,7 +16,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dsql_view::record::chunks::ChunkedImage;
+use dsql_view::record::chunked::ChunkedImage;
 use dsql_view::record::fragments::{self, AssemblyError, FragmentSet};
 
 use super::contract::Expected;

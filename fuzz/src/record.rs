@@ -12,8 +12,8 @@ use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view::batch::plan::{Plan, Planner, Role};
 use dsql_view::item::indexes::Indexes;
 use dsql_view::item::projection::{Circumstances, Origin, Projector, ViewItem};
-use dsql_view::record::change::TimestampPlace;
 use dsql_view::record::delivery::{Data, Record};
+use dsql_view::record::order::TimestampPlace;
 
 use super::contract::{CLUSTER, Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TABLES, name_in_key};
 use super::json::{Document, Is, Value};

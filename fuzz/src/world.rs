@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use dsql_view::assembly::Assembler;
 use dsql_view::aws::service_error::ServiceError;
 use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view::batch::plan::Planner;
@@ -12,9 +11,10 @@ use dsql_view::bucket::{Objects, Page, StoredObject};
 use dsql_view::deadline::Deadline;
 use dsql_view::item::indexes::Indexes;
 use dsql_view::item::projection::{Circumstances, Origin, ViewItem};
-use dsql_view::record::change::TimestampPlace;
 use dsql_view::record::delivery::{Data, Record};
+use dsql_view::record::order::TimestampPlace;
 use dsql_view::record::sequence::SequenceNumber;
+use dsql_view::split_changes::Assembler;
 use dsql_view::write::view::{Put, View};
 
 use super::contract::{Contract, Expected};

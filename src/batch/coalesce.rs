@@ -47,7 +47,7 @@ pub fn coalesce(candidates: impl IntoIterator<Item = Candidate>) -> Vec<RowChang
 mod tests {
     use super::*;
     use crate::item::projection::Notes;
-    use crate::record::change::CommitTimestamp;
+    use crate::record::order::CommitTimestamp;
 
     fn candidate(record: usize, key: &str, committed: u64) -> Candidate {
         let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();

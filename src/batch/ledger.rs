@@ -10,15 +10,12 @@
 use std::cell::{Ref, RefCell, RefMut};
 use std::time::{Duration, SystemTime};
 
-use aws_lambda_events::event::streams::KinesisEventResponse;
-
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::item::projection::{Notes, ViewItem};
 use crate::item::reserved::DELETED;
-use crate::record::change::CommitTimestamp;
 use crate::record::delivery::Record;
-use crate::record::sequence::SequenceNumber;
-use crate::record::tables::SourceTable;
+use crate::record::order::CommitTimestamp;
+use crate::record::source_tables::SourceTable;
 
 /// DynamoDB counts one write unit for each kilobyte begun.
 const BYTES_OF_A_WRITE_UNIT: usize = 1024;
@@ -227,20 +224,6 @@ impl<'a> Ledger<'a> {
             }
         }
     }
-
-    /// The answer to Lambda: the sequence numbers of the reported records, lowest first.
-    ///
-    /// Lambda takes the lowest number as its checkpoint. It delivers that record and all later ones of the batch again,
-    /// so the order only serves human readers.
-    pub fn answer(&self) -> KinesisEventResponse {
-        let entries = self.entries();
-        let reported = entries.iter().filter(|entry| entry.failure().is_some());
-        let mut numbers: Vec<&SequenceNumber> = reported.map(|entry| &entry.delivered.sequence_number).collect();
-        numbers.sort();
-        let mut answer = KinesisEventResponse::default();
-        answer.set_failures(numbers.into_iter().map(SequenceNumber::as_str));
-        answer
-    }
 }
 
 #[cfg(test)]
@@ -257,35 +240,6 @@ pub(crate) mod tests {
             ledger.add(record, table, end, None);
         }
         ledger
-    }
-
-    fn check(reported: &[&str], json: &str) {
-        let records: Vec<Record> = reported
-            .iter()
-            .map(|number| Record { sequence_number: SequenceNumber::new(*number), ..Record::default() })
-            .collect();
-        let mut ledger = Ledger::default();
-        for record in &records {
-            ledger.add(record, None, Failure::OutOfTime.into(), None);
-            ledger.add(record, None, Disposition::Applied, None);
-        }
-        assert_eq!(serde_json::to_string(&ledger.answer()).unwrap(), json);
-    }
-
-    #[test]
-    fn nothing_reported_is_an_empty_list() {
-        check(&[], r#"{"batchItemFailures":[]}"#);
-    }
-
-    #[test]
-    fn the_lowest_number_stands_first_also_where_the_lengths_differ() {
-        check(
-            &["10", "9", "00000000000000000000000000000000000000000000000000000000000000011"],
-            concat!(
-                r#"{"batchItemFailures":[{"itemIdentifier":"9"},{"itemIdentifier":"10"},"#,
-                r#"{"itemIdentifier":"00000000000000000000000000000000000000000000000000000000000000011"}]}"#
-            ),
-        );
     }
 
     #[test]

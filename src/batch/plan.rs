@@ -7,13 +7,13 @@ use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::ledger::{Ledger, RecordId, Write};
 use crate::item::projection::{Circumstances, Origin, Projector, ViewItem};
-use crate::record::change::TimestampPlace;
-use crate::record::chunks::{ChunkedImage, ChunkedRecord};
+use crate::record::chunked::{ChunkedImage, ChunkedRecord};
 use crate::record::decode::{self, Envelope};
 use crate::record::delivery::Record;
 use crate::record::envelope::FullRecord;
 use crate::record::fragments::{self, AssemblyError};
-use crate::record::tables::{SourceTable, SourceTables};
+use crate::record::order::TimestampPlace;
+use crate::record::source_tables::{SourceTable, SourceTables};
 
 /// Reads records for a view.
 #[derive(Debug, Clone)]

@@ -12,9 +12,9 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType, TableDescription,
 };
 
-use crate::item::attributes;
 use crate::item::reserved::OVERFLOW;
 use crate::item::reserved::{DELETED, EXPIRES_AT, TS_NS};
+use crate::item::values;
 
 /// DynamoDB's limits for the key of an index, in bytes. All attributes of a partition key share one limit, and so do
 /// those of a sort key.
@@ -71,7 +71,7 @@ impl Indexes {
         for index in &self.keys {
             for (names, most_bytes) in [(&index.partition, LONGEST_PARTITION_KEY), (&index.sort, LONGEST_SORT_KEY)] {
                 let size = |name: &str, attributes: &HashMap<String, AttributeValue>| {
-                    if name == key.0 { key.1.len() } else { attributes.get(name).map_or(0, attributes::size) }
+                    if name == key.0 { key.1.len() } else { attributes.get(name).map_or(0, values::size) }
                 };
                 while names.iter().map(|name| size(name, attributes)).sum::<usize>() > most_bytes {
                     let removable = |name: &&String| may_go(name) && attributes.contains_key(*name);

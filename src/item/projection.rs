@@ -10,14 +10,15 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 
-use crate::item::attributes::{self, Column, LARGEST_ITEM, LONGEST_NAME};
 use crate::item::indexes::Indexes;
 use crate::item::key::{self, LONGEST_KEY};
-use crate::item::overflow::{self, LARGEST_WHOLE_ITEM, MovedColumn};
+use crate::item::large_rows::{self, LARGEST_WHOLE_ITEM, MovedColumn};
 use crate::item::reserved::{DELETED, EXPIRES_AT, OVERFLOW, RESERVED_COLUMNS, TS_NS, TX_ID};
-use crate::record::change::{ChangeEvent, CommitTimestamp, RowImage};
+use crate::item::values::{self, Column, LARGEST_ITEM, LONGEST_NAME};
+use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json;
-use crate::record::tables::SourceTable;
+use crate::record::order::CommitTimestamp;
+use crate::record::source_tables::SourceTable;
 
 /// The longest time between the making of an item and its write, with some room for clocks that are a little apart.
 const TIME_TO_WRITE: Duration = Duration::from_hours(1);
@@ -153,18 +154,18 @@ impl Projector {
         }
         notes.left_out = now.indexes.leave_out((&self.key_attribute, &key), &mut attributes);
         let bytes_of_key = self.key_attribute.len() + key.len();
-        let mut bytes = bytes_of_key + attributes::item_size(&attributes);
+        let mut bytes = bytes_of_key + values::item_size(&attributes);
         let moved = match (&self.overflow_bucket, change.image) {
             (Some(bucket), RowImage::Upsert(row)) if bytes > LARGEST_WHOLE_ITEM => {
                 let movable = movable_columns(change.table, row, &attributes);
-                overflow::move_columns(bucket, &key, change.committed, movable, &mut attributes, bytes)
+                large_rows::move_columns(bucket, &key, change.committed, movable, &mut attributes, bytes)
                     .map_err(|bytes| ProjectionError::ItemTooLarge { bytes })?
             }
             _ if bytes > LARGEST_ITEM => return Err(ProjectionError::ItemTooLarge { bytes }),
             _ => Vec::new(),
         };
         if !moved.is_empty() {
-            bytes = bytes_of_key + attributes::item_size(&attributes);
+            bytes = bytes_of_key + values::item_size(&attributes);
         }
         let guard = self.guard(change, now);
         Ok(ViewItem {
@@ -206,7 +207,7 @@ impl Projector {
         json::for_each_member(row, |column, value| {
             key.take(&column, value);
             self.check_name(&column)?;
-            let Column { value, as_text } = attributes::column(value);
+            let Column { value, as_text } = values::column(value);
             notes.as_text += usize::from(as_text);
             match value {
                 Some(value) => columns.insert(column.into_owned(), value),
@@ -319,15 +320,16 @@ fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
         Some(b'"') => json::unquoted(value).map_err(|_| "text that is no JSON string"),
         Some(b'n' | b'[' | b'{') | None => Err(json::kind(value)),
         Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
-        Some(_) => attributes::plain_notation(json, LONGEST_KEY)
-            .ok_or("a number of more than 2,048 characters when written out"),
+        Some(_) => {
+            values::plain_notation(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tables::SourceTables;
+    use crate::record::source_tables::SourceTables;
 
     const WRITTEN_AT: u64 = 1_800_000_000;
 

@@ -29,7 +29,7 @@ use crate::batch::ledger::{Entry, Ledger, RecordId};
 use crate::batch::tally::Tally;
 use crate::quarantine;
 use crate::record::delivery::Record;
-use crate::record::tables::SourceTable;
+use crate::record::source_tables::SourceTable;
 
 /// Installs the subscriber for the process, once.
 pub fn init(variable: impl Fn(&str) -> Option<String>) {

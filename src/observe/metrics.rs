@@ -22,7 +22,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::batch::tally::Tally;
 use crate::lock::lock;
-use crate::record::tables::SourceTable;
+use crate::record::source_tables::SourceTable;
 use crate::write::attempts::Attempted;
 
 /// The namespace of all metrics.

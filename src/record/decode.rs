@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::record::chunks::{ChunkedRecord, Fragment};
+use crate::record::chunked::{ChunkedRecord, Fragment};
 use crate::record::envelope::{DecodeError, FullRecord, WireRecord, malformed, object, text};
 
 /// A record of one of the three kinds.

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use crate::bucket::{StoredObject, segment};
 use crate::hash::hash;
-use crate::record::chunks::{ChunkedImage, Fragment};
+use crate::record::chunked::{ChunkedImage, Fragment};
 
 /// The folder of all sets.
 pub const FRAGMENTS: &str = "fragments/";

@@ -168,9 +168,9 @@ mod tests {
 
     use super::*;
     use crate::batch::coalesce::Candidate;
-    use crate::item::overflow::MovedColumn;
+    use crate::item::large_rows::MovedColumn;
     use crate::item::projection::{Notes, ViewItem};
-    use crate::record::change::CommitTimestamp;
+    use crate::record::order::CommitTimestamp;
 
     /// Answers as told, by key and commit. The tests with a real view check how a view behaves.
     struct Script<F> {

@@ -138,7 +138,7 @@ mod tests {
     use crate::batch::coalesce::Candidate;
     use crate::batch::ledger::RecordId;
     use crate::item::projection::Notes;
-    use crate::record::change::CommitTimestamp;
+    use crate::record::order::CommitTimestamp;
 
     fn row(key: usize) -> RowChanges {
         let item = ViewItem {

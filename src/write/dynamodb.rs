@@ -23,13 +23,13 @@ use crate::item::indexes::Indexes;
 use crate::item::projection::{Guard, ViewItem};
 use crate::item::reserved::OVERFLOW;
 use crate::item::reserved::{DELETED, EXPIRES_AT, TS_NS};
-use crate::record::change::CommitTimestamp;
+use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 
 pub mod client;
-mod statement;
+mod insert_statement;
 
-/// What [`crate::record::change::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any
+/// What [`crate::record::order::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any
 /// commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
@@ -268,13 +268,14 @@ impl View for DynamoDbView {
     fn may_create(&self, item: &ViewItem) -> bool {
         item.creates
             && item.guard.is_none()
-            && statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
+            && insert_statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
     }
 
     async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
         let asked = items.len();
         let inserts = items.into_iter().map(|item| {
-            let (text, parameters) = statement::insert(&self.table, &self.key_attribute, item.key, item.attributes);
+            let (text, parameters) =
+                insert_statement::insert(&self.table, &self.key_attribute, item.key, item.attributes);
             BatchStatementRequest::builder().statement(text).set_parameters(Some(parameters)).build()
         });
         // A text was given: there is nothing that can be missing.

@@ -27,9 +27,9 @@ use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::Superseded;
 use crate::bucket::{Objects, list_all};
 use crate::item::indexes::Indexes;
-use crate::item::overflow::{self, MovedColumn};
+use crate::item::large_rows::{self, MovedColumn};
 use crate::item::projection::{Notes, ViewItem};
-use crate::record::change::CommitTimestamp;
+use crate::record::order::CommitTimestamp;
 use crate::write::dynamodb::{Condition, DynamoDbView, Standing, Written};
 use crate::write::view::{Put, View};
 
@@ -129,7 +129,7 @@ impl<O: Objects> Row<'_, O> {
     async fn take_over(&self, item: ViewItem) -> Result<Put, Put> {
         let is_guarded = item.guard.is_some();
         let mut marked = item.clone();
-        overflow::mark(&mut marked.attributes);
+        large_rows::mark(&mut marked.attributes);
         match self.table.write(marked, Condition::Newer).await? {
             Written::Done(replaced) => {
                 self.retire_replaced(&item.key, item.committed, replaced).await?;
@@ -213,21 +213,21 @@ impl<O: Objects> Row<'_, O> {
             // The replaced item was marked: the objects of the item before it may not be retired yet.
             return self.retire_older(key, by).await;
         }
-        let folder = overflow::folder(key);
+        let folder = large_rows::folder(key);
         let here = format!("s3://{}/", self.objects.bucket());
-        let older = |object: &&str| overflow::commit_of(&folder, object).is_some_and(|commit| by.supersedes(commit));
+        let older = |object: &&str| large_rows::commit_of(&folder, object).is_some_and(|commit| by.supersedes(commit));
         let objects = addresses.iter().filter_map(|address| address.strip_prefix(&here)).filter(older);
         retire(self.objects, objects.map(str::to_owned).collect()).await.map_err(not_confirmed)
     }
 
     /// Retires all objects of the row's older commits that are not retired yet.
     async fn retire_older(&self, key: &str, than: CommitTimestamp) -> Result<(), Put> {
-        let folder = overflow::folder(key);
+        let folder = large_rows::folder(key);
         let objects = list_all(self.objects, &folder).await.map_err(not_confirmed)?;
         let older = objects
             .into_iter()
             .map(|object| object.key)
-            .filter(|object| overflow::commit_of(&folder, object).is_some_and(|commit| than.supersedes(commit)));
+            .filter(|object| large_rows::commit_of(&folder, object).is_some_and(|commit| than.supersedes(commit)));
         retire_left(self.objects, older).await.map_err(not_confirmed)
     }
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
 use crate::item::projection::ViewItem;
-use crate::record::change::CommitTimestamp;
+use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 
 /// How long the memory relies on a confirmation by the view. Records that Lambda delivers again to a living process
@@ -191,7 +191,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::item::overflow::MovedColumn;
+    use crate::item::large_rows::MovedColumn;
     use crate::item::projection::Notes;
 
     /// Answers as it is told, and records each question.

@@ -36,7 +36,7 @@ use crate::quarantine;
 use crate::record::decode::{self, Envelope};
 use crate::record::delivery::Record;
 use crate::record::fragments::{self, AssemblyError, FragmentSet};
-use crate::record::tables::SourceTable;
+use crate::record::source_tables::SourceTable;
 use crate::write::apply::apply;
 use crate::write::pace::Pace;
 use crate::write::view::View;

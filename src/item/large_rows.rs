@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 
 use crate::bucket::{segment, table_folder};
 use crate::hash::hash;
-use crate::item::attributes::{self, LARGEST_ITEM};
 use crate::item::reserved::OVERFLOW;
-use crate::record::change::CommitTimestamp;
+use crate::item::values::{self, LARGEST_ITEM};
+use crate::record::order::CommitTimestamp;
 
 /// The bytes that [`mark`] adds to an item: the attribute's name, and an empty map.
 const MARK: usize = OVERFLOW.len() + 3;
@@ -64,7 +64,7 @@ pub fn move_columns(
     mut bytes: usize,
 ) -> Result<Vec<MovedColumn>, usize> {
     let folder = folder(view_key);
-    let stored = |attributes: &HashMap<_, _>, column: &str| attributes.get(column).map_or(0, attributes::size);
+    let stored = |attributes: &HashMap<_, _>, column: &str| attributes.get(column).map_or(0, values::size);
     // Columns of one size move in the order of their names, so that a change has the same objects at each delivery.
     movable.sort_by_cached_key(|(column, _)| (Reverse(stored(attributes, column) + column.len()), column.clone()));
 
@@ -133,11 +133,11 @@ mod tests {
             })
             .collect();
         let mut attributes: HashMap<String, AttributeValue> =
-            json.iter().map(|(name, json)| (name.clone(), attributes::column(json).value.unwrap())).collect();
-        let bytes = attributes::item_size(&attributes);
+            json.iter().map(|(name, json)| (name.clone(), values::column(json).value.unwrap())).collect();
+        let bytes = values::item_size(&attributes);
         let movable = json.iter().map(|(name, json)| (name.clone(), &**json)).collect();
         let moved = move_columns("b", "public.t#1", commit(1), movable, &mut attributes, bytes)?;
-        assert!(attributes::item_size(&attributes) <= LARGEST_ITEM);
+        assert!(values::item_size(&attributes) <= LARGEST_ITEM);
         let AttributeValue::M(addresses) = &attributes[OVERFLOW] else { panic!("no map") };
         for column in &moved {
             let name = column.object.rsplit_once('/').unwrap().1;
@@ -201,7 +201,7 @@ mod tests {
     fn the_mark_takes_the_room_that_is_left_for_it() {
         let mut attributes = HashMap::new();
         mark(&mut attributes);
-        assert_eq!(LARGEST_WHOLE_ITEM + attributes::item_size(&attributes), LARGEST_ITEM);
+        assert_eq!(LARGEST_WHOLE_ITEM + values::item_size(&attributes), LARGEST_ITEM);
     }
 
     #[test]

@@ -6,21 +6,21 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::item::attributes;
+use crate::item::values;
 
 /// DynamoDB's limit for the text of a statement, in characters.
 const LONGEST_STATEMENT: usize = 8192;
 
 /// The largest item that is created along with others. A full request of such items is no larger than a request with
 /// one item of the largest size.
-const LARGEST_CREATE: usize = attributes::LARGEST_ITEM / crate::write::creates::MOST_TOGETHER;
+const LARGEST_CREATE: usize = values::LARGEST_ITEM / crate::write::creates::MOST_TOGETHER;
 
 /// Whether a statement can create the item along with others.
 pub fn is_possible(table: &str, key_attribute: &str, attributes: &HashMap<String, AttributeValue>) -> bool {
     let names = || attributes.keys().map(String::as_str).chain([key_attribute]);
     longest(table, names()) <= LONGEST_STATEMENT
         && names().all(is_plain)
-        && attributes::item_size(attributes) <= LARGEST_CREATE
+        && values::item_size(attributes) <= LARGEST_CREATE
 }
 
 /// The most bytes that a statement with these names can have. It never has more characters than bytes.
