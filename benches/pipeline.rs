@@ -11,6 +11,7 @@ use dsql_view::batch::plan::Planner;
 use dsql_view::item::projection::{Circumstances, Origin, Projector};
 use dsql_view::record::delivery::Delivery;
 use dsql_view::record::order::TimestampPlace;
+use dsql_view::write::dynamodb::retry::Sender;
 use dsql_view::write::dynamodb::{self, DynamoDbView};
 use dsql_view::write::pace::Pace;
 use dsql_view::write::view::View;
@@ -53,9 +54,9 @@ fn pipeline(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let db = LocalDynamoDb::start();
     runtime.block_on(db.create_view("view"));
-    let client =
-        dynamodb::client::new(&sdk_config(&db.endpoint()), Arc::new(Pace::new(NonZeroUsize::MIN)), Arc::default());
-    let view = runtime.block_on(DynamoDbView::open(client, "view".to_owned())).expect("a view");
+    let client = dynamodb::client::new(&sdk_config(&db.endpoint()));
+    let sender = Sender { pace: Arc::new(Pace::new(NonZeroUsize::MIN)), attempts: Arc::default() };
+    let view = runtime.block_on(DynamoDbView::open(client, sender, "view".to_owned())).expect("a view");
     let planner = planner();
 
     let mut group = criterion.benchmark_group("event bytes to requests");

@@ -33,6 +33,7 @@ use crate::record::delivery::Batch;
 use crate::split_changes::Assembler;
 use crate::write::apply::apply;
 use crate::write::attempts::Attempts;
+use crate::write::dynamodb::retry::Sender;
 use crate::write::dynamodb::{self, DynamoDbView, OpenError};
 use crate::write::large_rows::OverflowView;
 use crate::write::memory::Remembering;
@@ -98,8 +99,8 @@ impl DynamoDbHandler {
         }
         let pace = Arc::new(pace);
         let attempts = Arc::new(Attempts::default());
-        let client = dynamodb::client::new(sdk_config, Arc::clone(&pace), Arc::clone(&attempts));
-        let table = DynamoDbView::open(client, config.view_table).await?;
+        let sender = Sender { pace: Arc::clone(&pace), attempts: Arc::clone(&attempts) };
+        let table = DynamoDbView::open(dynamodb::client::new(sdk_config), sender, config.view_table).await?;
         let key_attribute = table.key_attribute().to_owned();
         for table in config.source_tables.iter() {
             if table.primary_key().contains(&key_attribute) {

@@ -16,7 +16,7 @@ use dsql_view::deadline::Deadline;
 use dsql_view::item::projection::{Notes, ViewItem};
 use dsql_view::record::order::CommitTimestamp;
 use dsql_view::write::apply::apply;
-use dsql_view::write::dynamodb::client::{FIRST_BACKOFF, THROTTLED_FOR, longest_backoff};
+use dsql_view::write::dynamodb::retry::{FIRST_BACKOFF, THROTTLED_FOR, longest_backoff};
 use dsql_view::write::pace::Pace;
 use dsql_view::write::view::{Put, View};
 use dsql_view_support::random::Random;

@@ -1,23 +1,24 @@
-//! The view in a DynamoDB table: one conditional PutItem a row, or many creates in a BatchExecuteStatement, and what
-//! the answers mean.
+//! The view in a DynamoDB table: one conditional PutItem a row, or many creates in a BatchExecuteStatement.
 //!
-//! Invariants: no write is without a condition, and none takes the view back in commit time; an error's text that could
-//! quote a row is left out of reasons; what is not known for certain is retryable.
+//! Invariant: no write is without a condition, and none takes the view back in commit time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementOutput;
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{
     AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeyType,
     MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
 };
+use tokio::time::Instant;
 
+use self::errors::{classify, of_read, of_statements};
+use self::retry::{OPENING_TIMEOUT, OPERATION_TIMEOUT, Sender};
 use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
 use crate::item::projection::{Guard, ViewItem};
@@ -27,7 +28,9 @@ use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 
 pub mod client;
+mod errors;
 mod insert_statement;
+pub mod retry;
 
 /// What [`crate::record::order::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any
 /// commit.
@@ -49,6 +52,7 @@ const THIS_COMMIT: &str = "#ts = :ts";
 #[derive(Debug, Clone)]
 pub struct DynamoDbView {
     client: Client,
+    sender: Sender,
     table: String,
     key_attribute: String,
     /// As they were described last; the same for all clones.
@@ -138,11 +142,9 @@ impl DynamoDbView {
     ///
     /// # Errors
     /// The table is missing or does not fit, or DynamoDB does not say.
-    pub async fn open(client: Client, table: String) -> Result<Self, OpenError> {
-        let in_time =
-            aws_sdk_dynamodb::config::Builder::new().timeout_config(client::timeouts(client::OPENING_TIMEOUT));
-        let request = client.describe_table().table_name(&table).customize().config_override(in_time);
-        let described = match request.send().await {
+    pub async fn open(client: Client, sender: Sender, table: String) -> Result<Self, OpenError> {
+        let attempt = || client.describe_table().table_name(&table).send();
+        let described = match sender.send(OPENING_TIMEOUT, of_read, attempt).await {
             Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
             Err(error) => return Err(not_described(table, &error)),
         };
@@ -157,7 +159,7 @@ impl DynamoDbView {
         if let Some(warning) = replicated_without_order(&described) {
             tracing::warn!(table, "{warning}");
         }
-        Ok(Self { client, table, key_attribute, indexes: Arc::new(RwLock::new(Arc::new(indexes))) })
+        Ok(Self { client, sender, table, key_attribute, indexes: Arc::new(RwLock::new(Arc::new(indexes))) })
     }
 
     /// The name of the table's partition key.
@@ -211,15 +213,19 @@ impl DynamoDbView {
         let request = self.request_if(condition, item);
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let before = (condition == Condition::Newer).then_some(ReturnValue::AllOld);
-        match request.set_return_values(before).send().await {
+        match self.send(request.set_return_values(before)).await {
             Ok(done) => Ok(Written::Done(done.attributes().map(standing))),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Written::NotMet(failed.item().map(standing)))
                 }
-                _ => Err(not_put(&error)),
+                _ => Err(classify(&error).1),
             },
         }
+    }
+
+    async fn send(&self, request: PutItemFluentBuilder) -> Result<PutItemOutput, SdkError<PutItemError>> {
+        self.sender.send(OPERATION_TIMEOUT, |error| classify(error).0, || request.clone().send()).await
     }
 }
 
@@ -237,10 +243,7 @@ impl View for DynamoDbView {
                 Err(not_done) => not_done,
             };
         }
-        match self.request(item).send().await {
-            Ok(_) => Put::Applied,
-            Err(error) => not_put(&error),
-        }
+        self.send(self.request(item)).await.map_or_else(|error| classify(&error).1, |_| Put::Applied)
     }
 
     fn indexes(&self) -> Arc<Indexes> {
@@ -248,7 +251,8 @@ impl View for DynamoDbView {
     }
 
     async fn learn_indexes(&self, known: &Indexes) -> bool {
-        match self.client.describe_table().table_name(&self.table).send().await {
+        let attempt = || self.client.describe_table().table_name(&self.table).send();
+        match self.sender.send(OPERATION_TIMEOUT, of_read, attempt).await {
             Ok(output) => {
                 let indexes = output.table.as_ref().map(Indexes::of).unwrap_or_default();
                 let is_new = indexes != *known;
@@ -280,14 +284,17 @@ impl View for DynamoDbView {
         });
         // A text was given: there is nothing that can be missing.
         let Ok(inserts) = inserts.collect() else { return vec![false; asked] };
-        // What fails is put row by row, with all the repetitions that a put has.
-        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
-        let request = self.client.batch_execute_statement().set_statements(Some(inserts));
-        let answered = request.customize().config_override(once).send().await;
-        let (created, problem) = match &answered {
-            Ok(done) => (created(asked, done.responses()), problem(done.responses())),
-            Err(error) => (vec![false; asked], Some(error.code().unwrap_or("no answer that can be read"))),
+        // One attempt: what fails is put row by row, with all the repetitions that a put has.
+        let began = Instant::now();
+        let answered = self.client.batch_execute_statement().set_statements(Some(inserts)).send().await;
+        let (end, created, problem) = match answered.as_ref().map(BatchExecuteStatementOutput::responses) {
+            Ok(responses) => (of_statements(responses), created(asked, responses), problem(responses)),
+            Err(error) => {
+                let code = error.code().unwrap_or("no answer that can be read");
+                (classify(error).0, vec![false; asked], Some(code))
+            }
         };
+        self.sender.ended(began, end);
         if let Some(code) = problem {
             tracing::warn!(code, "creates that were sent together were not all done: the others are put row by row");
         }
@@ -372,90 +379,6 @@ fn string_partition_key(table: &TableDescription) -> Result<String, String> {
     }
 }
 
-fn not_put(error: &SdkError<PutItemError>) -> Put {
-    match error {
-        SdkError::ServiceError(response) => {
-            let status = response.raw().status().as_u16();
-            answered(response.err().code(), response.err().message(), status)
-        }
-        SdkError::TimeoutError(_) => Put::Retryable("it did not answer in time".to_owned()),
-        // Neither holds the request: what they tell is the way to DynamoDB, not the row.
-        SdkError::DispatchFailure(failure) => {
-            let failure: &dyn std::error::Error = match failure.as_connector_error() {
-                Some(connector) => connector,
-                None => return Put::Retryable("the request could not be sent".to_owned()),
-            };
-            Put::Retryable(format!("the request could not be sent or was cut off: {}", causes(failure)))
-        }
-        SdkError::ConstructionFailure(_) => Put::Retryable("the SDK could not make the request".to_owned()),
-        SdkError::ResponseError(_) => Put::Retryable("its answer could not be read".to_owned()),
-        _ => Put::Retryable("the SDK gave an error that is not known".to_owned()),
-    }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-/// What an error that DynamoDB answered means for the item.
-fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> Put {
-    let message = message.unwrap_or("no message");
-    match code {
-        Some("ConditionalCheckFailedException") => Put::Superseded(Superseded::Told),
-        // Every item has the key that the table had at the start: the table is another one now.
-        Some("ValidationException") if TABLE_HAS_ANOTHER_KEY.iter().any(|known| message.starts_with(known)) => {
-            Put::Unavailable(format!("ValidationException: {message}"))
-        }
-        Some("ValidationException") if is_of_an_index(message) => {
-            Put::RefusedByIndex(format!("ValidationException: {}", without_values(message)))
-        }
-        Some("ValidationException") => Put::Refused(format!("ValidationException: {}", without_values(message))),
-        // These speak of the table and the caller, not of the item.
-        Some(code @ ("ResourceNotFoundException" | "AccessDeniedException")) => {
-            Put::Unavailable(format!("{code}: {message}"))
-        }
-        // These speak of credentials and signature; their text can quote the request with its session token.
-        Some(
-            code @ ("UnrecognizedClientException"
-            | "ExpiredTokenException"
-            | "ExpiredToken"
-            | "InvalidClientTokenId"
-            | "InvalidSignatureException"
-            | "IncompleteSignatureException"
-            | "MissingAuthenticationTokenException"
-            | "OptInRequired"),
-        ) => Put::Unavailable(code.to_owned()),
-        Some(code) => Put::Retryable(format!("{code} (HTTP {status})")),
-        None => Put::Retryable(format!("HTTP {status} without an error code")),
-    }
-}
-
-const TABLE_HAS_ANOTHER_KEY: [&str; 2] = [
-    "One or more parameter values were invalid: Missing the key ",
-    "One or more parameter values were invalid: Type mismatch for key ",
-];
-
-/// Whether DynamoDB refuses an item for an index of the table. The table's own key has been checked before: it is no
-/// longer than DynamoDB takes, and not empty.
-fn is_of_an_index(message: &str) -> bool {
-    OF_AN_INDEX.iter().any(|known| message.starts_with(known))
-        || (message.starts_with("One or more parameter values are not valid.") && message.contains(EMPTY_INDEX_KEY))
-}
-
-const OF_AN_INDEX: [&str; 3] = [
-    "One or more parameter values were invalid: Type mismatch for Index Key ",
-    "One or more parameter values were invalid: Size of hashkey has exceeded",
-    "One or more parameter values were invalid: Aggregated size of all range keys has exceeded",
-];
-const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
-
 /// What is wrong with a view that DynamoDB replicates to other Regions, where anything is.
 fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
     let replicated = !table.replicas().is_empty();
@@ -467,51 +390,11 @@ fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
     )
 }
 
-/// DynamoDB's text for an item that it does not take, where that text is known to name attributes and limits only.
-fn without_values(message: &str) -> &str {
-    const FREE_OF_VALUES: [&str; 5] = [
-        "Item size has exceeded the maximum allowed size",
-        "Nesting Levels have exceeded supported limits",
-        "Attempting to store more than 38 significant digits in a Number",
-        "Number overflow.",
-        "Number underflow.",
-    ];
-    let is_known = FREE_OF_VALUES.iter().any(|known| message.starts_with(known)) || is_of_an_index(message);
-    if is_known { message } else { "DynamoDB's message is left out, since it can quote the row" }
-}
-
 #[cfg(test)]
 mod tests {
     use aws_sdk_dynamodb::types::{AttributeDefinition, BatchStatementError, KeySchemaElement, ReplicaDescription};
 
     use super::*;
-
-    #[test]
-    fn only_what_no_repetition_can_change_is_refused() {
-        let refused = |why: &str| Put::Refused(format!("ValidationException: {why}"));
-        let unavailable = |why: &str| Put::Unavailable(why.to_owned());
-        let retryable = |why: &str| Put::Retryable(why.to_owned());
-        let withheld = "DynamoDB's message is left out, since it can quote the row";
-        for (code, status, expected) in [
-            (Some("ConditionalCheckFailedException"), 400, Put::Superseded(Superseded::Told)),
-            (Some("ValidationException"), 400, refused(withheld)),
-            (Some("ResourceNotFoundException"), 400, unavailable("ResourceNotFoundException: why")),
-            (Some("AccessDeniedException"), 400, unavailable("AccessDeniedException: why")),
-            (Some("ExpiredTokenException"), 400, unavailable("ExpiredTokenException")),
-            (Some("UnrecognizedClientException"), 400, unavailable("UnrecognizedClientException")),
-            (
-                Some("ProvisionedThroughputExceededException"),
-                400,
-                retryable("ProvisionedThroughputExceededException (HTTP 400)"),
-            ),
-            (Some("ThrottlingException"), 400, retryable("ThrottlingException (HTTP 400)")),
-            (Some("InternalServerError"), 500, retryable("InternalServerError (HTTP 500)")),
-            (Some("NewInAnotherYear"), 400, retryable("NewInAnotherYear (HTTP 400)")),
-            (None, 503, retryable("HTTP 503 without an error code")),
-        ] {
-            assert_eq!(answered(code, Some("why"), status), expected);
-        }
-    }
 
     #[test]
     fn a_create_counts_as_done_where_all_were_answered_and_it_has_no_error() {
@@ -532,29 +415,6 @@ mod tests {
     }
 
     #[test]
-    fn a_table_whose_key_has_changed_is_no_fault_of_the_item() {
-        let message = "One or more parameter values were invalid: Missing the key id in the item";
-        let put = answered(Some("ValidationException"), Some(message), 400);
-        assert_eq!(put, Put::Unavailable(format!("ValidationException: {message}")));
-    }
-
-    #[test]
-    fn a_refusal_of_an_index_is_told_from_one_of_the_item() {
-        for message in [
-            "One or more parameter values were invalid: Type mismatch for Index Key price Expected: N Actual: S IndexName: by_price",
-            "One or more parameter values were invalid: Size of hashkey has exceeded the maximum size limit of2048 bytes",
-            "One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of 1024 bytes",
-            "One or more parameter values are not valid. A value specified for a secondary index key is not supported. The \
-             AttributeValue for a key attribute cannot contain an empty string value. IndexName: by_name, IndexKey: name",
-        ] {
-            let put = answered(Some("ValidationException"), Some(message), 400);
-            assert_eq!(put, Put::RefusedByIndex(format!("ValidationException: {message}")));
-        }
-        let put = answered(Some("ValidationException"), Some("Item size has exceeded the maximum allowed size"), 400);
-        assert!(matches!(put, Put::Refused(_)), "{put:?}");
-    }
-
-    #[test]
     fn a_view_that_is_replicated_without_strong_consistency_is_warned_of() {
         use MultiRegionConsistency::{Eventual, Strong};
         let replica = || ReplicaDescription::builder().region_name("eu-west-1").build();
@@ -568,21 +428,6 @@ mod tests {
                 TableDescription::builder().set_replicas(Some(replicas)).set_multi_region_consistency(consistency);
             let warning = replicated_without_order(&table.build());
             assert_eq!(warning.is_some_and(|warning| warning.contains("write the view in one Region only")), warns);
-        }
-    }
-
-    #[test]
-    fn a_message_that_can_quote_the_row_is_left_out() {
-        for (message, shown) in [
-            ("Item size has exceeded the maximum allowed size", true),
-            (
-                "One or more parameter values were invalid: Type mismatch for Index Key price Expected: N Actual: S",
-                true,
-            ),
-            ("The parameter cannot be converted to a numeric value: 4111 1111", false),
-            ("secret: Item size has exceeded the maximum allowed size", false),
-        ] {
-            assert_eq!(without_values(message) == message, shown, "{message}");
         }
     }
 

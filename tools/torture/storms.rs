@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use dsql_view::write::dynamodb::client::{MOST_FAILURES, THROTTLED_FOR};
+use dsql_view::write::dynamodb::retry::{MOST_FAILURES, THROTTLED_FOR};
 use dsql_view_support::proxy::{Call, Fault, Service};
 use dsql_view_support::random::Random;
 

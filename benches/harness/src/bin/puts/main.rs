@@ -13,7 +13,6 @@
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Instant;
 
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -23,7 +22,6 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view::aws::https;
 use dsql_view::write::dynamodb::client;
-use dsql_view::write::pace::Pace;
 use dsql_view_bench::clock::own_cpu_time;
 use dsql_view_bench::workload::{VIEW, change, item};
 use dsql_view_support::cdc::Change;
@@ -61,10 +59,7 @@ pub async fn main() -> Result<(), BoxError> {
     let sdk_config = aws_config::load_defaults(BehaviorVersion::v2026_01_12()).await;
     match client.as_str() {
         "sdk" => serve(&Client::new(&sdk_config), in_flight).await,
-        "own" => {
-            serve(&client::new(&own_https(&sdk_config)?, Arc::new(Pace::new(in_flight)), Arc::default()), in_flight)
-                .await
-        }
+        "own" => serve(&client::new(&own_https(&sdk_config)?), in_flight).await,
         "hand-made" => serve(&HandMade::new(&sdk_config)?, in_flight).await,
         other => Err(format!("expected the client sdk, own or hand-made, found {other}").into()),
     }
