@@ -1,134 +1,186 @@
-//! The HTTPS client of all calls to AWS: one pool of connections, certificates that cost the start next to nothing, a
-//! proxy where `HTTPS_PROXY` names one.
+//! The HTTPS client of all calls to AWS: the SDK's own, with one pool of connections, certificates that cost the start
+//! next to nothing, and a proxy where the environment names one.
 //!
-//! AWS's certificates come from Amazon's own authorities, which are known here. Those of the system are read only for a
-//! certificate that is none of these (another partition, an endpoint of one's own, a proxy that opens the TLS): that
-//! takes milliseconds. Where `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
+//! AWS's certificates come from Amazon's own authorities, which are built in. A server with another certificate (another
+//! partition, an endpoint of the user's own, a proxy that opens the TLS) is asked again with the system's authorities,
+//! which are read only then: that takes a handshake and some milliseconds. Where `SSL_CERT_FILE` or `SSL_CERT_DIR` says
+//! whom to trust, nobody else is trusted.
 //!
-//! A connection comes about within two seconds, whichever client asks for it: it is for all of them, so that their
-//! `connect_timeout` says nothing here. Their `read_timeout` counts, from the call to the head of the answer.
+//! A connection must be open within two seconds, whichever client asks for it. The clients share the connections, so
+//! their own `connect_timeout` and `read_timeout` have no effect. They limit their attempts instead.
 //!
-//! Invariants: no certificate is taken that neither Amazon's authorities nor the system's vouch for; what is no answer
-//! is an I/O error or a time-out, which the SDK's clients try again as often as they are told.
+//! What may happen between any two steps:
+//! - The first request to a server is sent a second time only if the first attempt failed in the TLS handshake, so the
+//!   server has seen nothing of it.
+//! - A server changes its certificate later: the request fails as one without a connection does. The server is then no
+//!   longer known, and the next attempt begins with Amazon's authorities.
+//!
+//! Invariants: no certificate is accepted unless Amazon's authorities or the system's vouch for it; a request without
+//! an answer ends as an I/O error or a time-out, and the SDK's clients retry these as often as they are told.
 
 mod authorities;
 mod names;
-mod way;
 
-use std::fmt;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Connector, HttpClientError};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::body::SdkBody;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::client::proxy::matcher::Matcher;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::CertificateError::{BadSignature, UnknownIssuer};
 
-use self::authorities::Authorities;
-use self::way::Connector;
+use self::names::{Names, System};
+use crate::lock::lock;
+
+/// From the look-up of the name to the end of the TLS handshake. It is the same for all clients, because they share the
+/// connections.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+const NO_AUTHORITIES: &str = "no certificates of authorities are found: install the system's package ca-certificates, or name a file \
+    that has them in SSL_CERT_FILE";
 
 /// A client for all of the SDK's clients, with the proxy and the authorities that the environment names.
 ///
 /// # Errors
-/// TLS cannot be had with the cryptography that this was built with.
-pub fn client() -> Result<SharedHttpClient, rustls::Error> {
+/// The client cannot be configured for TLS.
+pub fn client() -> Result<SharedHttpClient, HttpClientError> {
     let names_authorities = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    let known = if names_authorities { RootCertStore::empty() } else { authorities::amazon() };
-    let tls = Authorities::new(known, authorities::system).into_config()?;
-    let https = Https::new(Matcher::from_env(), tls);
-    Ok(http_client_fn(move |settings, _| SharedHttpConnector::new(https.with(settings))))
+    let built_in = (!names_authorities).then_some(authorities::AMAZON);
+    let https = SharedHttpConnector::new(Https::new(built_in, authorities::system, ProxyConfig::from_env())?);
+    Ok(http_client_fn(move |_, _| https.clone()))
 }
 
-/// A pool of connections, which is asked for answers.
-struct Https {
-    pool: Arc<Client<Connector, SdkBody>>,
-    /// How long the head of an answer may take.
-    within: Option<Duration>,
+/// Asks each server with the authorities that vouch for it.
+#[derive(Debug, Clone)]
+struct Https(Arc<Connectors>);
+
+#[derive(Debug)]
+struct Connectors {
+    /// Trusts the authorities that are built in. `None` if nobody but the system's is trusted.
+    built_in: Option<Connector>,
+    /// Trusts the system's authorities, and is made when a server needs them. `true` if there are any.
+    system: OnceLock<Result<(Connector, bool), HttpClientError>>,
+    read_system: fn() -> String,
+    proxies: ProxyConfig,
+    /// The servers that have answered, and who vouches for them.
+    known: Mutex<HashMap<String, Vouching>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Vouching {
+    BuiltIn,
+    System,
 }
 
 impl Https {
-    fn new(proxies: Matcher, tls: ClientConfig) -> Self {
-        let mut pool = Client::builder(TokioExecutor::new());
-        pool.pool_timer(TokioTimer::new());
-        Self { pool: Arc::new(pool.build(Connector::new(proxies, Arc::new(tls)))), within: None }
-    }
-
-    /// The same pool, for a client with these settings.
-    fn with(&self, settings: &HttpConnectorSettings) -> Self {
-        Self { pool: Arc::clone(&self.pool), within: settings.read_timeout() }
-    }
-}
-
-impl fmt::Debug for Https {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Https")
+    fn new(built_in: Option<&str>, read_system: fn() -> String, proxies: ProxyConfig) -> Result<Self, HttpClientError> {
+        let built_in = built_in.map(|pem| connector(pem, &proxies)).transpose()?;
+        let (system, known) = (OnceLock::new(), Mutex::default());
+        Ok(Self(Arc::new(Connectors { built_in, system, read_system, proxies, known })))
     }
 }
 
 impl HttpConnector for Https {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let mut request = match request.try_into_http1x() {
-            Ok(request) => request,
-            Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
-        };
-        let connection = capture_connection(&mut request);
-        // The SDK's client says when it is not to be used again.
-        if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
-            capture.set_connection_retriever(move || metadata(&connection));
-        }
-        let answer = self.pool.request(request);
-        let within = self.within;
-        HttpConnectorFuture::new(async move {
-            let answer = match within {
-                None => answer.await,
-                Some(within) => tokio::time::timeout(within, answer)
-                    .await
-                    .map_err(|_| ConnectorError::timeout(format!("no answer within {within:?}").into()))?,
-            };
-            let answer = answer.map_err(|error| ConnectorError::io(error.into()))?;
-            HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
-                .map_err(|error| ConnectorError::other(error.into(), None))
-        })
+        let connectors = Arc::clone(&self.0);
+        HttpConnectorFuture::new(async move { connectors.answer(request).await })
     }
 }
 
-/// The connection of a request, as the SDK sees it.
-fn metadata(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
-    let proxied = connection.connection_metadata().as_ref()?.is_proxied();
-    let connection = connection.clone();
-    let poison = move || {
-        if let Some(connection) = connection.connection_metadata().as_ref() {
-            connection.poison();
+impl Connectors {
+    async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let server = request.uri().split('/').nth(2).unwrap_or_default().to_owned();
+        let known = lock(&self.known).get(&server).copied();
+        let first = if self.built_in.is_some() { Vouching::BuiltIn } else { Vouching::System };
+        let mut by = known.unwrap_or(first);
+        let again = if known.is_none() && by == Vouching::BuiltIn { request.try_clone() } else { None };
+        let mut answer = self.ask(by, request).await;
+        if let (Err(error), Some(again)) = (&answer, again)
+            && is_by_a_stranger(error)
+        {
+            by = Vouching::System;
+            answer = self.ask(by, again).await;
         }
+        match &answer {
+            Ok(_) if known.is_none() => drop(lock(&self.known).insert(server, by)),
+            Err(error) if is_by_a_stranger(error) => drop(lock(&self.known).remove(&server)),
+            _ => {}
+        }
+        answer
+    }
+
+    async fn ask(&self, by: Vouching, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        if let (Some(built_in), Vouching::BuiltIn) = (&self.built_in, by) {
+            return built_in.call(request).await;
+        }
+        let system = self.system.get_or_init(|| {
+            let pem = (self.read_system)();
+            Ok((connector(&pem, &self.proxies)?, !pem.is_empty()))
+        });
+        let (system, any) = system.as_ref().map_err(|error| ConnectorError::user(error.to_string().into()))?;
+        let answer = system.call(request).await;
+        let told =
+            |error| if *any || !is_by_a_stranger(&error) { error } else { ConnectorError::io(NO_AUTHORITIES.into()) };
+        answer.map_err(told)
+    }
+}
+
+/// A connector that trusts the authorities in `pem`.
+fn connector(pem: &str, proxies: &ProxyConfig) -> Result<Connector, HttpClientError> {
+    let trusted = TrustStore::empty().with_pem_certificate(pem);
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let connector = Connector::builder().connector_settings(settings).proxy_config(proxies.clone());
+    let connector = connector
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(TlsContext::builder().with_trust_store(trusted).build()?);
+    Ok(connector.build_with_resolver(Names::new(System)))
+}
+
+/// Whether the server has a certificate that no trusted authority has signed. A signature is bad if a trusted authority
+/// has the same name as the one that signed.
+fn is_by_a_stranger(error: &(dyn Error + 'static)) -> bool {
+    // The source of an I/O error leaves out the error that it carries.
+    let inner = match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref().map(|error| error as &(dyn Error + 'static)),
+        None => error.source(),
     };
-    Some(ConnectionMetadata::builder().proxied(proxied).poison_fn(poison).build())
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)))
+        || inner.is_some_and(is_by_a_stranger)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
+    use dsql_view_support::tls::TlsFront;
+    use rustls::CertificateError;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
-    /// A client that trusts nobody.
-    fn https() -> Https {
-        let tls = Authorities::new(RootCertStore::empty(), RootCertStore::empty).into_config().unwrap();
-        Https::new(Matcher::builder().build(), tls)
+    /// Trusts the authority that is given as built in, and no proxy.
+    fn https(built_in: &str, read_system: fn() -> String) -> Https {
+        Https::new(Some(built_in), read_system, ProxyConfig::disabled()).unwrap()
     }
 
-    /// Asks a server twice: how many connections it saw.
-    async fn connections(poisoned: bool) -> usize {
+    fn nobody() -> String {
+        String::new()
+    }
+
+    /// A server that answers, its URL, and how many connections it has had.
+    async fn server() -> (JoinHandle<()>, String, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let opened = Arc::new(AtomicUsize::new(0));
@@ -144,7 +196,13 @@ mod tests {
                 });
             }
         });
-        let https = https();
+        (server, endpoint, opened)
+    }
+
+    /// Asks a server twice: how many connections it saw.
+    async fn connections(poisoned: bool) -> usize {
+        let (server, endpoint, opened) = server().await;
+        let https = https("", nobody);
         for _ in 0..2 {
             let mut request = HttpRequest::get(&endpoint).unwrap();
             let capture = CaptureSmithyConnection::new();
@@ -165,26 +223,79 @@ mod tests {
         assert_eq!((connections(false).await, connections(true).await), (1, 2));
     }
 
-    /// What becomes of a call by a client with these settings to a server that takes connections and says nothing.
-    async fn unanswered(scheme: &str, settings: HttpConnectorSettings) -> ConnectorError {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let request = HttpRequest::get(format!("{scheme}://{}", listener.local_addr().unwrap())).unwrap();
-        https().with(&settings).call(request).await.unwrap_err()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_waited_for_as_long_as_the_client_says() {
-        let settings = HttpConnectorSettings::builder().read_timeout(Duration::from_secs(1)).build();
-        let error = unanswered("http", settings).await;
-        assert!(error.is_timeout(), "{error:?}");
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_waited_for_as_long_as_is_said_here() {
-        let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_secs(3600)).build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = HttpRequest::get(format!("https://{}", listener.local_addr().unwrap())).unwrap();
         let begun = tokio::time::Instant::now();
-        let error = unanswered("https", settings).await;
-        assert!(error.is_io() && format!("{error:?}").contains("no connection within 2s"), "{error:?}");
+        let error = https("", nobody).call(request).await.unwrap_err();
+        assert!(error.is_timeout() && format!("{error:?}").contains("connect"), "{error:?}");
         assert_eq!(begun.elapsed().as_secs(), 2);
+    }
+
+    fn certificate(front: &TlsFront) -> String {
+        std::fs::read_to_string(front.certificate()).unwrap()
+    }
+
+    async fn ask(https: &Https, endpoint: &str) -> Result<(), ConnectorError> {
+        https.call(HttpRequest::get(endpoint).unwrap()).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn the_systems_authorities_are_read_once_and_only_for_who_is_not_known() {
+        static SYSTEM: OnceLock<String> = OnceLock::new();
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        fn system() -> String {
+            READ.fetch_add(1, Ordering::Relaxed);
+            SYSTEM.get().unwrap().clone()
+        }
+        let (_server, endpoint, _) = server().await;
+        let [built_in, of_system, of_nobody] = [(); 3].map(|()| TlsFront::before(&endpoint));
+        SYSTEM.set(certificate(&of_system)).unwrap();
+        let https = https(&certificate(&built_in), system);
+        ask(&https, &built_in.endpoint()).await.unwrap();
+        assert_eq!(READ.load(Ordering::Relaxed), 0);
+        for _ in 0..2 {
+            ask(&https, &of_system.endpoint()).await.unwrap();
+            ask(&https, &built_in.endpoint()).await.unwrap();
+            let error = ask(&https, &of_nobody.endpoint()).await.unwrap_err();
+            assert!(is_by_a_stranger(&error) && error.is_io(), "{error:?}");
+        }
+        assert_eq!(READ.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_certificate_changes_is_asked_anew() {
+        static SYSTEM: OnceLock<String> = OnceLock::new();
+        fn system() -> String {
+            SYSTEM.get().unwrap().clone()
+        }
+        let (_server, endpoint, _) = server().await;
+        let front = TlsFront::before(&endpoint);
+        SYSTEM.set(certificate(&front)).unwrap();
+        let https = https(authorities::AMAZON, system);
+        let server = front.endpoint().trim_start_matches("https://").to_owned();
+        lock(&https.0.known).insert(server.clone(), Vouching::BuiltIn);
+        assert!(ask(&https, &front.endpoint()).await.unwrap_err().is_io());
+        ask(&https, &front.endpoint()).await.unwrap();
+        assert_eq!(lock(&https.0.known).get(&server), Some(&Vouching::System));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_is_trusted_the_message_says_what_to_do() {
+        let (_server, endpoint, _) = server().await;
+        let front = TlsFront::before(&endpoint);
+        for built_in in [None, Some(authorities::AMAZON)] {
+            let https = Https::new(built_in, nobody, ProxyConfig::disabled()).unwrap();
+            let error = format!("{:?}", ask(&https, &front.endpoint()).await.unwrap_err());
+            assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
+        }
+
+        for (reason, expected) in
+            [(UnknownIssuer, true), (BadSignature, true), (CertificateError::NotValidForName, false)]
+        {
+            let error = io::Error::other(io::Error::other(rustls::Error::InvalidCertificate(reason)));
+            assert_eq!(is_by_a_stranger(&error), expected, "{error:?}");
+        }
     }
 }

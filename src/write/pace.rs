@@ -16,6 +16,8 @@
 //! A DynamoDB that fails or does not answer counts as one that throttles. The number comes down to one while no write
 //! comes through, and goes up again with those that do.
 //!
+//! Kept by hand, in some 130 lines, because we know of no well-kept crate that limits writes by what comes through.
+//!
 //! Invariants: the number is at least one, and at most as many as are allowed. Writes in flight stay in flight; the
 //! number only says whether more may start.
 
