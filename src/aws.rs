@@ -1,4 +1,4 @@
-//! How the functions reach AWS: the [`https`] client, the [`signing`] of requests, and the SDK's errors as text.
+//! How the functions reach AWS: the [`https`] client, the `signing` of requests, and the SDK's errors as text.
 
 pub mod https;
 pub mod service_error;
