@@ -36,7 +36,6 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use rustls::CertificateError::{BadSignature, UnknownIssuer};
 
 use self::names::{Names, System};
 use crate::lock::lock;
@@ -65,6 +64,8 @@ struct Https(Arc<Connectors>);
 
 #[derive(Debug)]
 struct Connectors {
+    /// For endpoints without TLS, which no proxy is asked for: a proxy would see the requests.
+    plain: Connector,
     /// Trusts the authorities that are built in. `None` if nobody but the system's is trusted.
     built_in: Option<Connector>,
     /// Trusts the system's authorities, and is made when a server needs them. `true` if there are any.
@@ -83,21 +84,25 @@ enum Vouching {
 
 impl Https {
     fn new(built_in: Option<&str>, read_system: fn() -> String, proxies: ProxyConfig) -> Result<Self, HttpClientError> {
+        let plain = connector("", &ProxyConfig::disabled())?;
         let built_in = built_in.map(|pem| connector(pem, &proxies)).transpose()?;
         let (system, known) = (OnceLock::new(), Mutex::default());
-        Ok(Self(Arc::new(Connectors { built_in, system, read_system, proxies, known })))
+        Ok(Self(Arc::new(Connectors { plain, built_in, system, read_system, proxies, known })))
     }
 }
 
 impl HttpConnector for Https {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connectors = Arc::clone(&self.0);
-        HttpConnectorFuture::new(async move { connectors.answer(request).await })
+        HttpConnectorFuture::new(async move { connectors.answer(request).await.map_err(without_an_answer) })
     }
 }
 
 impl Connectors {
     async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        if request.uri().starts_with("http://") {
+            return self.plain.call(request).await;
+        }
         let server = request.uri().split('/').nth(2).unwrap_or_default().to_owned();
         let known = lock(&self.known).get(&server).copied();
         let first = if self.built_in.is_some() { Vouching::BuiltIn } else { Vouching::System };
@@ -105,14 +110,14 @@ impl Connectors {
         let again = if known.is_none() && by == Vouching::BuiltIn { request.try_clone() } else { None };
         let mut answer = self.ask(by, request).await;
         if let (Err(error), Some(again)) = (&answer, again)
-            && is_by_a_stranger(error)
+            && is_of_a_certificate(error)
         {
             by = Vouching::System;
             answer = self.ask(by, again).await;
         }
         match &answer {
             Ok(_) if known.is_none() => drop(lock(&self.known).insert(server, by)),
-            Err(error) if is_by_a_stranger(error) => drop(lock(&self.known).remove(&server)),
+            Err(error) if is_of_a_certificate(error) => drop(lock(&self.known).remove(&server)),
             _ => {}
         }
         answer
@@ -128,8 +133,9 @@ impl Connectors {
         });
         let (system, any) = system.as_ref().map_err(|error| ConnectorError::user(error.to_string().into()))?;
         let answer = system.call(request).await;
-        let told =
-            |error| if *any || !is_by_a_stranger(&error) { error } else { ConnectorError::io(NO_AUTHORITIES.into()) };
+        let told = |error| {
+            if *any || !is_of_a_certificate(&error) { error } else { ConnectorError::io(NO_AUTHORITIES.into()) }
+        };
         answer.map_err(told)
     }
 }
@@ -145,16 +151,21 @@ fn connector(pem: &str, proxies: &ProxyConfig) -> Result<Connector, HttpClientEr
     Ok(connector.build_with_resolver(Names::new(System)))
 }
 
-/// Whether the server has a certificate that no trusted authority has signed. A signature is bad if a trusted authority
-/// has the same name as the one that signed.
-fn is_by_a_stranger(error: &(dyn Error + 'static)) -> bool {
+/// Whether the server's certificate is not accepted. Any reason counts: a chain can have an expired certificate beside one
+/// that the system trusts.
+fn is_of_a_certificate(error: &(dyn Error + 'static)) -> bool {
     // The source of an I/O error leaves out the error that it carries.
     let inner = match error.downcast_ref::<io::Error>() {
         Some(error) => error.get_ref().map(|error| error as &(dyn Error + 'static)),
         None => error.source(),
     };
-    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)))
-        || inner.is_some_and(is_by_a_stranger)
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) || inner.is_some_and(is_of_a_certificate)
+}
+
+/// A request without an answer that can be read may be sent again, whatever came instead of the answer.
+fn without_an_answer(error: ConnectorError) -> ConnectorError {
+    let is_unknown = error.is_other() && error.as_other().is_none();
+    if is_unknown { ConnectorError::io(error.into_source()) } else { error }
 }
 
 #[cfg(test)]
@@ -163,7 +174,6 @@ mod tests {
 
     use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
     use dsql_view_support::tls::TlsFront;
-    use rustls::CertificateError;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
@@ -259,7 +269,7 @@ mod tests {
             ask(&https, &of_system.endpoint()).await.unwrap();
             ask(&https, &built_in.endpoint()).await.unwrap();
             let error = ask(&https, &of_nobody.endpoint()).await.unwrap_err();
-            assert!(is_by_a_stranger(&error) && error.is_io(), "{error:?}");
+            assert!(is_of_a_certificate(&error) && error.is_io(), "{error:?}");
         }
         assert_eq!(READ.load(Ordering::Relaxed), 1);
     }
@@ -290,12 +300,26 @@ mod tests {
             let error = format!("{:?}", ask(&https, &front.endpoint()).await.unwrap_err());
             assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
         }
+    }
 
-        for (reason, expected) in
-            [(UnknownIssuer, true), (BadSignature, true), (CertificateError::NotValidForName, false)]
-        {
-            let error = io::Error::other(io::Error::other(rustls::Error::InvalidCertificate(reason)));
-            assert_eq!(is_by_a_stranger(&error), expected, "{error:?}");
-        }
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_read_may_come_another_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"no HTTP\r\n\r\n").await.unwrap();
+        });
+        let error = ask(&https("", nobody), &endpoint).await.unwrap_err();
+        assert!(error.is_io(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn no_proxy_sees_a_request_without_tls() {
+        let (_server, endpoint, _) = server().await;
+        let proxies = ProxyConfig::all("http://127.0.0.1:9").unwrap();
+        let https = Https::new(Some(""), nobody, proxies).unwrap();
+        ask(&https, &endpoint).await.unwrap();
+        assert!(ask(&https, &endpoint.replace("http:", "https:")).await.unwrap_err().is_io());
     }
 }
