@@ -50,7 +50,7 @@ struct KeepingSigner {
 struct DerivedKey {
     /// In seconds since the epoch.
     second: u64,
-    /// That second as `20260318T142401Z`; the first eight characters are the day.
+    /// That second as `20260318T142401Z`. The first eight characters are the day.
     time: String,
     region: String,
     service: String,

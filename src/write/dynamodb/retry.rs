@@ -64,7 +64,7 @@ const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
 /// Sends requests, and tells the pace and the count how each attempt ended.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    /// Learns what DynamoDB takes.
+    /// Learns how much DynamoDB takes.
     pub pace: Arc<Pace>,
     /// Counts the attempts.
     pub attempts: Arc<Attempts>,
