@@ -134,7 +134,7 @@ impl Config {
         let latest = HELD_BACK_BY_THE_SERVICE + self.stream_retention + REDRIVE;
         if self.tombstone_ttl < latest {
             warnings.push(format!(
-                                "{TOMBSTONE_TTL} is {}, and a change can come {} after its commit: Aurora DSQL may hold it back for 7 days, the stream \
+                "{TOMBSTONE_TTL} is {}, and a change can come {} after its commit: Aurora DSQL may hold it back for 7 days, the stream \
                  keeps it for {} ({STREAM_RETENTION}), and redrive tries for 8 hours. A change that comes after its row's tombstone has \
                  expired brings the row back. Set {TOMBSTONE_TTL} to that sum or more",
                 humantime::format_duration(self.tombstone_ttl),

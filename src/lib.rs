@@ -9,10 +9,10 @@
 //! | 3 | [`batch`] | the records of a batch, from the plan to the end of each |
 //! | 4 | [`write`](mod@write) | the items into DynamoDB |
 //!
-//! [`handler`] runs the stages. Two detours start there: [`split_changes`] puts split changes together, and [`quarantine`]
-//! keeps records that can never be applied. Both keep objects in a [`bucket`]. [`redrive`] is the second function: it
-//! brings back the records that Lambda could not deliver. [`observe`] logs and counts, [`aws`] reaches AWS, [`lambda`]
-//! starts both functions, and [`config`] reads their settings.
+//! [`handler`] runs the stages. Two detours start there: [`split_changes`] puts split changes together, and
+//! [`quarantine`] keeps records that can never be applied. Both keep objects in a [`bucket`]. [`redrive`] is the second
+//! function: it brings back the records that Lambda could not deliver. [`observe`] logs and counts, [`aws`] reaches
+//! AWS, [`lambda`] starts both functions, and [`config`] reads their settings.
 //!
 //! Invariants: `record`, `item` and `batch` do no I/O and read no clock;
 //! [`record::order::CommitTimestamp::supersedes`] alone decides which of two changes wins; no row's value reaches a

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use regex::Regex;
 
-/// From the foundation to the start of the functions.
+/// The order, from the foundation to the start of the functions.
 const ORDER: [&str; 16] = [
     "hash",
     "lock",
@@ -26,7 +26,7 @@ const ORDER: [&str; 16] = [
     "lambda",
 ];
 
-/// `SOURCE_TABLES` refuses key columns with names that the view keeps for itself.
+/// The one exception: `SOURCE_TABLES` refuses key columns with names that the view keeps for itself.
 const AGAINST_THE_ORDER: [(&str, &str); 1] = [("record::source_tables", "item::reserved")];
 
 /// The shells, which are built from the settings.

@@ -1,10 +1,10 @@
 //! The HTTPS client of all calls to AWS: the SDK's own, with one pool of connections, certificates that cost the start
-//! next to nothing, and a proxy where the environment names one.
+//! next to nothing, and a proxy if the environment names one.
 //!
-//! AWS's certificates come from Amazon's own authorities, which are built in. A server with another certificate (another
-//! partition, an endpoint of the user's own, a proxy that opens the TLS) is asked again with the system's authorities,
-//! which are read only then: that takes a handshake and some milliseconds. Where `SSL_CERT_FILE` or `SSL_CERT_DIR` says
-//! whom to trust, nobody else is trusted.
+//! AWS's certificates come from Amazon's own authorities, which are built in. A server may have another certificate: in
+//! another partition, at an endpoint of the user's own, or behind a proxy that opens the TLS. The client asks such a
+//! server again with the system's authorities, and reads these only then. That takes a handshake and some milliseconds.
+//! If `SSL_CERT_FILE` or `SSL_CERT_DIR` says whom to trust, nobody else is trusted.
 //!
 //! A connection must be open within two seconds, whichever client asks for it. The clients share the connections, so
 //! their own `connect_timeout` and `read_timeout` have no effect. They limit their attempts instead.
@@ -12,7 +12,7 @@
 //! What may happen between any two steps:
 //! - The first request to a server is sent a second time only if the first attempt failed in the TLS handshake, so the
 //!   server has seen nothing of it.
-//! - A server changes its certificate later: the request fails as one without a connection does. The server is then no
+//! - A server changes its certificate later: the request fails like one without a connection. The server is then no
 //!   longer known, and the next attempt begins with Amazon's authorities.
 //!
 //! Invariants: no certificate is accepted unless Amazon's authorities or the system's vouch for it; a request without
@@ -40,8 +40,8 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use self::names::{Names, System};
 use crate::lock::lock;
 
-/// From the look-up of the name to the end of the TLS handshake. It is the same for all clients, because they share the
-/// connections.
+/// The time from the look-up of the name to the end of the TLS handshake. It is the same for all clients, because they
+/// share the connections.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 const NO_AUTHORITIES: &str = "no certificates of authorities are found: install the system's package ca-certificates, or name a file \
@@ -64,11 +64,11 @@ struct Https(Arc<Connectors>);
 
 #[derive(Debug)]
 struct Connectors {
-    /// For endpoints without TLS, which no proxy is asked for: a proxy would see the requests.
+    /// For endpoints without TLS. They go through no proxy, because a proxy would see the requests.
     plain: Connector,
-    /// Trusts the authorities that are built in. `None` if nobody but the system's is trusted.
+    /// Trusts the authorities that are built in. `None` if only the system's authorities are trusted.
     built_in: Option<Connector>,
-    /// Trusts the system's authorities, and is made when a server needs them. `true` if there are any.
+    /// Trusts the system's authorities. It is made when a server needs them. `true` if the system has any.
     system: OnceLock<Result<(Connector, bool), HttpClientError>>,
     read_system: fn() -> String,
     proxies: ProxyConfig,
@@ -151,10 +151,10 @@ fn connector(pem: &str, proxies: &ProxyConfig) -> Result<Connector, HttpClientEr
     Ok(connector.build_with_resolver(Names::new(System)))
 }
 
-/// Whether the server's certificate is not accepted. Any reason counts: a chain can have an expired certificate beside one
-/// that the system trusts.
+/// Whether the server's certificate is refused. Any reason counts: a chain can hold an expired certificate beside one that
+/// the system trusts.
 fn is_of_a_certificate(error: &(dyn Error + 'static)) -> bool {
-    // The source of an I/O error leaves out the error that it carries.
+    // `source` of an I/O error skips the error that it carries.
     let inner = match error.downcast_ref::<io::Error>() {
         Some(error) => error.get_ref().map(|error| error as &(dyn Error + 'static)),
         None => error.source(),
@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Trusts the authority that is given as built in, and no proxy.
+    /// Trusts the given authority as if it were built in, and uses no proxy.
     fn https(built_in: &str, read_system: fn() -> String) -> Https {
         Https::new(Some(built_in), read_system, ProxyConfig::disabled()).unwrap()
     }
@@ -189,7 +189,7 @@ mod tests {
         String::new()
     }
 
-    /// A server that answers, its URL, and how many connections it has had.
+    /// A server that answers, with its URL and the number of connections that it has had.
     async fn server() -> (JoinHandle<()>, String, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -209,7 +209,7 @@ mod tests {
         (server, endpoint, opened)
     }
 
-    /// Asks a server twice: how many connections it saw.
+    /// Asks a server twice, and returns how many connections it saw.
     async fn connections(poisoned: bool) -> usize {
         let (server, endpoint, opened) = server().await;
         let https = https("", nobody);

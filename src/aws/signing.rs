@@ -5,8 +5,8 @@
 //! the key while those three stay the same. It signs the headers that the protocol asks for: the host, the content type
 //! and all whose names begin with `x-amz-`.
 //!
-//! Kept by hand because no crate keeps the key, and this is half of what our client saves: with it and our allocator, a
-//! put takes 0.60 of the CPU that the SDK's defaults take (`make bench ONLY=requests`).
+//! Kept by hand because no crate keeps the key, and this signer makes half of our client's savings. With it and our
+//! allocator, a put takes 0.60 of the CPU that the SDK's defaults take (`make bench ONLY=requests`).
 //!
 //! Invariants: a request that does not have the one form of DynamoDB's requests goes to the SDK's own signer; secrets
 //! reach no log.
@@ -30,7 +30,7 @@ use chrono::{DateTime, Utc};
 
 use crate::hash::hash;
 
-/// How many digits of a time are the day.
+/// How many digits at the beginning of a time are the day.
 const DAY: usize = 8;
 
 /// The SDK's `sigv4`, with a signer that keeps its key.
@@ -50,7 +50,7 @@ struct KeepingSigner {
 struct DerivedKey {
     /// In seconds since the epoch.
     second: u64,
-    /// That second as `20260318T142401Z`; the first eight characters are the day.
+    /// That second as `20260318T142401Z`. The first eight characters are the day.
     time: String,
     region: String,
     service: String,
@@ -103,8 +103,8 @@ impl Sign for KeepingSigner {
     }
 }
 
-/// Whether a request has the form of DynamoDB's: a POST to the root, its body at hand, and nothing that a signature
-/// would have to normalize.
+/// Whether a request has the form of DynamoDB's requests: a POST to the root, with its body at hand, and with nothing
+/// that a signature would have to normalize.
 fn is_plain(request: &HttpRequest) -> bool {
     let is_plain_value = |value: &str| value.trim() == value && !value.contains("  ");
     request.method() == "POST"
@@ -118,8 +118,8 @@ fn is_signed(header: &str) -> bool {
     header == "content-type" || header.starts_with("x-amz-")
 }
 
-/// The host of a URI that names nothing else, as the `host` header has it. `None` for a URI with a scheme's own port,
-/// which may be left out of the header.
+/// The host of a URI that names nothing else, in the form of the `host` header. `None` if the URI has the default port
+/// of a scheme, which may be left out of the header.
 fn authority(request: &HttpRequest) -> Option<&str> {
     let uri = request.uri();
     let authority = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?.strip_suffix('/')?;
@@ -236,7 +236,8 @@ pub(crate) mod tests {
         request
     }
 
-    /// The headers with which the SDK's own crate signs an unsigned request, for the headers that are signed here.
+    /// The headers that the SDK's own crate adds when it signs an unsigned request. It signs the same headers as this
+    /// signer.
     pub(crate) fn expected(request: &HttpRequest, now: SystemTime, credentials: &Credentials) -> Vec<(String, String)> {
         let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
@@ -291,7 +292,7 @@ pub(crate) mod tests {
             (NOON + 1, &other),
             (NOON + 86_400, &other),
             (NOON + 86_400, &with_token),
-            // A clock that was set back.
+            // The clock was set back.
             (NOON, &with_token),
         ] {
             check(&mut kept, &request, at(seconds), credentials);

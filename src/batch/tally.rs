@@ -202,8 +202,8 @@ const DIGITS: u32 = 6;
 /// Durations, in groups of values that differ little. A millisecond has `PER_MILLISECOND` units. The metric is in
 /// milliseconds.
 ///
-/// Kept by hand because `Histogram` of `metrique-aggregation` 0.1.19 keeps no sums (1,025 ms becomes 1,056 ms, 3 % more),
-/// and gives 205 values for the times of 1 ms to 60 s, where a line may have 100.
+/// Kept by hand because `Histogram` of `metrique-aggregation` 0.1.19 keeps no sums (1,025 ms becomes 1,056 ms, 3 %
+/// more), and gives 205 values for the times of 1 ms to 60 s, where a line may have 100.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distribution<const PER_MILLISECOND: u32>(BTreeMap<u64, Group>);
 

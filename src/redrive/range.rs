@@ -138,7 +138,7 @@ impl Progress {
         self.highest.as_ref()
     }
 
-    /// The parts of the range that may be lost, once the shard has been read as far as it goes. Lambda has seen the
+    /// The parts of the range that may be lost. Call it once the shard has been read to its end. Lambda has seen the
     /// first and the last record. If one of them is missing, the records between it and those that were found may be
     /// missing too.
     pub fn lost(&self, range: &ShardRange) -> Vec<ShardRange> {

@@ -32,17 +32,19 @@ mod errors;
 mod insert_statement;
 pub mod retry;
 
-/// What [`crate::record::order::CommitTimestamp::supersedes`] says, to DynamoDB: a row that is not there is older than any
-/// commit.
+/// Tells DynamoDB the rule of [`crate::record::order::CommitTimestamp::supersedes`]. A row that is not there is older
+/// than any commit.
 pub const NEWER_THAN_THE_VIEW: &str = "attribute_not_exists(#ts) OR #ts < :ts";
 
-/// As [`NEWER_THAN_THE_VIEW`], where something stands there, and no tombstone that was written late. See [`Guard`].
+/// As [`NEWER_THAN_THE_VIEW`], but an item must stand there, and it must not be a tombstone that was written late. See
+/// [`Guard`].
 const NEWER_THAN_WHAT_STANDS_THERE: &str = "#ts < :ts AND (attribute_not_exists(#deleted) OR #expires < :late)";
 
 /// In addition: the item there has no moved columns, whose objects would be left behind.
 const NOTHING_MOVED: &str = "attribute_not_exists(#overflow)";
 
-/// No item meets it: DynamoDB answers with what stands there, which a role that only writes may see in no other way.
+/// No item meets it, so DynamoDB answers with the item that stands there. A role that may only write can see the item
+/// in no other way.
 const NEVER: &str = "attribute_exists(#ts) AND attribute_not_exists(#ts)";
 
 /// The item there shows this commit.
@@ -55,49 +57,49 @@ pub struct DynamoDbView {
     sender: Sender,
     table: String,
     key_attribute: String,
-    /// As they were described last; the same for all clones.
+    /// As DynamoDB described them last. All clones share them.
     indexes: Arc<RwLock<Arc<Indexes>>>,
 }
 
-/// When a write takes place.
+/// The condition on which a write takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The item is newer than what stands there.
+    /// The item is newer than the one that stands there.
     Newer,
-    /// The item is newer than what stands there, and that has no moved columns.
+    /// The item is newer than the one that stands there, which has no moved columns.
     NewerAndNothingMoved,
-    /// The item's own commit stands there.
+    /// The item that stands there shows the same commit.
     ThisCommit,
-    /// Never: only to learn what stands there, at the price of a write unit.
+    /// Never. The write only serves to learn which item stands there, and costs a write unit.
     Never,
 }
 
-/// What came of a write that tells about the item that it found.
+/// The result of a write that also tells of the item that it found.
 #[derive(Debug)]
 pub enum Written {
-    /// The view shows the item. With what stood there before, if the write was [`Condition::Newer`] and there was
-    /// something.
+    /// The view shows the item. Holds the item that stood there before, if the write was [`Condition::Newer`] and there
+    /// was one.
     Done(Option<Standing>),
-    /// The condition was not met. With what stands there, as far as DynamoDB told.
+    /// The condition was not met. Holds the item that stands there, if DynamoDB told it.
     NotMet(Option<Standing>),
 }
 
-/// What stood at an item's key.
+/// The item that stood at a key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Its commit; none, if it is no item of the view.
+    /// Its commit. `None` if it is no item of the view.
     pub committed: Option<CommitTimestamp>,
-    /// The addresses of its moved columns, where it has that attribute, also if it is empty.
+    /// The addresses of its moved columns. `None` if it does not have that attribute, which may also be empty.
     pub moved: Option<Vec<String>>,
     /// Whether it is a tombstone.
     pub deleted: bool,
-    /// When it expires, where that is told: in seconds since the epoch.
+    /// When it expires, in seconds since the epoch. `None` if it does not tell.
     pub expires: Option<u64>,
 }
 
 impl Standing {
-    /// As `NEWER_THAN_WHAT_STANDS_THERE` says to DynamoDB: whether an item with this guard may take its place, as far
-    /// as the commits allow.
+    /// Whether an item with this guard may take its place, as far as the commits allow. `NEWER_THAN_WHAT_STANDS_THERE`
+    /// tells DynamoDB the same.
     pub fn lets(&self, guard: Guard) -> bool {
         self.committed.is_some() && (!self.deleted || self.expires.is_some_and(|expires| expires < guard.late_expiry))
     }
@@ -141,7 +143,7 @@ impl DynamoDbView {
     /// Opens the view: learns the name of the table's partition key, checks that it fits, and leaves a connection open.
     ///
     /// # Errors
-    /// The table is missing or does not fit, or DynamoDB does not say.
+    /// The table is missing or does not fit, or DynamoDB does not describe it.
     pub async fn open(client: Client, sender: Sender, table: String) -> Result<Self, OpenError> {
         let attempt = || client.describe_table().table_name(&table).send();
         let described = match sender.send(OPENING_TIMEOUT, of_read, attempt).await {
@@ -167,7 +169,7 @@ impl DynamoDbView {
         &self.key_attribute
     }
 
-    /// The request that puts an item, if it is newer than what stands there.
+    /// The request that puts an item, if it is newer than the one that stands there.
     pub fn request(&self, item: ViewItem) -> PutItemFluentBuilder {
         self.request_if(Condition::Newer, item)
     }
@@ -203,13 +205,13 @@ impl DynamoDbView {
         }
     }
 
-    /// Writes an item, and tells of what stood at its key.
+    /// Writes an item, and tells which item stood at its key.
     ///
     /// # Errors
     /// The write is refused, or not confirmed.
     pub async fn write(&self, item: ViewItem, condition: Condition) -> Result<Written, Put> {
-        // What was there costs nothing more on a condition that is not met; on a write that is done only large rows ask
-        // for it.
+        // If the condition is not met, the old item costs nothing more. If the write is done, only large rows ask for
+        // it.
         let request = self.request_if(condition, item);
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let before = (condition == Condition::Newer).then_some(ReturnValue::AllOld);
@@ -282,9 +284,9 @@ impl View for DynamoDbView {
                 insert_statement::insert(&self.table, &self.key_attribute, item.key, item.attributes);
             BatchStatementRequest::builder().statement(text).set_parameters(Some(parameters)).build()
         });
-        // A text was given: there is nothing that can be missing.
+        // Each statement has its text, so the builder misses nothing.
         let Ok(inserts) = inserts.collect() else { return vec![false; asked] };
-        // One attempt: what fails is put row by row, with all the repetitions that a put has.
+        // One attempt: a create that fails is put row by row, with all the repetitions of a put.
         let began = Instant::now();
         let answered = self.client.batch_execute_statement().set_statements(Some(inserts)).send().await;
         let (end, created, problem) = match answered.as_ref().map(BatchExecuteStatementOutput::responses) {
@@ -307,13 +309,15 @@ impl View for DynamoDbView {
     }
 }
 
-/// Which of the creates that were asked for together were done; none, where not each of them was answered.
+/// Which of the creates that were sent together were done. All count as not done if DynamoDB did not answer each of
+/// them.
 fn created(asked: usize, responses: &[BatchStatementResponse]) -> Vec<bool> {
     let answered = responses.len() == asked;
     (0..asked).map(|place| answered && responses[place].error().is_none()).collect()
 }
 
-/// The first error's code that does not just say that something stands at the key. Its message can quote the row.
+/// The code of the first error that does not just say that an item stands at the key. The error's message is left out,
+/// because it can quote the row.
 fn problem(responses: &[BatchStatementResponse]) -> Option<&str> {
     let mut codes = responses.iter().filter_map(BatchStatementResponse::error).map(|error| match error.code() {
         Some(code) => code.as_str(),
@@ -338,14 +342,14 @@ fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
 
 fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenError {
     let SdkError::ServiceError(answer) = error else {
-        // The table's description holds no rows, so the error may be shown whole.
+        // The table's description holds no rows, so the whole error may be shown.
         return OpenError::NoAnswer { table, reason: DisplayErrorContext(error).to_string() };
     };
     let message = answer.err().message().unwrap_or("no message").to_owned();
     match answer.err().code() {
         Some("ResourceNotFoundException") => OpenError::NoTable { table },
         Some("AccessDeniedException") => OpenError::Denied { table, message },
-        // A signature's error can quote the request with its session token: the code says enough.
+        // A signature's error can quote the request with its session token, so only the code is shown.
         code => {
             let code = code.unwrap_or("an answer without DynamoDB's error code").to_owned();
             OpenError::Refused { table, code, status: answer.raw().status().as_u16() }
@@ -353,7 +357,8 @@ fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenErr
     }
 }
 
-/// The name of the partition key, or what was found in place of a partition key of type S alone.
+/// The name of the partition key. If the table has anything but a partition key of type S alone, the error describes
+/// what was found.
 fn string_partition_key(table: &TableDescription) -> Result<String, String> {
     let types: HashMap<&str, &ScalarAttributeType> = table
         .attribute_definitions()
@@ -379,12 +384,12 @@ fn string_partition_key(table: &TableDescription) -> Result<String, String> {
     }
 }
 
-/// What is wrong with a view that DynamoDB replicates to other Regions, where anything is.
+/// A warning if DynamoDB replicates the view to other Regions without strong consistency.
 fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
     let replicated = !table.replicas().is_empty();
     let is_strong = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
     (replicated && !is_strong).then_some(
-                "the view's table is a global table without strong consistency: DynamoDB checks a write's condition in one Region only, and a \
+        "the view's table is a global table without strong consistency: DynamoDB checks a write's condition in one Region only, and a \
          later write of an older commit in another Region can win; write the view in one Region only, or make a global table with \
          multi-Region strong consistency",
     )

@@ -15,7 +15,7 @@ use crate::local_run::TIME;
 use crate::numbers::Numbers;
 use crate::widgets::{Curve, Shows, VIEW, Widget, rings};
 
-/// Of one step of the dashboard's grid.
+/// The size in pixels of one step of the dashboard's grid.
 const STEP: (u32, u32) = (58, 44);
 const GAP: i32 = 6;
 
@@ -63,7 +63,7 @@ fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
     text
 }
 
-/// The same with much white, and nothing of what lies under it.
+/// The same colour with much white. Nothing of what lies under it shows through.
 fn light(RGBColor(red, green, blue): RGBColor) -> RGBColor {
     let lighter = |part: u8| u8::MAX - (u8::MAX - part) / 2;
     RGBColor(lighter(red), lighter(green), lighter(blue))
@@ -107,7 +107,7 @@ fn curves_of(area: &Area<'_>, unit: &str, stacked: bool, lines: &[Line]) -> Resu
         .draw()?;
     let mut in_order: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
     if stacked {
-        // What is stacked highest is drawn first, under the others.
+        // The highest curve of a stack is drawn first, under the others.
         in_order.reverse();
     }
     for (place, (label, points)) in in_order {

@@ -1,5 +1,5 @@
-//! The functions at work for a while, with a bad time of the database in between, and what they and AWS would tell of
-//! it.
+//! Runs the functions for a while, with a bad time of the database in between. Collects the metrics that the functions
+//! and AWS would tell.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::numbers::{Metric, Numbers};
 use crate::widgets::{DEAD_LETTERS, REDRIVE, STREAM, VIEW};
 
-/// How long it takes.
+/// How long the run takes.
 pub const TIME: Duration = Duration::from_secs(40);
 
 const BUCKET: &str = "objects";
@@ -67,7 +67,7 @@ pub async fn run() -> Result<Numbers, Box<dyn Error>> {
             };
             load.waiting.extend(batch.into_iter().filter(is_reported));
         }
-        // What the schedule and the queue do in half an hour, every four seconds.
+        // Do every four seconds what the schedule and the queue do in half an hour.
         if elapsed.as_secs() / 4 >= redriven {
             let first = redriven * 10;
             services.shards.put((first..first + 10).map(|place| KinesisRecord::at(place, load.change().record())));
@@ -87,7 +87,7 @@ pub async fn run() -> Result<Numbers, Box<dyn Error>> {
     }
     for (function, name) in [(&view, VIEW), (&redrive, REDRIVE)] {
         function.lines().iter().for_each(|line| numbers.read(line));
-        // Neither has failed as a whole: invoking them would have ended the run.
+        // Neither function has failed as a whole, because such a failure would have ended the run.
         numbers.add(Metric::new("AWS/Lambda", "Errors", &[name]), SystemTime::now(), 0.0);
     }
     Ok(numbers)
@@ -123,7 +123,7 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What arrives in the stream, and waits there.
+/// The records that arrive in the stream and wait there.
 struct Load {
     random: Random,
     place: u64,
@@ -131,9 +131,9 @@ struct Load {
 }
 
 impl Load {
-    /// What has arrived since the start, as far as it has not yet.
+    /// Lets the records arrive that are due since the start and have not arrived yet.
     fn arrive(&mut self, elapsed: Duration) {
-        // One piece of a change whose others never come.
+        // One fragment of a change whose other members never come.
         if self.place == 0 {
             self.push(fragment("alone", 0, "{}"));
         }
@@ -167,7 +167,7 @@ impl Load {
         Change::upsert(table, id, committed, vec![("text", Value::text("x".repeat(length)))])
     }
 
-    /// The next batch, with some of it twice.
+    /// The next batch, with some of its records twice.
     fn next_batch(&mut self) -> Vec<KinesisRecord> {
         let count = self.waiting.len().min(LARGEST_BATCH);
         let mut batch: Vec<KinesisRecord> = self.waiting.drain(..count).collect();

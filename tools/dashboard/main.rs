@@ -1,8 +1,8 @@
 //! The dashboard of `template.yaml` as a picture, with the metrics of a local run.
 //!
-//! `make dashboard` starts this: it runs the binaries for a while against the servers of the test kit, through a bad
-//! time of the database, reads the metrics that they write as CloudWatch would, and draws the widgets that the template
-//! has, where it has them. A second here stands for a widget's period there.
+//! `make dashboard` starts this program. It runs the binaries for a while against the servers of the test kit, through
+//! a bad time of the database. It reads the metrics that they write as CloudWatch would, and draws the widgets where
+//! the template has them. A second here stands for a widget's period there.
 
 mod draw;
 mod local_run;

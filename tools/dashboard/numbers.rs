@@ -1,11 +1,11 @@
-//! What CloudWatch does with metrics: keeps values by name and dimensions, and makes statistics of them.
+//! Treats metrics as CloudWatch does: keeps values by name and dimensions, and makes statistics of them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value as Json;
 
-/// Which metric.
+/// The name and the dimensions of a metric.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Metric {
     pub namespace: String,
@@ -21,7 +21,7 @@ impl Metric {
     }
 }
 
-/// A value, and how often it is there.
+/// A value, and how often it occurs.
 type Weighted = (f64, f64);
 
 /// The values of a run.
@@ -36,13 +36,13 @@ impl Numbers {
         Self { began, values: BTreeMap::new() }
     }
 
-    /// Takes a value of a metric that is AWS's own.
+    /// Takes a value of one of AWS's own metrics.
     pub fn add(&mut self, metric: Metric, at: SystemTime, value: f64) {
         let at = at.duration_since(self.began).unwrap_or_default().as_secs_f64();
         self.values.entry(metric).or_default().push((at, (value, 1.0)));
     }
 
-    /// Takes what a line holds in the embedded metric format; nothing, if it is another one.
+    /// Takes the values of a line in the embedded metric format. Any other line is passed over.
     pub fn read(&mut self, line: &str) {
         let Ok(line) = serde_json::from_str::<Json>(line) else { return };
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
@@ -68,7 +68,7 @@ impl Numbers {
         }
     }
 
-    /// The metrics of this name whose first dimension has this value, and that have another one beside it.
+    /// The metrics of this name whose first dimension has this value, and that have a second dimension.
     pub fn by_second_dimension(&self, name: &str, first: &str) -> Vec<Metric> {
         let is_meant = |metric: &&Metric| metric.name == name && metric.of.len() == 2 && metric.of[0] == first;
         self.values.keys().filter(is_meant).cloned().collect()
@@ -84,7 +84,7 @@ impl Numbers {
         seconds.into_iter().map(|(at, values)| (second(at), of(statistic, values))).collect()
     }
 
-    /// A statistic of all values, where there are any.
+    /// A statistic of all values. `None` if there are no values.
     pub fn in_all(&self, metric: &Metric, statistic: &str) -> Option<f64> {
         let values: Vec<Weighted> = self.values.get(metric)?.iter().map(|(_, value)| *value).collect();
         Some(of(statistic, values))

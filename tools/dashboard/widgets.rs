@@ -28,7 +28,7 @@ pub enum Shows {
     Alarms(Vec<String>),
 }
 
-/// What a curve shows.
+/// The metrics that a curve shows.
 #[derive(Debug)]
 pub enum Curve {
     One {
@@ -52,7 +52,7 @@ pub fn read(template: &Value) -> Result<Vec<Widget>, Box<dyn Error>> {
     let Value::Tagged(body) = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] else {
         return Err("template.yaml: expected DashboardBody to be a !Sub".into());
     };
-    // No change stream of Aurora DSQL is known here: it has neither its alarms nor its curves.
+    // The run has no change stream of Aurora DSQL, so it has neither its alarms nor its curves.
     let body = resolved(body.value[0].as_str().unwrap_or_default()).replace("${CdcAlarms}", "");
     let body: Json = serde_json::from_str(&body)?;
     let widgets = body["widgets"].as_array().ok_or("template.yaml: the dashboard has no widgets")?;
@@ -114,7 +114,7 @@ fn curve(metric: &Json, statistic: &Json) -> Curve {
     }
 }
 
-/// Whether an alarm of the template would ring, were the whole run one of its periods; none, where there are no
+/// Whether an alarm of the template would ring if the whole run were one of its periods. `None` if there are no
 /// numbers.
 pub fn rings(template: &Value, alarm: &str, numbers: &Numbers) -> Option<bool> {
     let properties = &template["Resources"][alarm]["Properties"];

@@ -1,5 +1,5 @@
-//! Change data capture as Aurora DSQL does it, out of a PostgreSQL: what the replication slot tells becomes records,
-//! transaction by transaction, while the workload runs.
+//! Change data capture as Aurora DSQL does it, out of a PostgreSQL. The messages of the replication slot become
+//! records, transaction by transaction, while the workload runs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,30 +19,30 @@ use crate::values;
 
 const SLOT: &str = "capture";
 
-/// What was captured.
+/// The captured transactions, with counts of their records.
 #[derive(Debug, Default)]
 pub struct Captured {
-    /// By PostgreSQL's number.
+    /// The transactions, by PostgreSQL's number.
     pub transactions: HashMap<u32, Recorded>,
     pub created: u64,
     pub updated: u64,
     pub deleted: u64,
-    /// Operations that are in no record, since another of the same transaction on the same row is.
+    /// Operations without a record of their own, because another one of the same transaction on the same row has one.
     pub folded: u64,
     pub split: u64,
     pub fragments: u64,
-    /// The largest record but fragments, in bytes.
+    /// The size in bytes of the largest record, fragments left out.
     pub largest: usize,
 }
 
-/// Has the slot keep what is committed from now on.
+/// Lets the slot keep everything that is committed from now on.
 pub async fn start(client: &Client) -> Result<(), Failure> {
     client.batch_execute("CREATE PUBLICATION capture FOR ALL TABLES").await?;
     client.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&SLOT]).await?;
     Ok(())
 }
 
-/// Turns all that is committed into records, until the workload is over.
+/// Turns everything that is committed into records, until the workload is over.
 pub async fn run(
     client: &Client,
     tables: &[Table],

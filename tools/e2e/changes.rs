@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::decoding::{Column, Operation, Relation, Row, Transaction};
 
-/// What a transaction did to a row.
+/// The effect of a transaction on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Create,
@@ -18,7 +18,7 @@ pub struct Change {
     pub schema: String,
     pub table: String,
     pub kind: Kind,
-    /// The whole row; of a deletion the primary key alone, and nothing where the table has none.
+    /// The whole row. A deletion has the primary key alone, and nothing if the table has no key.
     pub image: Vec<(Column, Option<String>)>,
 }
 
@@ -38,7 +38,7 @@ struct Image<'a> {
 /// The schema and name of a table, the text of a row's key.
 type RowName<'a> = (&'a str, &'a str, Vec<Option<&'a str>>);
 
-/// The changes of a transaction; `primary_key` answers the key columns of a table, in key order.
+/// The changes of a transaction. `primary_key` returns the key columns of a table, in key order.
 pub fn net_effect<'a>(transaction: &Transaction, primary_key: impl Fn(&str, &str) -> Vec<&'a str>) -> Vec<Change> {
     let mut fates: BTreeMap<RowName, Fate> = BTreeMap::new();
     let mut changes = Vec::new();

@@ -1,4 +1,4 @@
-//! The view against what it must hold, attribute by attribute.
+//! Compares the view with the items that it must hold, attribute by attribute.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -9,22 +9,22 @@ use dsql_view_support::model::same_value;
 
 use crate::records::Commit;
 
-/// What the view must hold.
+/// The items that the view must hold, with some counts.
 #[derive(Debug, Default)]
 pub struct Expectation {
-    /// By the view's key.
+    /// The items, by the view's key.
     pub items: BTreeMap<String, Expected>,
-    /// How many values of rows there are of each type, those that are null left out.
+    /// How many values of rows there are of each type. Null values do not count.
     pub values_by_type: BTreeMap<String, usize>,
     pub cascades: Cascades,
 }
 
-/// What foreign keys have done, by themselves, to rows whose parents changed.
+/// The changes that foreign keys have made by themselves, to rows whose parents changed.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Cascades {
     pub deleted: i64,
     pub updated: i64,
-    /// Tombstones that the view must hold since the last change of their rows was such a deletion.
+    /// Tombstones that the view must hold because the last change of their rows was such a deletion.
     pub tombstones: usize,
 }
 
@@ -35,7 +35,7 @@ pub struct Expected {
     pub transaction: u32,
     /// When it was committed, in microseconds since the epoch, as PostgreSQL says.
     pub committed: i64,
-    /// The row; none for a tombstone.
+    /// The row. `None` for a tombstone.
     pub columns: Option<BTreeMap<String, AttributeValue>>,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What differs, and how many values were compared.
+/// The differences, and how many values were compared.
 pub fn differences(
     expectation: &Expectation,
     transactions: &HashMap<u32, Recorded>,
@@ -123,7 +123,7 @@ fn table(key: &str) -> String {
 fn item(key: &str, expected: &Expected, transactions: &HashMap<u32, Recorded>) -> Item {
     let mut item = Item::from([(KEY.to_owned(), AttributeValue::S(key.to_owned()))]);
     let recorded = transactions.get(&expected.transaction);
-    // A transaction that no record told of, or of which the slot said another time than the table, makes a difference.
+    // If no record told of the transaction, or the slot gave another time than the table, this makes a difference.
     if let Some(Recorded { commit, .. }) = recorded.filter(|recorded| recorded.committed == expected.committed) {
         item.insert("_ts_ns".to_owned(), AttributeValue::N(commit.timestamp.to_string()));
         item.insert("_tx_id".to_owned(), AttributeValue::S(commit.transaction.clone()));
@@ -140,7 +140,7 @@ fn item(key: &str, expected: &Expected, transactions: &HashMap<u32, Recorded>) -
     item
 }
 
-/// A value for people; of a long one the beginning.
+/// A value for people, or the beginning of a long one.
 fn shown(value: Option<&AttributeValue>) -> String {
     const LONGEST: usize = 200;
     let Some(value) = value else { return "nothing".to_owned() };

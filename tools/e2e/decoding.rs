@@ -1,5 +1,5 @@
-//! PostgreSQL's logical decoding: what a replication slot tells (pgoutput, protocol 1) as the row changes of each
-//! transaction.
+//! PostgreSQL's logical decoding. The messages of a replication slot (pgoutput, protocol 1) become the row changes of
+//! each transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Relation {
 /// A row's values as PostgreSQL's text, in the order of its columns.
 pub type Row = Vec<Option<String>>;
 
-/// What happened to a row.
+/// An operation on a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     Insert { new: Row },
@@ -40,7 +40,7 @@ pub struct Transaction {
     pub operations: Vec<(Arc<Relation>, Operation)>,
 }
 
-/// Microseconds from 1970 to 2000, from which PostgreSQL counts.
+/// The microseconds from 1970 to 2000. PostgreSQL counts from 2000.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// Reads the slot's messages.
@@ -51,10 +51,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes in the next message: a transaction, where the message was its end.
+    /// Takes in the next message. Returns a transaction if the message was its end.
     ///
     /// # Errors
-    /// The message is none of pgoutput's, or tells of something that the workload does not do.
+    /// The message is not one of pgoutput's, or tells of something that the workload does not do.
     pub fn message(&mut self, message: &[u8]) -> Result<Option<Transaction>, String> {
         let kind = message.first().copied().map(char::from);
         let mut reader = Reader(message.get(1..).unwrap_or_default());
@@ -87,7 +87,7 @@ impl Decoder {
                 let old = reader.old_row()?;
                 self.push(relation, Operation::Delete { old })?;
             }
-            // The name of a type that is not the server's own, such as a domain; and who else has written.
+            // The name of a type that is not the server's own, such as a domain, or the name of another writer.
             Some('Y' | 'O') => {}
             other => return Err(format!("expected a message of pgoutput, found {other:?}")),
         }
@@ -150,7 +150,7 @@ impl Reader<'_> {
         Ok(Relation { schema, name, columns })
     }
 
-    /// The whole row as it was: all tables have the replica identity FULL.
+    /// The whole old row. All tables have the replica identity FULL.
     fn old_row(&mut self) -> Result<Row, String> {
         match self.byte()? {
             'O' => self.row(None),
@@ -165,7 +165,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A row; of a large value that has not changed (TOAST) the message says only that, and the old row has it.
+    /// A row. If a large value (TOAST) has not changed, the message says only that, and the old row has the value.
     fn row(&mut self, old: Option<&Row>) -> Result<Row, String> {
         let mut row = Row::new();
         for place in 0..usize::from(self.count()?) {

@@ -1,7 +1,7 @@
-//! What the view must hold, as PostgreSQL itself says: the rows by `SELECT` with the documented mapping in SQL, and by
-//! a history that triggers write which transaction changed a row last.
+//! The items that the view must hold, as PostgreSQL itself says. `SELECT` gives the rows, with the documented mapping
+//! in SQL. Triggers write a history, which tells the transaction that changed a row last.
 //!
-//! Nothing of the records' way is used here: not the decoding, nor the mapping of values, nor the keys.
+//! This shares nothing with the records' way: not the decoding, nor the mapping of values, nor the keys.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{Failure, told};
 #[derive(Debug, Clone, Copy)]
 enum JsonType {
     Number,
-    /// A number, but for the texts `NaN`, `Infinity` and `-Infinity`.
+    /// A number, except for the texts `NaN`, `Infinity` and `-Infinity`.
     NumberOrText,
     Text,
     Boolean,
@@ -31,7 +31,7 @@ struct Column {
 }
 
 impl Column {
-    /// The SQL of the JSON, without quotation marks, of this column of the row `of`; and its JSON type.
+    /// The SQL for the JSON of this column of the row `of`, without quotation marks, and its JSON type.
     fn mapping(&self, of: &str) -> Result<(String, JsonType), String> {
         let c = format!("{of}.{}", quoted(&self.name));
         Ok(match self.type_name.as_str() {
@@ -60,7 +60,8 @@ fn clock(c: &str) -> String {
     format!("(extract(epoch FROM {c}) * 1000000)::bigint::text")
 }
 
-/// Microseconds since 1970; by days and the time of the day, since older servers count seconds in floating point.
+/// Microseconds since 1970. They are made of days and the time of the day, because older servers count seconds in
+/// floating point.
 fn instant(c: &str) -> String {
     format!(
         "(CASE {c} WHEN 'infinity' THEN 9223372036825200000 WHEN '-infinity' THEN -9223372036832400000 \
@@ -68,8 +69,8 @@ fn instant(c: &str) -> String {
     )
 }
 
-/// Microseconds. "Approximate": a year is twelve months, a month 30 days (`extract(epoch …)` takes 365.25 days for a
-/// year).
+/// Microseconds. They are "approximate": a year is twelve months, and a month 30 days. (`extract(epoch …)` takes 365.25
+/// days for a year.)
 fn interval(c: &str) -> String {
     let field = |name: &str| format!("extract({name} FROM {c})::numeric");
     let days = format!("(({} * 12 + {}) * 30 + {})", field("year"), field("month"), field("day"));
@@ -134,7 +135,7 @@ async fn key(client: &Client, table: &Table, of: &str) -> Result<String, Failure
     Ok(sql)
 }
 
-/// Has the database note which transaction changes which row of the table, whoever does it and however.
+/// Lets the database note which transaction changes which row of the table, whoever changes it and however.
 ///
 /// The notes are not logged, so that the slot does not see them.
 pub async fn note_changes(client: &Client, tables: &[Table]) -> Result<(), Failure> {
@@ -171,9 +172,9 @@ pub async fn note_changes(client: &Client, tables: &[Table]) -> Result<(), Failu
     Ok(())
 }
 
-/// Has the database note what the table's foreign key does to its rows as their parents change.
+/// Lets the database note the effects of the table's foreign key on its rows when their parents change.
 async fn note_cascades(client: &Client, table: &Table, number: usize, old_key: &str) -> Result<(), Failure> {
-    // A trigger that runs before the change runs within the foreign key's own; one after it would not.
+    // A trigger that runs before the change runs within the foreign key's own. A trigger that runs after it would not.
     let sql = format!(
         "CREATE FUNCTION noted.cascade_{number}() RETURNS trigger LANGUAGE plpgsql AS $function$ BEGIN \
          IF pg_trigger_depth() > 1 THEN INSERT INTO noted.cascades VALUES (pg_current_xact_id(), {old_key}, TG_OP); END IF; \
@@ -184,13 +185,13 @@ async fn note_cascades(client: &Client, table: &Table, number: usize, old_key: &
     client.batch_execute(&sql).await.map_err(|error| told(&error, &sql))
 }
 
-/// What the view must hold now.
+/// The items that the view must hold now.
 pub async fn expectation(client: &Client, tables: &[Table]) -> Result<Expectation, Failure> {
-    // One snapshot; and timestamps and the like as the mapping takes them.
+    // One snapshot. Timestamps and the like come in the form that the mapping takes.
     client
         .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL timezone = 'Asia/Kathmandu'")
         .await?;
-    // What a transaction made of a row: nothing, where there was none before and none after it.
+    // The effect of a transaction on a row. It has no effect if there was no row before it and none after it.
     let history = rows(
         client,
         "SELECT DISTINCT ON (view_key) view_key, transaction, is_there, \

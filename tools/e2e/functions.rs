@@ -1,5 +1,5 @@
-//! Between the stream and the view: the event source mapping with several processes of the function behind it, and the
-//! redrive function for what the mapping gives up.
+//! The part between the stream and the view: the event source mapping with several processes of the function behind it.
+//! The redrive function takes what the mapping gives up.
 //!
 //! Now and then a process is killed while it works, an answer is lost, and a message of the queue comes again.
 
@@ -15,18 +15,18 @@ use dsql_view_tools::Failure;
 use dsql_view_tools::on_failure::{Message, OnFailure, is_done};
 use tokio::sync::mpsc;
 
-/// Processes of the function at a time.
+/// How many processes of the function run at a time.
 const CONCURRENCY: usize = 4;
 
 /// The functions' time-outs.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const REDRIVE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Of a hundred invocations, how many are killed, and how many answers are lost.
+/// Of a hundred invocations, the number that is killed, and the number whose answer is lost.
 const KILLED: u64 = 2;
 const LOST: u64 = 2;
 
-/// A message of the queue that is not done after so many deliveries never will be.
+/// A message of the queue that is not done after this many deliveries never will be.
 const MOST_RECEIVES: u32 = 10;
 
 /// The two functions.
@@ -34,13 +34,13 @@ pub struct Functions {
     mapping: Mapping,
     function: Lambda<Delivery>,
     redrive: OnFailure,
-    /// As the redrive function is to read it.
+    /// The ARN under which the redrive function reads the stream.
     stream_arn: String,
     random: Random,
     counts: Counts,
 }
 
-/// What has happened.
+/// Counts of what has happened.
 #[derive(Debug, Default, Clone)]
 pub struct Counts {
     pub deliveries: u64,
@@ -50,12 +50,12 @@ pub struct Counts {
     /// Messages of the on-failure queue, and their deliveries.
     pub given_up: u64,
     pub redrives: u64,
-    /// What became of the records of the deliveries that were logged: each name of the log's line with its sum.
+    /// The ends of the records in the deliveries that were logged. Each name of the log's line has its sum.
     pub ends: [u64; ENDS.len()],
 }
 
 impl Functions {
-    /// The functions, of which nothing runs yet.
+    /// The functions. Nothing of them runs yet.
     pub fn new(
         function: PathBuf,
         redrive: PathBuf,
@@ -68,7 +68,7 @@ impl Functions {
             batch_size: 100,
             window: Duration::from_millis(200),
             parallelization: 2,
-            // Few, so that some go through the queue.
+            // Few retries, so that some records go through the queue.
             maximum_retries: Some(4),
             ..Settings::default()
         };
@@ -82,7 +82,7 @@ impl Functions {
         }
     }
 
-    /// Delivers all records that come until each is done with; `watch` sees the counts after each step.
+    /// Delivers all records that come, until each is done with. `watch` gets the counts after each step.
     pub async fn run(
         mut self,
         mut records: mpsc::Receiver<KinesisRecord>,
@@ -137,7 +137,7 @@ impl Functions {
     fn delivered(&mut self, delivery: &Delivery, end: &End) -> Result<(), Failure> {
         match &end.outcome {
             None => self.counts.killed += 1,
-            // Out of time is what a slow machine does; Lambda delivers the batch again.
+            // A slow machine may run out of time. Lambda delivers the batch again.
             Some(runtime_api::Outcome::Response(_) | runtime_api::Outcome::TimedOut) => {}
             Some(other) => return Err(format!("the function failed: {other:?}\n{}", end.lines.join("\n")).into()),
         }
@@ -155,7 +155,7 @@ impl Functions {
             let (outcome, lines) = (&end.outcome, end.lines.join("\n"));
             return Err(format!("a message was not done after {MOST_RECEIVES} deliveries: {outcome:?}\n{lines}").into());
         }
-        // Queues deliver at least once.
+        // Queues deliver at least once, so some messages come again.
         if !is_done || (message.receives == 1 && self.random.percent(20)) {
             self.redrive.again(message);
         }

@@ -4,7 +4,7 @@ use dsql_view_support::random::Random;
 
 use crate::tables::Type;
 
-/// Texts that are parts of keys; the order matters to nothing.
+/// Texts that are parts of keys. Nothing depends on their order.
 pub const KEY_TEXTS: [&str; 16] = [
     "",
     "#",
@@ -24,13 +24,13 @@ pub const KEY_TEXTS: [&str; 16] = [
     " spaces ",
 ];
 
-/// Values of `char(8)` that are parts of keys; PostgreSQL pads each to the width.
+/// Values of `char(8)` that are parts of keys. PostgreSQL pads each to the width.
 pub const KEY_CODES: [&str; 8] = ["", "a", "b  ", "  c", "a b", "12345678", "d#%\t ", "ä😀"];
 
 /// Values of `numeric(12, 2)` that are parts of keys, whatever the scale in which a statement writes them.
 pub const KEY_AMOUNTS: [&str; 6] = ["0", "1.5", "-0.01", "9999999999.99", "100", "2.50"];
 
-/// Texts that something on the way could take for something else.
+/// Texts that a step on the way could take for something else.
 const TEXTS: [&str; 22] = [
     "",
     " ",
@@ -56,7 +56,7 @@ const TEXTS: [&str; 22] = [
     "</script>\u{85}",
 ];
 
-/// So many random characters or bytes PostgreSQL stores out of line (TOAST).
+/// PostgreSQL stores this many random characters or bytes out of line (TOAST).
 const LONG: usize = 4_000;
 
 /// A text as a literal.
@@ -64,7 +64,7 @@ pub fn text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The literal of the `number`-th of the values that a key column takes; different numbers are different values.
+/// The literal of the `number`-th value that a key column takes. Different numbers give different values.
 pub fn key(of_type: Type, number: usize) -> String {
     match of_type {
         Type::BigInt if number == 0 => i64::MAX.to_string(),
@@ -82,7 +82,7 @@ pub fn key(of_type: Type, number: usize) -> String {
     }
 }
 
-/// The literal of any value, null among them.
+/// The literal of any value, which may be null.
 pub fn any(of_type: Type, random: &mut Random) -> String {
     match random.below(100) {
         0..8 => "NULL".to_owned(),
@@ -94,7 +94,7 @@ pub fn any(of_type: Type, random: &mut Random) -> String {
     }
 }
 
-/// The literals of a type that are at its edges, or could be taken for something else.
+/// The literals of a type that are at its edges, or that could be taken for something else.
 fn edges(of_type: Type) -> &'static [&'static str] {
     match of_type {
         Type::SmallInt => &["'-32768'", "32767", "0"],
@@ -150,7 +150,7 @@ fn edges(of_type: Type) -> &'static [&'static str] {
         Type::Name => &["''", "'pg_class'"],
         Type::Uuid => &["'00000000-0000-0000-0000-000000000000'", "'FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF'"],
         Type::Bytea => &["''", "'\\x00'", "'\\xfbefbe'"],
-        // As json they stay as they are; as jsonb members go to other places or go, and numbers are written anew.
+        // As json they stay as they are. As jsonb, members move or disappear, and numbers are written anew.
         Type::Json | Type::Jsonb => &[
             "'{}'",
             "'null'",
@@ -216,7 +216,7 @@ fn ordinary(of_type: Type, random: &mut Random) -> String {
             let bytes = if random.percent(4) { LONG } else { random.below(40) };
             format!("'\\x{}'", hex(bytes, random))
         }
-        // So long that it, too, stands out of line.
+        // This text is so long that it, too, stands out of line.
         Type::Jsonb if random.percent(4) => format!("'{{\"long\": \"{}\"}}'", hex(LONG, random)),
         Type::Json | Type::Jsonb => format!("'{{\"n\": {}, \"t\":\"{:x}\"}}'", random.number(), random.number()),
         Type::Date => format!("date 'epoch' + {}", i64::from(low(random) % 60_000) - 30_000),
@@ -236,7 +236,7 @@ fn ordinary(of_type: Type, random: &mut Random) -> String {
     }
 }
 
-/// So many random bytes, in hexadecimal digits.
+/// This many random bytes, in hexadecimal digits.
 fn hex(bytes: usize, random: &mut Random) -> String {
     let digits: Vec<String> = (0..bytes).map(|_| format!("{:02x}", random.below(256))).collect();
     digits.concat()
@@ -261,8 +261,8 @@ fn since_epoch(random: &mut Random) -> String {
     format!("interval '{} days {}'", i64::from(low(random) % 70_000) - 35_000, clock(random))
 }
 
-/// A text of so many characters at most; where there is room for it, now and then one that PostgreSQL stores out of
-/// line.
+/// A text of at most this many characters. If there is room for it, this is now and then one that PostgreSQL stores out
+/// of line.
 fn any_text(random: &mut Random, longest: usize) -> String {
     if random.percent(40) {
         return TEXTS[random.below(TEXTS.len())].chars().take(longest).collect();

@@ -1,20 +1,20 @@
-//! The view, proved against a real database: random transactions on a PostgreSQL, and in the end every row of every
-//! table compared with the view, value by value.
+//! Proves the view against a real database. It runs random transactions on a PostgreSQL. In the end it compares every
+//! row of every table with the view, value by value.
 //!
 //! | step | file |
 //! |---|---|
 //! | random transactions while a table's columns change | `workload.rs`, `statements.rs`, `tables.rs`, `literals.rs` |
-//! | what was committed, by logical decoding | `capture.rs`, `decoding.rs` |
-//! | one change a row and transaction, as Aurora DSQL's records | `changes.rs`, `records.rs`, `values.rs` |
+//! | the committed changes, by logical decoding | `capture.rs`, `decoding.rs` |
+//! | one change a row and transaction, like Aurora DSQL's records | `changes.rs`, `records.rs`, `values.rs` |
 //! | through a Kinesis, in another order, some twice | `stream.rs` |
 //! | by the event source mapping to the real binaries | `functions.rs` |
-//! | what the view must hold, as PostgreSQL says | `expectation.rs` |
-//! | what differs | `comparison.rs` |
+//! | the items that the view must hold, as PostgreSQL says | `expectation.rs` |
+//! | the differences | `comparison.rs` |
 //!
-//! PostgreSQL stands in for Aurora DSQL, which does not run elsewhere. `make e2e` starts what is needed and this; the
-//! exit code tells whether the view is right. `SEED` repeats a run, as far as sessions that run at once can be
-//! repeated; `SEED=random` is one that nobody has chosen. `CHANGES` says how many rows the workload changes, roughly. With
-//! a few hundred the foreign keys may have nothing to do, and then the run fails.
+//! PostgreSQL stands in for Aurora DSQL, which does not run elsewhere. `make e2e` starts what is needed and this
+//! program. The exit code tells whether the view is right. `SEED` repeats a run, as far as concurrent sessions can be
+//! repeated. `SEED=random` takes a seed that nobody has chosen. `CHANGES` says roughly how many rows the workload
+//! changes. With a few hundred, the foreign keys may have nothing to do, and then the run fails.
 
 mod capture;
 mod changes;
@@ -55,19 +55,19 @@ use crate::workload::{Progress, Workload};
 const VIEW: &str = "view";
 const BUCKET: &str = "objects";
 
-/// Sessions of random transactions at a time.
+/// How many sessions of random transactions run at a time.
 const SESSIONS: usize = 6;
 
-/// Rows that the workload changes if nobody says how many.
+/// How many rows the workload changes if nobody says a number.
 const CHANGES: u64 = 8_000;
 
-/// Differences that are shown.
+/// The most differences that are shown.
 const SHOWN: usize = 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let mut terminated = signal(SignalKind::terminate()).expect("a signal that can be caught");
-    // What ends here is dropped, and with it the functions' processes.
+    // What ends here is dropped, and the functions' processes with it.
     let ended = tokio::select! {
         ended = run() => ended,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -166,7 +166,7 @@ async fn run() -> Result<(), Failure> {
     Err(format!("{} differences; SEED={seed}\n{}", differences.len(), problems.join("\n")).into())
 }
 
-/// What must not be there after a run without poison, beside the view itself.
+/// Everything beside the view itself that must not be there after a run without poison.
 fn problems(items: &Items, s3: &LocalS3, queues: &LocalQueues) -> Vec<String> {
     let mut problems = Vec::new();
     for object in left_behind(items, s3, BUCKET) {
@@ -191,12 +191,12 @@ async fn connect() -> Result<Client, Failure> {
     config.host(required("PGHOST")?).port(required("PGPORT")?.parse()?);
     config.user(required("PGUSER")?).dbname(required("PGDATABASE")?);
     let (client, connection) = config.connect(NoTls).await?;
-    // It ends with the client; what goes wrong on the way the client tells.
+    // The connection ends with the client, and the client tells of its errors.
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// What PostgreSQL says of a statement that it refuses.
+/// PostgreSQL's message about a statement that it refuses.
 fn told(error: &tokio_postgres::Error, statement: &str) -> Failure {
     const LONGEST: usize = 2_000;
     let beginning: String = statement.chars().take(LONGEST).collect();
@@ -204,7 +204,7 @@ fn told(error: &tokio_postgres::Error, statement: &str) -> Failure {
     format!("PostgreSQL: {cause}\nto: {beginning}").into()
 }
 
-/// Creates the tables, what notes their changes, and the slot: the server's version.
+/// Creates the tables, the triggers that note their changes, and the slot. Returns the server's version.
 async fn prepare(client: &Client, tables: &[tables::Table]) -> Result<String, Failure> {
     client.batch_execute("CREATE SCHEMA \"Sales\"").await?;
     for table in tables {

@@ -1,4 +1,4 @@
-//! A change as the records that Aurora DSQL's change data capture puts into the stream.
+//! Turns a change into the records that Aurora DSQL's change data capture puts into the stream.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::changes::{Change, Kind};
 use crate::values;
 
-/// A change whose JSON is larger comes in pieces.
+/// A change whose JSON is larger is split into fragments.
 const LARGEST_RECORD: usize = 9 * 1024 * 1024;
 
 /// The transaction of a change.
@@ -16,41 +16,42 @@ const LARGEST_RECORD: usize = 9 * 1024 * 1024;
 pub struct Commit {
     /// Nanoseconds since the epoch.
     pub timestamp: u64,
-    /// As the records name it.
+    /// The transaction's name in the records.
     pub transaction: String,
 }
 
 /// The two published layouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// The documentation's: the commit's timestamp is `source.ts_ns`.
+    /// The documentation's layout: the commit's timestamp is `source.ts_ns`.
     Documented,
-    /// The preview's: it is the root's `ts_ns`; no `type`, `c` for updates, and null columns may be left out.
+    /// The preview's layout: the commit's timestamp is the root's `ts_ns`. There is no `type`, updates are `c`, and
+    /// null columns may be left out.
     Preview,
 }
 
-/// What differs from record to record, and means nothing.
+/// The properties that differ from record to record, and mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     pub layout: Layout,
-    /// Nanoseconds from the commit to the record; fewer than none, where the change stream's clock is behind.
+    /// Nanoseconds from the commit to the record. They are negative if the change stream's clock is behind.
     pub lag: i64,
     /// Whether columns that are null are left out.
     pub without_nulls: bool,
     /// Whether there is a field that nobody knows.
     pub unknown_field: bool,
-    /// Into how many pieces the image goes if it is too large.
+    /// How many fragments the image is split into if it is too large.
     pub pieces: usize,
     pub chunk_id: String,
 }
 
 impl Form {
-    /// Any.
+    /// A random form.
     pub fn any(random: &mut Random) -> Self {
         let layout = if random.percent(50) { Layout::Documented } else { Layout::Preview };
         Self {
             layout,
-            // A preview record with a clock that is behind would be filed by its earlier timestamp.
+            // If its clock were behind, a preview record would be filed by its earlier timestamp.
             lag: match i64::try_from(random.number() % 300_000_000).unwrap_or_default() {
                 lag if layout == Layout::Documented && random.percent(20) => -lag,
                 lag => 1 + lag,
@@ -78,7 +79,7 @@ pub fn records(change: &Change, commit: &Commit, form: &Form) -> Result<Vec<Stri
     let chunked = json!({
         place: { "chunk_id": form.chunk_id, "total_fragments": pieces.len(), "crc32c": checksum },
     });
-    // It has a type, and so the layout that the documentation has.
+    // A split change has a type, and so the layout that the documentation has.
     let form = Form { layout: Layout::Documented, ..form.clone() };
     let mut records = vec![record(change, commit, &form, None, Some(&chunked))];
     for (index, data) in pieces.into_iter().enumerate() {
@@ -149,7 +150,7 @@ fn record(change: &Change, commit: &Commit, form: &Form, image: Option<&str>, ch
     record
 }
 
-/// The text in so many pieces, none of which splits a character.
+/// Cuts the text into this many fragments. No fragment splits a character.
 fn split(text: &str, pieces: usize) -> Vec<&str> {
     let each = text.len().div_ceil(pieces);
     let boundaries: Vec<usize> =
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_change_over_nine_mib_comes_in_pieces_that_make_up_its_image() {
-        // Six bytes for each of these in JSON, and characters of two bytes, which no piece splits.
+        // The first character takes six bytes in JSON. The second has two bytes, which no fragment splits.
         let text = "\u{1}ü".repeat(1_300_000);
         let large = change(Kind::Update, &[("id", 23, Some("1")), ("text", 25, Some(&text))]);
         let made = records(&large, &commit(), &form(Layout::Preview)).unwrap();

@@ -1,4 +1,4 @@
-//! What a run shows: a line now and then while it works, and in the end what it has gone through.
+//! Shows a run: a line now and then while it works, and its figures in the end.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -18,7 +18,7 @@ fn of(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-/// Shows how far the run is, for ever: on a terminal one line that changes, else a line now and then.
+/// Shows how far the run is, for ever. On a terminal this is one line that changes, otherwise a line now and then.
 pub async fn show_progress(workload: &Workload, stream: &Stream, functions: &watch::Receiver<functions::Counts>) -> ! {
     let is_terminal = std::io::stderr().is_terminal();
     let mut tick = tokio::time::interval(Duration::from_secs(if is_terminal { 1 } else { 10 }));
@@ -34,13 +34,13 @@ pub async fn show_progress(workload: &Workload, stream: &Stream, functions: &wat
             functions.borrow().redrives
         );
         let mut stderr = std::io::stderr();
-        // A line that cannot be shown is none that matters.
+        // A line that cannot be shown does not matter.
         let _ = if is_terminal { write!(stderr, "\r\x1b[K{line}\r") } else { writeln!(stderr, "  {line}") };
         let _ = stderr.flush();
     }
 }
 
-/// What a run has gone through.
+/// The figures of a run.
 pub struct Report<'a> {
     pub workload: &'a Workload,
     pub captured: &'a Captured,
@@ -49,7 +49,7 @@ pub struct Report<'a> {
     pub expectation: &'a Expectation,
     /// Items with columns that stand in the bucket.
     pub moved: usize,
-    /// Attribute values.
+    /// Attribute values that were compared.
     pub compared: usize,
     pub differences: usize,
     pub took: Duration,

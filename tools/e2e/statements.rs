@@ -26,7 +26,7 @@ pub fn transaction(tables: &[Table], random: &mut Random) -> Vec<String> {
     statements
 }
 
-/// A random change of a row or of several; now and then a row that comes and goes.
+/// A random change of one row or several, or now and then a row that comes and goes.
 fn statement(tables: &[Table], random: &mut Random) -> Vec<String> {
     let table = loop {
         let table = &tables[random.below(tables.len())];
@@ -78,7 +78,7 @@ fn statement(tables: &[Table], random: &mut Random) -> Vec<String> {
     if table.foreign_key.is_some() { in_savepoint(statements) } else { statements }
 }
 
-/// The statements, the transaction around which goes on where they break a rule.
+/// The statements in a savepoint. If they break a rule, the transaction around it goes on.
 fn in_savepoint(mut statements: Vec<String>) -> Vec<String> {
     statements.insert(0, "SAVEPOINT s".to_owned());
     statements.push("RELEASE SAVEPOINT s".to_owned());
@@ -91,7 +91,7 @@ fn conditions(table: &Table, key: &[String]) -> Vec<String> {
     columns.zip(key).map(|(name, value)| format!("{name} = {value}")).collect()
 }
 
-/// The literal of any value of a column; of a foreign key one that may be a parent's.
+/// The literal of any value of a column. For a foreign key, it may be the value of a parent.
 fn value(table: &Table, column: &Column, random: &mut Random) -> String {
     match &table.foreign_key {
         Some(foreign_key) if foreign_key.column == column.name => {

@@ -1,5 +1,5 @@
-//! The stream: a Kinesis by its real interface, into which records go in another order than they were made, some of
-//! them twice, and whose shards are read to their ends.
+//! The stream: a Kinesis by its real interface. Records go into it in another order than they were made, and some of
+//! them twice. Its shards are read to their ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use dsql_view_tools::stream::told;
 use dsql_view_tools::{Failure, stream};
 use tokio::sync::mpsc;
 
-/// As the set-up of change data capture asks for: 10 MiB.
+/// The limit that the set-up of change data capture asks for: 10 MiB.
 const LARGEST_RECORD_KIB: i32 = 10_240;
 
-/// How many records wait, of which any is the next to be put: so far can one come before or after its time.
+/// How many records wait. Any of them is the next to be put, so a record can come this far before or after its time.
 const WINDOW: usize = 3_000;
 
 /// Of a hundred records, how many are put a second time.
@@ -25,7 +25,8 @@ const REPEATED: u64 = 8;
 /// How many records are put together.
 const TOGETHER: usize = 200;
 
-/// Between two pages, while more may be put. The local Kinesis goes through all records of a shard for each page.
+/// The time between two pages, while more may be put. The local Kinesis goes through all records of a shard for each
+/// page.
 const POLL: Duration = Duration::from_secs(1);
 
 /// A stream.
@@ -36,7 +37,7 @@ pub struct Stream {
     pub counts: Counts,
 }
 
-/// What has happened to a stream.
+/// Counts of what has happened to a stream.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub put: AtomicU64,
@@ -67,7 +68,8 @@ impl Stream {
         &self.kinesis.shards
     }
 
-    /// Puts all records that come, any of the window next, under random partition keys; some again.
+    /// Puts all records that come, under random partition keys, and some of them again. Any record of the window is the
+    /// next.
     pub async fn put_all(&self, mut records: mpsc::Receiver<String>, mut random: Random) -> Result<(), Failure> {
         let mut window: Vec<String> = Vec::new();
         let mut together: Vec<String> = Vec::new();
@@ -109,7 +111,8 @@ impl Stream {
     pub async fn read_shard(&self, shard: &str, records: mpsc::Sender<KinesisRecord>) -> Result<(), Failure> {
         let mut shard = self.kinesis.shard(shard).await?;
         loop {
-            // Asked before the page: what was put by then is in it, or the page says that there is more.
+            // This is asked before the page. Everything that was put by then is in the page, or the page says that
+            // there is more.
             let is_complete = self.is_complete.load(Ordering::Acquire);
             let page = shard.page().await?;
             if page.records.is_empty() && is_complete && page.is_last {
@@ -126,7 +129,7 @@ impl Stream {
     }
 }
 
-/// Waits until the stream can be used: its ARN.
+/// Waits until the stream can be used, and returns its ARN.
 async fn active(client: &Client, name: &str) -> Result<String, Failure> {
     loop {
         let stream = client.describe_stream_summary().stream_name(name).send().await.map_err(told)?;

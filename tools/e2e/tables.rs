@@ -64,7 +64,7 @@ impl Type {
         Self::OidVector,
     ];
 
-    /// As `CREATE TABLE` names it.
+    /// The name of the type in `CREATE TABLE`.
     pub fn sql(self) -> &'static str {
         match self {
             Self::SmallInt => "smallint",
@@ -117,7 +117,7 @@ pub struct ForeignKey {
     parent: &'static str,
     /// How many values the parent's key takes in this run.
     pub parents: usize,
-    /// What the database does to a row as its parent changes.
+    /// The actions of the database on a row when its parent changes.
     actions: &'static str,
 }
 
@@ -126,12 +126,13 @@ pub struct ForeignKey {
 pub struct Table {
     pub schema: &'static str,
     pub name: &'static str,
-    /// The primary key, in key order, with how many values each column takes in this run; none for a table without one.
+    /// The primary key in key order, with the number of values that each column takes in this run. Empty for a table
+    /// without a key.
     pub key: Vec<(Column, usize)>,
     /// Whether it stands in `SOURCE_TABLES`.
     pub in_view: bool,
     pub foreign_key: Option<ForeignKey>,
-    /// The other columns, as they are now: one table's come and go.
+    /// The other columns, as they are now. Those of one table come and go.
     columns: Mutex<Vec<Column>>,
 }
 
@@ -178,7 +179,7 @@ impl Table {
         literals
     }
 
-    /// What creates it.
+    /// The SQL that creates it.
     pub fn create(&self) -> String {
         let columns = self.columns();
         let all = self.key.iter().map(|(column, _)| column).chain(columns.iter());
@@ -191,7 +192,8 @@ impl Table {
         if let Some(ForeignKey { column, parent, actions, .. }) = &self.foreign_key {
             body.push(format!("FOREIGN KEY ({}) REFERENCES {parent} {actions}", quoted(column)));
         }
-        // A record of Aurora DSQL holds the whole row; only FULL shows what an update has left where it was (TOAST).
+        // A record of Aurora DSQL holds the whole row. Only FULL shows the values that an update has left where they
+        // were (TOAST).
         format!("CREATE TABLE {0} ({1}); ALTER TABLE {0} REPLICA IDENTITY FULL;", self.sql(), body.join(", "))
     }
 }
@@ -201,7 +203,7 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `SOURCE_TABLES` of those that are in the view.
+/// `SOURCE_TABLES` for the tables that are in the view.
 pub fn source_tables(tables: &[Table]) -> String {
     let mut list = String::new();
     for table in tables.iter().filter(|table| table.in_view) {

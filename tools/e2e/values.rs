@@ -1,17 +1,18 @@
-//! A column's value as Aurora DSQL's records have it, of the text that PostgreSQL writes.
+//! Turns the text that PostgreSQL writes for a column's value into the value in Aurora DSQL's records.
 //!
-//! The text is that of a session with [`SETTINGS`]. Nothing of this is shared with what the view is compared with.
+//! The text is that of a session with [`SETTINGS`]. The expectation that the view is compared with shares nothing with
+//! this.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{Datelike, NaiveDate};
 use serde_json::Value;
 
-/// How a session must be set for its texts to be read here.
+/// The settings of a session whose texts can be read here.
 pub const SETTINGS: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'iso_8601'; \
                             SET extra_float_digits = 1; SET bytea_output = 'hex'";
 
-/// What the documentation's infinities of timestamps are.
+/// The number in the documentation for an infinite timestamp.
 const INFINITY: i64 = 9_223_372_036_825_200_000;
 const MINUS_INFINITY: i64 = -9_223_372_036_832_400_000;
 
@@ -28,9 +29,9 @@ pub fn json(type_id: u32, text: &str) -> Result<String, String> {
         20 | 21 | 23 | 26 => Some(text.to_owned()),
         // real, double precision
         700 | 701 => Some(if text.ends_with(['N', 'y']) { quoted(text) } else { text.to_owned() }),
-        // text, varchar, name, uuid, json, numeric; and jsonb, of which the documentation says nothing
+        // text, varchar, name, uuid, json, numeric; and jsonb, about which the documentation says nothing
         25 | 1043 | 19 | 2950 | 114 | 1700 | 3802 => Some(quoted(text)),
-        // char, which the slot has with its padding
+        // char, which the slot gives with its padding
         1042 => Some(quoted(text.trim_end_matches(' '))),
         16 => match text {
             "t" => Some("true".to_owned()),
@@ -96,7 +97,7 @@ fn seconds(text: &str) -> Option<i64> {
     Some(sign * (whole.parse::<i64>().ok()? * SECOND + fraction))
 }
 
-/// Microseconds since 1970, of `2026-03-18 14:24:01.5`, with `+00` behind it or not.
+/// Microseconds since 1970, of `2026-03-18 14:24:01.5`, with or without `+00` behind it.
 fn instant(text: &str) -> Option<i64> {
     match text {
         "infinity" => return Some(INFINITY),
@@ -109,7 +110,7 @@ fn instant(text: &str) -> Option<i64> {
     days(&format!("{date}{era}"))?.checked_mul(DAY)?.checked_add(clock(time)?)
 }
 
-/// Microseconds, of `P1Y2M3DT4H5M6.5S`, where each part may have a sign.
+/// Microseconds, of `P1Y2M3DT4H5M6.5S`, in which each part may have a sign.
 ///
 /// The documentation says "approximate" and no more. Here a year is twelve months, a month 30 days, and a day 24 hours.
 fn interval(text: &str) -> Option<i128> {

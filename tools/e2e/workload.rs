@@ -15,24 +15,24 @@ use crate::{literals, statements};
 /// How often a table's columns change.
 const SCHEMA_CHANGES: u64 = 40;
 
-/// What the sessions have done so far.
+/// Counts of what the sessions have done so far.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub committed: AtomicU64,
     pub rolled_back: AtomicU64,
-    /// For deadlocks and lost races, after which a transaction runs again.
+    /// Transactions that ran again, after a deadlock or a lost race.
     pub retried: AtomicU64,
-    /// Rows that statements of committed transactions changed; one can count several times.
+    /// Rows that statements of committed transactions changed. One row can count several times.
     pub changes: AtomicU64,
     pub schema_changes: AtomicU64,
 }
 
-/// What the sessions share.
+/// The state that the sessions share.
 #[derive(Debug)]
 pub struct Workload {
     pub tables: Vec<Table>,
     pub progress: Progress,
-    /// How many changes there shall be.
+    /// How many changes the sessions have to make.
     pub changes: u64,
 }
 
@@ -40,7 +40,7 @@ pub struct Workload {
 enum End {
     Committed(u64),
     RolledBack,
-    /// By the server, since others came in between.
+    /// The server ended it, because other transactions came in between.
     LostRace,
 }
 
@@ -95,9 +95,9 @@ impl Workload {
             }
             self.progress.schema_changes.fetch_add(1, Ordering::Relaxed);
             *table.columns() = after;
-            // A change of the columns makes no record, so that the view has the rows as they last were: with a column
-            // that is no more, or under its old name. A column that is new is null in those rows, which the view does
-            // not tell from none.
+            // A change of the columns makes no record, so the view has the rows as they last were. They have a column
+            // that no longer exists, or one under its old name. A new column is null in those rows. The view does not
+            // tell that from a column that is missing.
             if !statement.starts_with("ADD") {
                 let touch = format!("UPDATE {} SET counter = coalesce(counter, 0) % 1000 + 1", table.sql());
                 while !self.run(&client, std::slice::from_ref(&touch)).await? {}
@@ -110,7 +110,7 @@ impl Workload {
     /// Writes rows that are over DynamoDB's limit, over Lambda's, and over that of a record.
     pub async fn large_rows(&self, client: Client) -> Result<(), Failure> {
         let table = self.table(DOCUMENTS).sql();
-        // So many characters that PostgreSQL cannot compress away; and so many that are six bytes each in JSON.
+        // Characters that PostgreSQL cannot compress away, and characters that take six bytes each in JSON.
         let noise = |bytes: u32| {
             format!("(SELECT string_agg(md5(n::text || random()), '') FROM generate_series(1, {}) n)", bytes / 32)
         };
@@ -143,14 +143,14 @@ impl Workload {
         Ok(())
     }
 
-    /// Waits until so many parts of all changes are made.
+    /// Waits until `part` of `parts` of all changes are made.
     async fn reach(&self, part: u64, parts: u64) {
         while self.progress.changes.load(Ordering::Relaxed) < self.changes * part / parts {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Runs a transaction, again as long as others come in between: whether it committed.
+    /// Runs a transaction, and runs it again as long as others come in between. Returns whether it committed.
     async fn run(&self, client: &Client, statements: &[String]) -> Result<bool, Failure> {
         loop {
             match attempt(client, statements).await? {
@@ -169,7 +169,7 @@ impl Workload {
     }
 }
 
-/// Runs a transaction once. What breaks a rule of the tables within a savepoint is rolled back to it.
+/// Runs a transaction once. A statement that breaks a rule of the tables within a savepoint is rolled back to it.
 async fn attempt(client: &Client, statements: &[String]) -> Result<End, Failure> {
     client.batch_execute("BEGIN").await?;
     let mut changes = 0;

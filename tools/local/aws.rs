@@ -1,4 +1,5 @@
-//! The local AWS, with the template deployed to it: a process that starts it, and ends it when its standard input does.
+//! The local AWS, with the template deployed to it. A process starts it, and ends it when
+//! the process's standard input ends.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::workload::SOURCE_TABLES;
 
 const ACCOUNT: &str = "123456789012";
 
-/// Processes that are killed are gone soon, and the temporary files with them; longer, and no waiting helps.
+/// Killed processes and their temporary files are gone soon. After this time, no waiting helps.
 const LONGEST_END: Duration = Duration::from_secs(20);
 
 /// A local AWS. It ends when this is dropped.
@@ -31,7 +32,7 @@ pub struct LocalAws {
     _process: Process,
 }
 
-/// What the deployment of the template has made.
+/// The resources that the deployment of the template has made.
 #[derive(Debug, Deserialize)]
 pub struct Stack {
     pub endpoint: String,
@@ -66,7 +67,7 @@ impl Stack {
         Duration::from_secs(self.timeout_seconds)
     }
 
-    /// The settings of the stream's mapping; -1 retries are any number of them.
+    /// The settings of the stream's mapping. -1 retries mean any number of them.
     pub fn mapping(&self) -> mapping::Settings {
         let deployed = &self.mapping;
         mapping::Settings {
@@ -83,10 +84,10 @@ impl Stack {
 }
 
 impl LocalAws {
-    /// Starts it, and deploys the template to it with these binaries. Of a hundred writes of the function that keeps
-    /// the view, DynamoDB refuses so many.
+    /// Starts the local AWS, and deploys the template to it with these binaries. Of a hundred writes of the function
+    /// that keeps the view, DynamoDB refuses as many as `faults` says.
     pub async fn start(python: &Path, function: &Path, redrive: &Path, faults: u64) -> Result<Self, Failure> {
-        // Free a moment ago: who comes now takes another one.
+        // The port was free a moment ago. Another process that asks now gets another port.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let faults = faults_before_dynamodb(&format!("http://127.0.0.1:{port}"), faults);
         let settings = json!({
@@ -102,7 +103,7 @@ impl LocalAws {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(python);
         command.arg(here.join("local/aws.py")).arg(here.join("../template.yaml")).arg(settings.to_string());
-        // In a group of its own, since Ctrl-C is for this process, which ends that one.
+        // The process has a group of its own, because Ctrl-C is for this program, which ends that process.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(|error| {
             format!("expected a Python with ministack at {}: {error}; run `make local`", python.display())
@@ -116,11 +117,11 @@ impl LocalAws {
     }
 }
 
-/// It ends when its standard input does.
+/// A process that ends when its standard input does.
 struct Process(Child);
 
 impl Drop for Process {
-    /// Waits until it is gone, with all that it has started.
+    /// Waits until the process is gone, with all that it has started.
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let started = Instant::now();
@@ -130,7 +131,7 @@ impl Drop for Process {
     }
 }
 
-/// A proxy that refuses writes, with an error that nobody has seen before: such a record is reported, and comes again.
+/// A proxy that refuses writes with an error that nobody has seen before. Such a record is reported, and comes again.
 fn faults_before_dynamodb(endpoint: &str, percent: u64) -> FaultProxy {
     let random = Mutex::new(Random::new(1));
     FaultProxy::start(endpoint, move |_| {
@@ -142,7 +143,7 @@ fn faults_before_dynamodb(endpoint: &str, percent: u64) -> FaultProxy {
     })
 }
 
-/// This machine's, as the template names it.
+/// This machine's architecture, as the template names it.
 fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
 }

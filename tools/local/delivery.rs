@@ -1,8 +1,9 @@
 //! Between the stream and the deployed function: the test kit's event source mapping, with the settings of the deployed
 //! one.
 //!
-//! The local AWS's own mapping takes every batch for done that the function has answered for, whatever it reports. It
-//! does not wait for its window, does not count retries, has one batch at a time, and never tells the on-failure queue.
+//! The local AWS's own mapping counts every batch as done that the function has answered, whatever the answer reports.
+//! It does not wait for its window, does not count retries, has one batch at a time, and never tells the on-failure
+//! queue.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,12 +25,13 @@ use crate::function::{Answer, Function};
 use crate::workload::{POISON, primary_key};
 use crate::{Failure, told};
 
-/// One of so many batches is given up before it is tried, this one first, so that the redrive function has its part. On
-/// AWS a record is whose event would be over 6 MB; records here cannot be so large.
+/// One of this many batches is given up before it is tried, so that the redrive function has some work. The second
+/// number says which one. On AWS, Lambda gives up a record whose event would be over 6 MB. Records here cannot be so
+/// large.
 const GIVEN_UP_OF: u64 = 50;
 const FIRST_GIVEN_UP: u64 = 10;
 
-/// How long what waits for its window may wait for a look.
+/// How long records that wait for their window may wait for a look.
 const TICK: Duration = Duration::from_millis(50);
 
 /// The way from the stream to the function.
@@ -61,7 +63,8 @@ impl<'a> Deliveries<'a> {
         }
     }
 
-    /// Delivers all records that come until each is done with, or with the on-failure queue: the poison among them.
+    /// Delivers all records that come, until each is done with or stands in the on-failure queue. Returns the poison
+    /// among them.
     pub async fn run(mut self, mut records: mpsc::Receiver<KinesisRecord>) -> Result<Poison, Failure> {
         let (mut is_open, mut arrived) = (true, Vec::new());
         let mut passed = Instant::now();
@@ -94,7 +97,7 @@ impl<'a> Deliveries<'a> {
         self.mapping.put(record);
     }
 
-    /// Starts what can be started, and tells the on-failure queue of what is given up.
+    /// Starts what can be started, and tells the on-failure queue of each batch that is given up.
     async fn start(&mut self) -> Result<(), Failure> {
         while let Some(delivery) = self.mapping.next_delivery() {
             let batches = self.figures.borrow().batches + 1;
@@ -113,7 +116,8 @@ impl<'a> Deliveries<'a> {
         Ok(())
     }
 
-    /// What the test kit makes names a stream of its own; records stand in it in Base64.
+    /// The text with the deployed stream in place of the test kit's own. The records in it are in Base64, so they stay
+    /// as they are.
     fn of_the_stack(&self, made: &Value) -> String {
         made.to_string().replace(STREAM, &self.stream_arn)
     }
@@ -154,7 +158,7 @@ impl<'a> Deliveries<'a> {
     }
 }
 
-/// What Lambda tells of a batch that it gives up.
+/// Lambda's message about a batch that it gives up.
 fn given_up(delivery: &Delivery) -> Value {
     let (first, last) = (&delivery.records[0], &delivery.records[delivery.records.len() - 1]);
     let time = |arrival| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs_f64(arrival)).to_string();
@@ -178,7 +182,7 @@ fn since_epoch() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// The change that a record holds; none, where it holds none, or a piece of one, or one of another table.
+/// The change that a record holds. `None` if it holds no change, a member of a split one, or a change of another table.
 fn change(record: &KinesisRecord) -> Option<Change> {
     Change::of_record(std::str::from_utf8(&record.data).ok()?, primary_key)
 }

@@ -1,14 +1,14 @@
-//! What has happened so far, and how fast.
+//! Counts and times of the run so far, and its speed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So many seconds are remembered one by one.
+/// How many seconds are remembered one by one.
 pub const SECONDS: usize = 20;
-/// A rate is the mean of so many seconds, and a time is one of the last ones.
+/// A rate is the mean over this last time. The recent times are those that were taken within it.
 const LATELY: Duration = Duration::from_secs(10);
 
-/// All of it.
+/// All figures of a run.
 #[derive(Debug)]
 pub struct Figures {
     pub workload: crate::workload::Counts,
@@ -19,7 +19,7 @@ pub struct Figures {
     /// Records that the mapping is done with.
     pub done: Pace,
     pub batches: u64,
-    /// Batches for which the function had an error, or no answer; and what was said last.
+    /// Batches for which the function had an error or no answer, and the last of these errors.
     pub failed_batches: u64,
     pub last_failure: Option<String>,
     /// Records that the function asked to be given again.
@@ -27,11 +27,11 @@ pub struct Figures {
     /// Ranges that went to the on-failure queue, with their records.
     pub ranges: u64,
     pub given_up: u64,
-    /// From the commit to the view, and from the stream to the view, in seconds, of what the view shows then. What
-    /// comes too late or again it does not show.
+    /// The seconds from the commit to the view, and from the stream to the view. They are those of changes that the
+    /// view shows then. A record that comes too late or again does not count.
     pub since_commit: Times,
     pub since_arrival: Times,
-    /// As they were when last looked at.
+    /// The counts of the last look.
     pub items: u64,
     pub quarantined: u64,
     pub on_failure: u64,
@@ -60,7 +60,7 @@ impl Figures {
         }
     }
 
-    /// What must not be on a machine that is well.
+    /// The number of events that must not happen on a machine that is well.
     pub fn failures(&self) -> u64 {
         self.failed_batches + self.reported + self.dead_letters
     }
@@ -76,7 +76,7 @@ impl Figures {
 pub struct Pace {
     total: u64,
     began: Instant,
-    /// The last full seconds, the oldest first, and the one that is not over.
+    /// The last full seconds, the oldest first, and then the second that is not over.
     seconds: VecDeque<u64>,
     second: u64,
     in_second: u64,
@@ -97,7 +97,7 @@ impl Pace {
         self.in_second += count;
     }
 
-    /// So much time has passed since the beginning.
+    /// Goes on to this time after the beginning.
     fn pass(&mut self, time: Duration) {
         while self.second < time.as_secs() {
             self.second += 1;
@@ -116,7 +116,7 @@ impl Pace {
         sum / seconds.max(1)
     }
 
-    /// The last seconds, a bar each.
+    /// The last seconds as a curve with a bar for each.
     pub fn curve(&mut self) -> String {
         const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         self.pass(self.began.elapsed());
@@ -126,7 +126,7 @@ impl Pace {
     }
 }
 
-/// Times, of which the last ones are looked at alone too.
+/// Times. The last ones are also looked at alone.
 #[derive(Debug, Default)]
 pub struct Times {
     all: Vec<f64>,
@@ -143,12 +143,12 @@ impl Times {
         }
     }
 
-    /// The 50th and the 99th in a hundred of the last times; none, where there are none.
+    /// The 50th and the 99th percentile of the last times. `None` if there are no times.
     pub fn lately(&self) -> Option<(f64, f64)> {
         percentiles(self.lately.iter().filter(|(at, _)| at.elapsed() <= LATELY).map(|(_, time)| *time).collect())
     }
 
-    /// The same of all times.
+    /// The same percentiles of all times.
     pub fn in_all(&self) -> Option<(f64, f64)> {
         percentiles(self.all.clone())
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_pace_is_the_mean_of_the_last_full_seconds() {
         let mut pace = Pace::new();
-        // Nothing passes by itself in so short a time.
+        // The beginning lies in the future, so no second passes by itself.
         pace.began = Instant::now() + Duration::from_secs(3600);
         for second in 1..=12 {
             pace.total += second;

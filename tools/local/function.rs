@@ -24,7 +24,7 @@ pub struct Function {
     timeout: Duration,
 }
 
-/// What came of an invocation, and what is to be said of it where it failed.
+/// The result of an invocation, and the reason if it failed.
 pub struct Answer {
     pub outcome: Outcome,
     pub failure: Option<String>,

@@ -1,5 +1,5 @@
-//! The whole of it on one machine: a local AWS with `template.yaml` deployed to it, a change stream, and the view, to
-//! be looked at while it runs; in the end the view is compared with what was sent.
+//! Runs the whole system on one machine: a local AWS with `template.yaml` deployed to it, a change stream, and the
+//! view. One can look at it while it runs. In the end, the view is compared with the changes that were sent.
 //!
 //! | step | file |
 //! |---|---|
@@ -8,11 +8,12 @@
 //! | into the stream, and out of it | `../src/stream.rs` |
 //! | by the event source mapping to the deployed function, and to the on-failure queue | `delivery.rs`, `function.rs` |
 //! | from that queue to the deployed redrive function | the local AWS alone |
-//! | what is to be seen | `figures.rs`, `screen.rs` |
+//! | the figures on the screen | `figures.rs`, `screen.rs` |
 //! | the comparison | `verdict.rs` |
 //!
-//! `make local` installs and builds what is needed, and starts this. The exit code tells whether the view is what was
-//! sent. Ctrl-C ends the changes, and a second one everything; in either case no process and no file is left.
+//! `make local` installs and builds what is needed, and starts this program. The exit code tells whether the view holds
+//! what was sent. Ctrl-C ends the changes, and a second one ends everything. In either case no process and no file is
+//! left.
 
 mod aws;
 mod delivery;
@@ -49,27 +50,28 @@ use crate::settings::Settings;
 use crate::verdict::Storage;
 use crate::workload::Workload;
 
-/// Between two looks at what is due.
+/// The time between two looks at the work that is due.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Between two reads of a shard. Lambda reads once a second.
+/// The time between two reads of a shard. Lambda reads once a second.
 const POLL: Duration = Duration::from_millis(250);
 
-/// No changes are made while so many records wait, and those of so long; and never those of a longer time at once.
+/// No changes are made while more records wait than this number and those of `MOST_BEHIND` together. One step makes at
+/// most the changes of `LONGEST_STEP`.
 const MOST_WAITING: u64 = 200;
 const MOST_BEHIND: Duration = Duration::from_secs(5);
 const LONGEST_STEP: Duration = Duration::from_secs(1);
 
-/// How long what is on its way may take without any of it being done.
+/// How long the records on their way may take without any of them being done.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(120);
 
-/// Differences that are shown.
+/// The most differences that are shown.
 const SHOWN: usize = 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let (stop, stopped) = watch::channel(false);
-    // What ends here is dropped, and with it the local AWS.
+    // What ends here is dropped, and the local AWS with it.
     let ended = tokio::select! {
         ended = run(stopped) => ended,
         why = ended_at_once(&stop) => Err(why.into()),
@@ -77,7 +79,7 @@ async fn main() -> ExitCode {
     exit_code(ended, "The run has no verdict")
 }
 
-/// The first Ctrl-C ends the changes; waits for the second, or for another signal.
+/// The first Ctrl-C ends the changes. Waits for the second one, or for another signal.
 async fn ended_at_once(stop: &watch::Sender<bool>) -> String {
     let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let [mut interrupt, mut terminate, mut hangup] =
@@ -90,7 +92,7 @@ async fn ended_at_once(stop: &watch::Sender<bool>) -> String {
     .to_owned()
 }
 
-/// Whether the view is what was sent.
+/// Whether the view holds what was sent.
 async fn run(mut stopped: watch::Receiver<bool>) -> Result<bool, Failure> {
     let settings = Settings::from_variables(|name| std::env::var(name).ok())?;
     let python = variable::<PathBuf>("PYTHON", "a path")?.ok_or("PYTHON is not set: run `make local`")?;
@@ -176,7 +178,7 @@ async fn run(mut stopped: watch::Receiver<bool>) -> Result<bool, Failure> {
     Ok(differences.is_empty())
 }
 
-/// What is not as on AWS, to be said in any case.
+/// The differences from AWS, which are printed in any case.
 const DIFFERENT: &str = "
 What is not as on AWS here:
   - The mapping of the stream is the test kit's, with the settings of the
@@ -192,8 +194,8 @@ Stream, table, bucket, queues, both functions and the queue's mapping are
 ministack's, from the template.
 ";
 
-/// Makes changes for as long as is asked for, or until it is stopped, and puts their records into the stream. Where the
-/// local AWS does not keep up, fewer are made.
+/// Makes changes for the given time, or until it is stopped, and puts their records into the stream. If the local AWS
+/// does not keep up, it makes fewer.
 async fn make(
     workload: &mut Workload,
     settings: Settings,
@@ -235,7 +237,7 @@ async fn put(
     Ok(())
 }
 
-/// Reads a shard until all records of the stream have been read, of which no more come once `is_complete`.
+/// Reads a shard until all records of the stream have been read. No more records come once `is_complete` is set.
 async fn read_shard(
     stream: &Stream,
     shard: &str,
@@ -257,7 +259,7 @@ async fn read_shard(
     }
 }
 
-/// Waits until nothing has been done for long, once no more changes are made.
+/// Waits until nothing has been done for a long time, once no more changes are made.
 async fn standstill(figures: &RefCell<Figures>, is_complete: &Cell<bool>) {
     let mut last = ((0, 0), Instant::now());
     while !is_complete.get() || last.1.elapsed() < LONGEST_STANDSTILL {
@@ -282,7 +284,7 @@ fn stood_still(figures: &Figures) -> String {
     )
 }
 
-/// What a service says of a request that it refuses.
+/// The message of a service that refuses a request.
 fn told(error: impl Error) -> String {
     format!("the local AWS: {}", DisplayErrorContext(error))
 }

@@ -1,5 +1,4 @@
-//! What is to be seen of a run while it lasts: some lines that are drawn anew where somebody looks on, a line now and
-//! then where not.
+//! Shows a run while it lasts. If somebody looks on, it draws some lines anew. Otherwise it prints a line now and then.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -15,12 +14,12 @@ use crate::settings::Settings;
 const BETWEEN_DRAWINGS: Duration = Duration::from_millis(250);
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Changes are made.
     Running,
-    /// No more are: what is on its way is waited for.
+    /// No more changes are made, and the run waits for the records on their way.
     Draining,
 }
 
@@ -28,7 +27,7 @@ pub enum Phase {
 pub struct Screen {
     settings: Settings,
     began: Instant,
-    /// None, where nobody looks on.
+    /// `None` if nobody looks on.
     lines: Option<ProgressBar>,
 }
 
@@ -36,7 +35,7 @@ impl Screen {
     pub fn start(settings: Settings) -> Self {
         let lines = std::io::stdout().is_terminal().then(|| {
             let length = settings.duration.map(|duration| duration.as_secs());
-            // The first line is empty: a terminal writes ^C behind the last one, which moves all of them by one, and
+            // The first line is empty. A terminal writes ^C behind the last line, which moves all lines by one, and
             // leaves the first where it was.
             let template = if length.is_some() { "\n{prefix}  {bar:40}\n{msg}" } else { "\n{prefix}\n{msg}" };
             let style = ProgressStyle::with_template(template).expect("a template of this file's own");
@@ -45,7 +44,7 @@ impl Screen {
         Self { settings, began: Instant::now(), lines }
     }
 
-    /// Shows how it goes, for ever.
+    /// Shows the figures, for ever.
     pub async fn show(&self, figures: &RefCell<Figures>, phase: impl Fn() -> Phase) -> Infallible {
         let pause = if self.lines.is_some() { BETWEEN_DRAWINGS } else { BETWEEN_LINES };
         let mut tick = tokio::time::interval(pause);
@@ -65,7 +64,7 @@ impl Screen {
         lines.set_message(text(figures, phase));
     }
 
-    /// The end: the lines go.
+    /// Removes the lines at the end.
     pub fn finish(self) {
         self.lines.iter().for_each(ProgressBar::finish_and_clear);
     }
@@ -76,7 +75,7 @@ fn named(name: &str, line: &str) -> String {
     format!("\x1b[1m{name:10}\x1b[0m {line}")
 }
 
-/// All lines but the time's, each of at most 80 characters.
+/// All lines except the time's, each of at most 80 characters.
 fn text(figures: &mut Figures, phase: Phase) -> String {
     let workload = figures.workload;
     let pace = |pace: &mut Pace| {
@@ -107,7 +106,7 @@ fn failures(figures: &Figures) -> String {
     format!("({failed_batches} batches, {reported} reported records, {dead_letters} dead letters)")
 }
 
-/// All in a line.
+/// All figures in one line.
 fn line(figures: &mut Figures, passed: Duration, phase: Phase) -> String {
     let phase = if phase == Phase::Draining { "; no more changes" } else { "" };
     format!(

@@ -1,8 +1,8 @@
-//! What a run is asked for, in the variables that `make local` passes on.
+//! The settings of a run, in the variables that `make local` passes on.
 
 use std::time::Duration;
 
-/// What a run is asked for.
+/// The settings of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Changes a second.
@@ -13,7 +13,7 @@ pub struct Settings {
     pub duplicates: u64,
     /// Of a hundred writes, how many DynamoDB refuses.
     pub faults: u64,
-    /// How long changes are made; none is until Ctrl-C.
+    /// How long changes are made. `None` means until Ctrl-C.
     pub duration: Option<Duration>,
     /// Whether a change is left out of the stream, which the comparison must notice.
     pub broken: bool,
@@ -23,7 +23,7 @@ impl Settings {
     /// The settings in the environment.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// All settings that are wrong.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let mut problems = Vec::new();
         let mut number = |name: &str, default: u64, from: u64, to: u64| {

@@ -1,4 +1,4 @@
-//! The comparison of what the local AWS holds with what was sent, row by row.
+//! Compares the contents of the local AWS with the changes that were sent, row by row.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::aws::Stack;
 use crate::figures::Figures;
 use crate::{Failure, told};
 
-/// Between two looks.
+/// The time between two looks.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What holds the view and all that belongs to it.
+/// The services that hold the view and all that belongs to it.
 pub struct Storage<'a> {
     stack: &'a Stack,
     dynamodb: aws_sdk_dynamodb::Client,
@@ -36,10 +36,10 @@ impl<'a> Storage<'a> {
         }
     }
 
-    /// Looks from time to time at how much there is, until the on-failure queue is empty and `is_over`.
+    /// Counts from time to time how much there is, until the on-failure queue is empty and `is_over`.
     pub async fn watch(&self, figures: &RefCell<Figures>, is_over: impl Fn() -> bool) -> Result<(), Failure> {
         loop {
-            // Asked before the look: nothing comes into the queue later.
+            // This is asked before the look, because nothing comes into the queue later.
             let is_over = is_over();
             let table = self.dynamodb.describe_table().table_name(&self.stack.view).send().await.map_err(told)?;
             let items = table.table.and_then(|table| table.item_count).unwrap_or_default();
@@ -59,7 +59,7 @@ impl<'a> Storage<'a> {
         }
     }
 
-    /// What differs from what was sent, a line each; and how many items were compared.
+    /// How many items were compared, and the differences from what was sent, a line each.
     pub async fn differences(&self, model: &Model, poison: &Poison) -> Result<(usize, Vec<String>), Failure> {
         let (view, mut differences) = self.view().await?;
         differences.extend(model.differences(&view));
@@ -71,7 +71,7 @@ impl<'a> Storage<'a> {
         Ok((view.len(), differences))
     }
 
-    /// The view as a reader sees it who follows `_overflow`, and what leads such a reader to nothing.
+    /// The view as a reader sees it who follows `_overflow`, and the addresses that lead such a reader to nothing.
     async fn view(&self) -> Result<(Items, Vec<String>), Failure> {
         let mut view = items(&self.dynamodb, &self.stack.view).await.map_err(|error| error.to_string())?;
         let mut problems = Vec::new();
@@ -92,7 +92,7 @@ impl<'a> Storage<'a> {
         Ok((view, problems))
     }
 
-    /// Each poison record must be in the quarantine as it came, and nothing else.
+    /// Each poison record must be in the quarantine as it came. Nothing else may be there.
     async fn quarantine_differences(&self, poison: &Poison) -> Result<Vec<String>, Failure> {
         let mut objects = Vec::new();
         for key in self.keys(FOLDER).await? {
@@ -119,7 +119,7 @@ impl<'a> Storage<'a> {
         Ok(object.body.collect().await?.to_vec())
     }
 
-    /// How many messages a queue has, those that are being worked on included.
+    /// How many messages a queue has. Messages that are being worked on count too.
     async fn messages(&self, queue: &str) -> Result<u64, Failure> {
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,

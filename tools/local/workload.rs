@@ -1,6 +1,7 @@
-//! What a database writes into its change stream: changes at a rate, some of whose records come late, and some again.
+//! The changes that a database writes into its change stream. They come at a rate, with some records late, and some
+//! again.
 //!
-//! It needs no clock: it is told how much time has passed, and what time it is.
+//! It needs no clock, because its caller tells it how much time has passed, and what time it is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use dsql_view_support::random::Random;
 
 use crate::settings::Settings;
 
-/// `SOURCE_TABLES` for what is written here.
+/// `SOURCE_TABLES` for the tables of this workload.
 pub const SOURCE_TABLES: &str = "users(id), order_items(order_id, item_id)";
 
 /// The key columns of the tables of [`SOURCE_TABLES`].
@@ -24,42 +25,41 @@ pub fn primary_key(_schema: &str, table: &str) -> Option<Vec<String>> {
     Some(columns.into_iter().map(str::to_owned).collect())
 }
 
-/// What a record begins with that holds no change.
+/// The beginning of a record that holds no change.
 pub const POISON: &str = "poison ";
 
-/// How much later than its commit a record comes into the stream, at least, and how much later still one that is held
-/// back can come.
+/// How much later than its commit a record comes into the stream at least. If it is held back, it can be late by up to
+/// `HELD_BACK` in addition.
 const LAG: Duration = Duration::from_millis(100);
 const HELD_BACK: Duration = Duration::from_secs(5);
-/// How long after a record it can come again.
+/// Within this time after a record, it can come again.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// A change that makes no new row changes one of so many youngest, so that rows change often.
+/// A change that makes no new row changes one of this many youngest rows, so that rows change often.
 const YOUNGEST: u64 = 150;
 
-/// Of a thousand changes: deletions and new rows; those whose records are split into pieces; those of rows over
-/// DynamoDB's 400 KB.
+/// Of a thousand changes: the deletions, the new rows, the changes that are split, and the rows over DynamoDB's 400 KB.
 const DELETED: usize = 100;
 const NEW: usize = 250;
 const SPLIT: usize = 10;
 const LARGE: usize = 3;
-/// Of a thousand changes: beside how many the stream has a change of a table that is not configured, and a record that
-/// is none.
+/// For a thousand changes, the stream also has this many changes of a table that is not configured, and this many
+/// records that hold no change.
 const ELSEWHERE: usize = 20;
 const POISONOUS: usize = 3;
 
-/// More than DynamoDB takes, and less than the local Kinesis.
+/// More bytes than DynamoDB takes, and fewer than the local Kinesis takes.
 const LARGE_TEXT: usize = 450_000;
 
 /// A record on its way into the stream.
 #[derive(Debug, Clone)]
 struct Record {
     data: String,
-    /// The row that it is of, and its commit.
+    /// The row that the record belongs to, and its commit.
     of: Option<(String, u64)>,
 }
 
-/// What was made.
+/// The counts of the changes and records that were made.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub changes: u64,
@@ -77,13 +77,13 @@ pub struct Counts {
 pub struct Workload {
     settings: Settings,
     random: Random,
-    /// What the view must hold in the end.
+    /// The rows that the view must hold in the end.
     pub model: Model,
     pub counts: Counts,
-    /// So many rows there were.
+    /// How many rows there have been.
     rows: u64,
     committed: u64,
-    /// What is not in the stream yet, by when it comes and its number.
+    /// The records that are not in the stream yet, by the time at which they come and by their number.
     waiting: BTreeMap<(Duration, u64), Record>,
     number: u64,
     /// The newest commit of each row that is in the stream.
@@ -109,7 +109,7 @@ impl Workload {
         }
     }
 
-    /// Makes what is due after so much time: the records that come into the stream now.
+    /// Makes the changes that are due at this time. Returns the records that come into the stream now.
     pub fn make(&mut self, passed: Duration, now: SystemTime) -> Vec<String> {
         let due = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).saturating_mul(self.settings.rate) / 1000;
         while self.counts.changes < due {
@@ -120,7 +120,7 @@ impl Workload {
         due.into_values().map(|record| self.arrived(record)).collect()
     }
 
-    /// The end: all that has not come yet.
+    /// Ends the workload. Returns all records that have not come yet.
     pub fn rest(&mut self) -> Vec<String> {
         std::mem::take(&mut self.waiting).into_values().map(|record| self.arrived(record)).collect()
     }
@@ -173,7 +173,7 @@ impl Workload {
         }
     }
 
-    /// Lets a record come into the stream: soon, or later; and again, or not.
+    /// Lets a record come into the stream, soon or later. It may also come again.
     fn send(&mut self, passed: Duration, record: Record) {
         let mut due = passed + LAG;
         if self.random.percent(self.settings.disorder) {
@@ -202,7 +202,7 @@ impl Workload {
         self.row(self.rows)
     }
 
-    /// A row that was there before, deleted since or not; where there is none, the first one.
+    /// A row that was there before, deleted since or not. If there is no row, the first one.
     fn known_row(&mut self) -> Change {
         self.rows = self.rows.max(1);
         let youngest = self.random.number() % self.rows.min(YOUNGEST);
@@ -236,7 +236,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(1_773_843_841) + passed
     }
 
-    /// All records of so many seconds, in the order of their arrival.
+    /// All records of this many seconds, in the order of their arrival.
     fn records(workload: &mut Workload, seconds: u64) -> Vec<String> {
         let ticks = (0..=seconds * 20).map(|tick| Duration::from_millis(tick * 50));
         let mut records: Vec<String> = ticks.flat_map(|passed| workload.make(passed, now(passed))).collect();
@@ -244,7 +244,7 @@ mod tests {
         records
     }
 
-    /// The model of what arrived, as far as it was not split.
+    /// The model of the changes that arrived, except those that were split.
     fn shown(records: &[String]) -> Model {
         let changes: Vec<Change> = records.iter().filter_map(|record| Change::of_record(record, primary_key)).collect();
         Model::of(&changes)
@@ -269,7 +269,7 @@ mod tests {
         let mut workload = Workload::new(Settings { disorder: 50, duplicates: 20, ..SETTINGS }, 2);
         let arrived = records(&mut workload, 20);
         let (all, seen) = (workload.model.rows_and_tombstones(), shown(&arrived).rows_and_tombstones());
-        // But for rows that have but one change, which was split.
+        // A row is missing if it has only one change, and that change was split.
         assert!(seen.0 + seen.1 <= all.0 + all.1 && (seen.0 + seen.1) * 100 > (all.0 + all.1) * 95, "{seen:?} {all:?}");
     }
 

@@ -1,4 +1,5 @@
-//! What arrives: changes of some thousand rows, with a large one, a split one and a poison record now and then.
+//! The records that arrive: changes of some thousand rows, with a large one, a split one and a poison record
+//! now and then.
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
 const ROWS: u64 = 3000;
 /// Records that arrive during an invocation while the database is well.
 const AN_INVOCATION: usize = 3;
-/// Records a second while it is not, as long as no more than this wait.
+/// Records that arrive each second while it is not, as long as no more than `LONGEST_BACKLOG` wait.
 const A_SECOND: u128 = 300;
 const LONGEST_BACKLOG: usize = 2000;
 
-/// How many records arrive during an invocation that takes so long; so that a slow machine has as much to do as a fast
-/// one, no more while the database is well, and not without end while it is not.
+/// How many records arrive during an invocation of this duration. While the database is well, a slow machine has as
+/// much to do as a fast one. While it is not, more arrive, but not without end.
 pub fn arrived_during(time: Duration, is_stormy: bool, backlog: usize) -> usize {
     if !is_stormy {
         return AN_INVOCATION;
@@ -42,14 +43,14 @@ impl Load {
         self.poison
     }
 
-    /// The record at this place of the shard, with the change that it holds, if any.
+    /// The record at this place of the shard, and its change if it holds one.
     pub fn record(&mut self, place: u64) -> (KinesisRecord, Option<Change>) {
         if self.random.number().is_multiple_of(500) {
             self.poison += 1;
             return (KinesisRecord::at(place, "no JSON"), None);
         }
         let id = Value::number(self.random.number() % ROWS);
-        // Up to a minute of disorder.
+        // Commits are out of order by up to a minute.
         let commit = FIRST_COMMIT + place * 1_000_000 + self.random.number() % 60_000_000_000;
         let text = if self.random.number().is_multiple_of(2000) { 420_000 } else { 200 };
         let change = if self.random.percent(10) {

@@ -1,9 +1,10 @@
-//! One process of the function under load for many invocations: what it uses must stay what it was.
+//! Runs one process of the function under load for many invocations. The memory and the connections
+//! that it uses must not grow.
 //!
-//! `make soak` builds the release binary and starts this. Some records arrive during each invocation, from the event
-//! source mapping of the test kit; three times the database has a bad time, so that a backlog builds up and goes again.
-//! It writes a plot of the run, and fails where memory or connections have grown, or the view is not the newest commit
-//! of every row.
+//! `make soak` builds the release binary and starts this program. Some records arrive during each invocation, from the
+//! event source mapping of the test kit. Three times the database has a bad time, so that a backlog builds up and goes
+//! again. The program writes a plot of the run. It fails if memory or connections have grown, or if the view is not the
+//! newest commit of every row.
 
 mod load;
 mod plot;
@@ -32,9 +33,9 @@ use crate::samples::{Sample, Samples};
 const VIEW: &str = "view";
 const BUCKET: &str = "objects";
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Fewer tell nothing of what grows.
+/// Fewer invocations do not show what grows.
 const FEWEST_INVOCATIONS: usize = 1000;
-/// A sample is taken after so many invocations or so long, whichever comes first.
+/// A sample is taken after this many invocations or this time, whichever comes first.
 const INVOCATIONS_A_SAMPLE: usize = 10;
 const TIME_A_SAMPLE: Duration = Duration::from_millis(200);
 
@@ -134,8 +135,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A time of throttling soon after the beginning, so that the connections are opened that a storm takes, and another
-/// one in the middle; then a slow time.
+/// The storms of a run. A time of throttling soon after the beginning opens the connections that a storm takes. Another
+/// one comes in the middle, and then a slow time.
 fn storms(done: Arc<AtomicUsize>, invocations: usize) -> impl Fn(&Call) -> Fault + Send + Sync {
     let random = Mutex::new(Random::new(1));
     move |_| match weather(done.load(Ordering::Relaxed), invocations) {
@@ -152,7 +153,7 @@ enum Weather {
     Slow,
 }
 
-/// After so many invocations of so many.
+/// The weather after `done` of all `invocations`.
 fn weather(done: usize, invocations: usize) -> Weather {
     match done * 1000 / invocations.max(1) {
         50..52 | 400..402 => Weather::Throttling,

@@ -13,12 +13,12 @@ use crate::samples::{Sample, Samples};
 const SIZE: (u32, u32) = (1000, 840);
 const BLUE: RGBColor = RGBColor(31, 119, 180);
 
-/// What a curve shows of a sample.
+/// The value of a sample that a curve shows.
 type Measure = fn(&Sample) -> f64;
 
 /// Writes the picture.
 pub fn draw(file: &Path, samples: &Samples) -> Result<(), Box<dyn Error>> {
-    // Its sizes are measured, also where whoever shows the picture takes another.
+    // The sizes of the texts are measured with this font, even if the viewer of the picture takes another.
     register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
         .map_err(|_| "the font is none")?;
     let area = SVGBackend::new(file, SIZE).into_drawing_area();

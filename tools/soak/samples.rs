@@ -1,4 +1,4 @@
-//! What a process uses, from time to time.
+//! Samples of the memory and the connections of a process, taken from time to time.
 
 use std::fs;
 use std::io;
@@ -15,14 +15,14 @@ pub struct Sample {
     pub memory: u64,
     /// Open sockets.
     pub connections: usize,
-    /// Of the invocation before.
+    /// The time that the invocation before took.
     pub latency: Duration,
     /// Records that wait in the stream.
     pub backlog: usize,
 }
 
 impl Sample {
-    /// What the process uses now.
+    /// Takes a sample of the process now.
     pub fn of(process: u32, at: Duration, latency: Duration, backlog: usize) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/status"))?;
         let memory =
@@ -43,14 +43,14 @@ pub struct Samples {
     all: Vec<Sample>,
 }
 
-/// What is compared, in hundredths of the run: the time before the last storm but one, when everything has been used,
-/// and the end.
+/// The two parts of the run that are compared, in hundredths. The first is the time before the last storm but one, when
+/// everything has been used. The second is the end.
 const BEGINNING: std::ops::Range<usize> = 15..35;
 const END: std::ops::Range<usize> = 85..100;
-/// Kibibytes that an allocator may hold back without anything having grown: 200 bytes for each of 6,000 invocations are
-/// more.
+/// Kibibytes that an allocator may hold back although nothing has grown. A leak of 200 bytes in each of 6,000
+/// invocations is more than this.
 const SLACK: u64 = 1024;
-/// One for each write in flight, and some for the runtime, S3 and what is being closed.
+/// One connection for each write in flight, and some for the runtime, S3 and those that are being closed.
 const MOST_CONNECTIONS: usize = 64 + 8;
 
 impl Samples {
@@ -62,7 +62,7 @@ impl Samples {
         &self.all
     }
 
-    /// The middle one of what is measured between two hundredths of the run.
+    /// The median of a value between two hundredths of the run.
     fn median<T: Ord + Copy + Default>(&self, hundredths: std::ops::Range<usize>, of: impl Fn(&Sample) -> T) -> T {
         let at = |hundredth| self.all.len() * hundredth / 100;
         let mut values: Vec<T> = self.all[at(hundredths.start)..at(hundredths.end)].iter().map(of).collect();
@@ -77,7 +77,7 @@ impl Samples {
         if memory[1] > memory[0] + SLACK {
             return Err(format!("memory has grown from {} KiB to {} KiB", memory[0], memory[1]));
         }
-        // Up to there they may come and go with the storms.
+        // Up to this number, connections may come and go with the storms.
         if connections[1] > connections[0].max(MOST_CONNECTIONS) {
             return Err(format!("open sockets have grown from {} to {}", connections[0], connections[1]));
         }

@@ -1,4 +1,4 @@
-//! What a run is given in the environment, and how it ends.
+//! The variables that a run gets from the environment, and its exit code.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// The value of a variable. An empty variable counts as not set.
 ///
 /// # Errors
-/// The variable holds something else than what is `expected`.
+/// The variable holds something other than the `expected` value.
 pub fn variable<T: FromStr>(name: &str, expected: &str) -> Result<Option<T>, String> {
     let value = std::env::var(name).unwrap_or_default();
     let parsed = (!value.is_empty()).then(|| value.parse());
@@ -31,13 +31,13 @@ pub fn binary(variable: &str, profile: &str, name: &str) -> Result<PathBuf, Stri
     Err(format!("{variable}: expected a file at {}, found none: build it, or name another", path.display()))
 }
 
-/// This program stands in `debug` or `release`, and the folder of each profile beside that.
+/// This program stands in `debug` or `release`. The folder of each profile stands beside that folder.
 fn beside_this(profile: &str, name: &str) -> Option<PathBuf> {
     let this = std::env::current_exe().ok()?;
     Some(this.parent()?.parent()?.join(profile).join(name))
 }
 
-/// The exit code of a run that went well or not, or that could not be made: then it says so.
+/// The exit code of a run that went well or not. If the run could not be made, this also says so.
 pub fn exit_code(ended: Result<bool, impl Display>, failed: &str) -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,

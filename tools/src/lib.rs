@@ -1,8 +1,8 @@
-//! What the tools have in common: torture, e2e, local, soak and the dashboard.
+//! The code that the tools share: torture, e2e, local, soak and the dashboard.
 //!
 //! | module | |
 //! |---|---|
-//! | [`given`] | what a run is given in the environment, and how it ends |
+//! | [`given`] | the variables that a run gets from the environment, and its exit code |
 //! | [`stream`] | a stream by Kinesis's own interface |
 //! | [`on_failure`] | the on-failure queue, with the redrive function behind it |
 //! | [`quarantine`] | the quarantine, compared with the poison records |

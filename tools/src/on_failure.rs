@@ -21,7 +21,7 @@ pub struct OnFailure {
 /// A message of the queue.
 #[derive(Debug)]
 pub struct Message {
-    /// What Lambda tells of a batch that it has given up.
+    /// Lambda's message about a batch that it has given up.
     pub body: Value,
     /// How often it was delivered.
     pub receives: u32,
@@ -43,7 +43,7 @@ impl OnFailure {
         self.waiting.push_back(message);
     }
 
-    /// Whether no message waits, and none is being worked on.
+    /// Whether no message waits, and no message is being worked on.
     pub fn is_through(&self) -> bool {
         self.waiting.is_empty() && self.is_idle()
     }
@@ -81,7 +81,7 @@ impl OnFailure {
         Ok(())
     }
 
-    /// Waits for the next end of an invocation; none, where none runs.
+    /// Waits for the next end of an invocation. `None` if no invocation runs.
     pub async fn next_end(&mut self) -> Option<(Message, End)> {
         self.function.next_end().await
     }

@@ -15,9 +15,9 @@ pub const FOLDER: &str = "quarantine/";
 /// How the quarantine differs from the poison records.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Objects that hold no poison record, or another one than came.
+    /// Objects that hold no poison record, or another one than the record that came.
     pub wrong: Vec<String>,
-    /// Poison records that are not there.
+    /// Poison records that are not in the quarantine.
     pub missing: Vec<String>,
 }
 

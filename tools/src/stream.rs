@@ -11,7 +11,7 @@ use dsql_view_support::random::Random;
 
 use crate::Failure;
 
-/// The most records of a request, and the bytes from which on it takes no further record.
+/// The most records of a request, and the number of bytes from which on it takes no further record.
 const REQUEST_RECORDS: usize = 200;
 const REQUEST_BYTES: usize = 500_000;
 
@@ -97,7 +97,7 @@ impl Stream {
 }
 
 impl Shard<'_> {
-    /// The next records; there may be none yet.
+    /// The next records. There may be no next record yet.
     ///
     /// # Errors
     /// Kinesis refuses to read, or the shard is closed.

@@ -1,4 +1,4 @@
-//! What must hold whenever everything that came has been settled; and what time does then.
+//! The checks that must hold whenever everything that came has been settled, and the expiry that comes with time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,9 +40,10 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
     figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));
 }
 
-/// Lets DynamoDB remove expired tombstones that nothing older than `horizon` can be delivered behind any more: their keys.
+/// Lets DynamoDB remove expired tombstones from before `horizon`, and returns their keys. Nothing older can be
+/// delivered behind these tombstones any more.
 ///
-/// Those of commits since then were written since the round `began`, and expire accordingly.
+/// Tombstones of later commits were written since the round `began`, and expire accordingly.
 pub async fn expire_tombstones(
     world: &World,
     horizon: u64,
@@ -78,7 +79,8 @@ pub async fn expire_tombstones(
     expired
 }
 
-/// Does what the bucket's lifecycle does, to what was written before `since`.
+/// Does the work of the bucket's lifecycle. Fragments go if they were written before `since`, and unneeded objects go
+/// at once.
 pub fn expire_objects(world: &World, since: SystemTime) {
     for (key, object) in world.services.s3.objects(BUCKET) {
         let old_part = key.starts_with("fragments/") && object.written_at < since;
@@ -88,19 +90,19 @@ pub fn expire_objects(world: &World, since: SystemTime) {
     }
 }
 
-/// Looks at the view from time to time: no row may step back in commit time, or go; what Lambda was told to be done
-/// must be there; what an item names, too.
+/// Looks at the view from time to time. No row may step back in commit time, or disappear. Each change that Lambda was
+/// told to be done must be there, and so must each object that an item names.
 #[derive(Debug, Default)]
 pub struct Watch {
     seen: BTreeMap<String, u64>,
-    /// The newest commit of each row that is done with.
+    /// The newest commit of each row that the functions are done with.
     done: BTreeMap<String, u64>,
-    /// The parts that are done with of changes whose others are not.
+    /// The members that the functions are done with, of sets that have other members left.
     parts: BTreeMap<(String, u64), BTreeSet<usize>>,
 }
 
 impl Watch {
-    /// A record is done with: from now on the view shows its change or a newer one.
+    /// Notes that a record is done with. From now on the view must show its change or a newer one.
     pub fn done(&mut self, shows: Shows) {
         let Shows { key, commit, part, of } = shows;
         let parts = self.parts.entry((key.clone(), commit)).or_default();
@@ -119,7 +121,8 @@ impl Watch {
                 figures.problems.push(format!("{key}: {done} was said to be done, and the view shows {shown:?}"));
             }
         }
-        // Objects go between rounds alone: what an item names is there, retired since or not.
+        // Objects are removed only between rounds. So each object that an item names is there, whether it was retired
+        // since or not.
         let objects = world.services.s3.objects(BUCKET);
         for (key, item) in items {
             let Some(AttributeValue::M(moved)) = item.get("_overflow") else { continue };
@@ -140,7 +143,7 @@ impl Watch {
         std::mem::swap(&mut self.seen, &mut now);
     }
 
-    /// Begins anew, after tombstones were removed.
+    /// Begins anew after tombstones were removed.
     pub fn forget(&mut self) {
         *self = Self::default();
     }

@@ -19,15 +19,15 @@ use crate::figures::Figures;
 use crate::workload::{Kind, Round, Shows};
 use crate::world::{ON_FAILURE, VIEW, World};
 
-/// So many ends of invocations lie between two looks at the view.
+/// The number of ends of invocations between two looks at the view.
 const ENDS_BETWEEN_LOOKS: u64 = 10;
 const SHARDS: u32 = 4;
-/// What has been tried so often, or for so long without an end, has none.
+/// A message that was received this often, or a round that stands still for so long, never ends.
 const MOST_RECEIVES: u32 = 50;
 const REDRIVE_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(180);
 
-/// Lambda: both functions, and what has been given to them.
+/// Lambda: both functions, and the records that they were given.
 pub struct Deliveries {
     seed: u64,
     function: Lambda<Delivery>,
@@ -42,11 +42,11 @@ pub struct Deliveries {
     pub watch: Watch,
 }
 
-/// How often an invocation began with the record at this place, by the function that it is of.
+/// How often an invocation of a function began with the record at this place.
 type Begun = HashMap<(u64, Role), u64>;
 
-/// What is drawn for a round or a delivery, each from a source of its own, so that it does not depend on what else
-/// happens.
+/// The random draws for a round or a delivery. Each has a source of its own, so that it does not depend on anything
+/// else that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Role {
     Round = 1,
@@ -55,7 +55,8 @@ enum Role {
     Answer = 4,
 }
 
-/// The records that nobody has answered for yet, by their places: their shards, and what the view must show then.
+/// The records that nobody has answered for yet, by their places. Each has its shard, and the commit that the view must
+/// show after it is done.
 type Open = BTreeMap<u64, (u32, Option<Shows>)>;
 
 impl Deliveries {
@@ -79,7 +80,7 @@ impl Deliveries {
         }
     }
 
-    /// Delivers a round until nothing of it is left, or something is found. `progress` is told now and then.
+    /// Delivers a round until nothing of it is left, or a problem is found. Calls `progress` now and then.
     pub async fn deliver(
         &mut self,
         world: &World,
@@ -120,7 +121,7 @@ impl Deliveries {
                     if mapping.is_through() && self.redrive.is_through() {
                         break;
                     }
-                    // Nothing runs: what there is waits for its window.
+                    // Nothing runs, so the records that are left wait for their window.
                     mapping.pass(Duration::from_secs(1));
                 }
             }
@@ -180,7 +181,7 @@ impl Deliveries {
                 mapping.settle(&delivery, &Outcome::Throttled);
                 continue;
             }
-            // Lambda ends processes as it likes; a new one knows nothing, neither of rows nor of how creates went.
+            // Lambda ends processes when it likes. A new process knows neither rows nor how creates went.
             if random.percent(30) {
                 self.function.end_idle();
             }
@@ -220,7 +221,7 @@ impl Deliveries {
         }
     }
 
-    /// The records of a range are answered for.
+    /// Notes that the records of a range are answered for.
     fn close(&mut self, open: &mut Open, range: &Value) {
         let end = |name: &str| range[name].as_str().and_then(place);
         let (Some(first), Some(last)) = (end("startSequenceNumber"), end("endSequenceNumber")) else { return };
@@ -233,15 +234,15 @@ impl Deliveries {
     }
 }
 
-/// A source for the n-th time that this record is the first of an invocation.
+/// The random source for the n-th invocation that begins with this record.
 fn source(seed: u64, begun: &mut Begun, role: Role, first: u64) -> Random {
     let count = begun.entry((first, role)).or_default();
     *count += 1;
     Random::of(&[seed, role as u64, first, *count])
 }
 
-/// In how many ways of failing that an invocation has logged a row that is refused was given up, and not just out of
-/// time.
+/// The number of ways of failing in this invocation's log that concern a refused row. The row must have been given up
+/// after all its attempts, and not just because the time was over.
 fn refused_rows(world: &World, open: &Open, end: &End) -> u64 {
     let given_up = end.reported().filter(|line| {
         let is_after_all = line["reason"].as_str().is_some_and(|reason| reason.contains("did not confirm the write"));
@@ -255,8 +256,8 @@ fn first_of(delivery: &Delivery) -> u64 {
     delivery.records.first().and_then(|record| place(&record.sequence_number)).unwrap_or_default()
 }
 
-/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function its part.
-/// The rounds that make most rows have large batches, so that many of these come together.
+/// Another mapping for every round. Few retries and, in most rounds, no bisecting give the redrive function some work.
+/// The rounds that make most rows have large batches, so that many creates come together.
 fn settings(random: &mut Random, round: u64) -> Settings {
     let batch_sizes = if round % 3 == 2 { [20, 100, 100] } else { [5, 20, 100] };
     Settings {
@@ -274,13 +275,14 @@ fn settings(random: &mut Random, round: u64) -> Settings {
     }
 }
 
-/// One of ten is killed, at any of its steps: a batch takes some milliseconds, and seconds in a storm.
+/// One of ten invocations is killed, at any of its steps. A batch takes some milliseconds, or seconds in a storm.
 fn killed_after(random: &mut Random) -> Option<Duration> {
     let before = [5, 20, 80, 320][random.below(4)];
     random.percent(10).then(|| Duration::from_millis(random.number() % before))
 }
 
-/// What is left of an answer that does not reach Lambda as it was given; never less than was reported.
+/// Garbles an answer, as if Lambda did not receive it as it was given. It still reports at least the records that it
+/// reported before.
 fn garble(answer: &mut Value, how: usize) {
     match (how, answer["batchItemFailures"].as_array_mut()) {
         (0, Some(failures)) => failures.push(json!({ "itemIdentifier": "" })),

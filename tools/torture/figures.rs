@@ -1,4 +1,4 @@
-//! What happened in a run, and its table.
+//! The events of a run, and its table.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::workload::SECRET;
 
-/// Counts, and what went wrong.
+/// Counts and problems of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub rounds: u64,
@@ -28,29 +28,29 @@ pub struct Figures {
     pub failed_starts: u64,
     pub errors: u64,
     pub ranges: u64,
-    /// As the functions have logged them of the batches that they answered.
+    /// The ends of the records, as the functions have logged them for the batches that they answered.
     pub ends: BTreeMap<&'static str, u64>,
-    /// Ways of failing in a batch whose lowest record is of a row that is refused, and was given up after all its
+    /// Ways of failing in a batch whose lowest record belongs to a refused row. The row was given up after all its
     /// attempts.
     pub refused_rows: u64,
     pub expired_tombstones: u64,
-    /// Changes of the quarantine that were replayed after that.
+    /// Changes of the quarantine that were replayed after the tombstones of their rows had expired.
     pub replayed: u64,
-    /// Of these: since their rows may have been deleted, as they were.
+    /// Of these, the changes that were held back because their rows may have been deleted, which is true.
     pub held_back: u64,
     /// Whether the function of the mapping sends creates together.
     pub batched_creates: bool,
-    /// What came of the creates that both functions have sent together.
+    /// The results of the creates that both functions have sent together.
     pub creates: Statements,
     /// Requests with creates that met a fault.
     pub faulty_creates: u64,
-    /// Of the last comparison, or of the first that found any.
+    /// The figures of the last comparison, or of the first one that found a difference.
     pub items: usize,
     pub divergent: u64,
     pub unaccounted: u64,
     /// Records of this round that nobody has answered for yet.
     pub open: u64,
-    /// All that must not be, in words.
+    /// All problems, in words.
     pub problems: Vec<String>,
 }
 
@@ -86,7 +86,8 @@ impl Figures {
         }
     }
 
-    /// Whether everything came that a run of some rounds is there for: else it shows less than it seems to.
+    /// Checks that the run had every event that a run of some rounds is there for. Otherwise it shows less than it
+    /// seems to.
     pub fn look_for_what_did_not_come(&mut self, faults: &BTreeMap<&'static str, u64>, processes: u64) {
         let counts = [
             ("kill", self.killed),

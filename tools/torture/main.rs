@@ -1,12 +1,17 @@
-//! The functions' release binaries under everything that may happen to them at once, until the time is over.
+//! Runs the functions' release binaries under everything that may happen to them at once, until the time is over.
 //!
-//! `make torture` builds them and starts this. `SEED` repeats what is written, in which order and where it arrives,
-//! what each delivery meets, and which rows are refused; storms follow the calls as they come, and the moments at which
-//! what runs at once takes place are new each time. It ends after `CHANGES` changes or `DURATION` seconds, whichever
-//! comes first, in whole rounds. `BATCHED_CREATES` says whether both functions send creates together; where it says
-//! nothing, that is drawn for each. `BROKEN=puts` lets DynamoDB forget the conditions of some puts, and
-//! `BROKEN=creates` what stands in the way of creates that are sent together; `BROKEN=replays` replays old changes by
-//! force: then the run must fail.
+//! `make torture` builds them and starts this program. It ends after `CHANGES` changes or `DURATION` seconds, whichever
+//! comes first, in whole rounds.
+//!
+//! `SEED` repeats which changes are written, in which order and where they arrive, what each delivery meets, and which
+//! rows are refused. It does not repeat everything: storms follow the calls as they come, and concurrent work runs at
+//! new moments each time.
+//!
+//! `BATCHED_CREATES` says whether both functions send creates together. Without it, that is drawn for each function.
+//!
+//! `BROKEN=puts` lets DynamoDB forget the conditions of some puts. `BROKEN=creates` lets it forget what stands in the
+//! way of creates that are sent together. `BROKEN=replays` replays old changes by force. With each of these, the run
+//! must fail.
 
 mod checks;
 mod delivery;
@@ -33,11 +38,12 @@ use crate::storms::{Broken, Storms};
 use crate::workload::Workload;
 use crate::world::World;
 
-/// Of a short run, half: only what comes after a round can be wrong with what was replayed.
+/// A round of a short run has half of the run's changes, because only changes that come after a round show mistakes in
+/// its replays.
 const CHANGES_A_ROUND: u64 = 1000;
-/// Tombstones expire after the second round, and what comes then must not bring a row back.
+/// Tombstones expire after the second round. Changes that come after that must not bring a row back.
 const FEWEST_ROUNDS: u64 = 3;
-/// What is shown of a failed run.
+/// The most problems that are shown of a failed run.
 const MOST_PROBLEMS: usize = 20;
 /// The steps of the whole run.
 const STEPS: u64 = 1000;
@@ -75,7 +81,7 @@ impl Settings {
         })
     }
 
-    /// How far a run is, by its changes or by its time.
+    /// How far the run has come, by its changes or by its time.
     fn step(&self, figures: &Figures, elapsed: Duration) -> u64 {
         let of = |part: u128, whole: u128| part * u128::from(STEPS) / whole.max(1);
         let answered = figures.records.saturating_sub(figures.open);
@@ -138,7 +144,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         if !figures.problems.is_empty() {
             break;
         }
-        // What this round has written can come once more in the next; what is older cannot.
+        // Changes of this round can come once more in the next round. Older changes cannot.
         let expired = checks::expire_tombstones(&world, round.begins, began, &mut model, &mut figures).await;
         replays.replay(&world, &expired, &mut model, &mut figures).await?;
         checks::expire_objects(&world, last_round_began);

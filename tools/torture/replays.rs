@@ -21,11 +21,11 @@ use crate::workload::SOURCE_TABLES;
 use crate::world::{BUCKET, TOMBSTONE_TTL, VIEW, World};
 
 const FOLDER: &str = "quarantine/replayed/";
-/// Rows of a round.
+/// The most rows that a round replays.
 const MOST_ROWS: usize = 25;
 const LONG: Duration = Duration::from_secs(60);
 
-/// What was committed so far, by row.
+/// The changes that were committed so far, by row.
 pub struct Replays {
     redrive: PathBuf,
     /// Whether the function is told that it may write all of them, which brings rows back.
@@ -48,8 +48,8 @@ impl Replays {
         }
     }
 
-    /// Replays older changes of some rows whose tombstones have `expired`. No row may come back; the deletions among them
-    /// may leave tombstones, which the `model` gets too.
+    /// Replays older changes of some rows whose tombstones have `expired`. No row may come back. The deletions among
+    /// these changes may leave tombstones, which the `model` gets too.
     pub async fn replay(
         &mut self,
         world: &World,
@@ -58,7 +58,7 @@ impl Replays {
         figures: &mut Figures,
     ) -> Result<(), Box<dyn Error>> {
         let rows: BTreeSet<&String> = expired.iter().take(MOST_ROWS).collect();
-        // All but the newest, which is the deletion that was applied.
+        // All changes but the newest, which is the deletion that was applied.
         let older = |changes: &'_ Vec<Change>| changes.len().saturating_sub(1);
         let of_rows = rows.iter().filter_map(|row| self.history.get(*row));
         let mut changes: Vec<&Change> = of_rows.flat_map(|changes| &changes[..older(changes)]).collect();
@@ -76,7 +76,7 @@ impl Replays {
             let key = format!("{FOLDER}{:08}.json", self.number);
             world.services.s3.put(BUCKET, &key, object.to_string(), SystemTime::now());
         }
-        // Killed on its way, and begun anew.
+        // The replay is killed on its way, and begun anew.
         let event = json!({ "replay": FOLDER, "force": self.force }).to_string();
         let killed_after = Duration::from_millis(self.random.number() % 40);
         let mut killed = start(world, &self.redrive)?;
@@ -95,7 +95,7 @@ impl Replays {
         let differences = model.differences(&view);
         figures.divergent += differences.len() as u64;
         figures.problems.extend(differences.into_iter().map(|difference| format!("after a replay: {difference}")));
-        // A person has looked at the database, and removes what is held back.
+        // This is the work of a person who has looked at the database: remove the records that are held back.
         for (key, _) in world.services.s3.objects(BUCKET) {
             if key.starts_with(FOLDER) {
                 world.services.s3.remove(BUCKET, &key);
@@ -105,7 +105,7 @@ impl Replays {
     }
 }
 
-/// Without the storms: what they do to a replay is what they do to any batch.
+/// Starts the function without the storms, because they do to a replay what they do to any batch.
 fn start(world: &World, redrive: &Path) -> Result<Function, Box<dyn Error>> {
     let mut variables = environment(&world.services.db.endpoint());
     variables.extend([

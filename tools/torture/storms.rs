@@ -1,5 +1,5 @@
-//! What the services do to the functions: calm, with a fault now and then, storms of one kind, and rows that nothing
-//! can be done with for a while.
+//! The weather of the services: calm with a fault now and then, storms of one kind, and rows that cannot be written for
+//! a while.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::workload::Round;
 /// The faults to come, and those that came.
 pub struct Storms {
     state: Mutex<State>,
-    /// What DynamoDB forgets conditions of.
+    /// The writes whose conditions DynamoDB forgets.
     broken: Broken,
 }
 
@@ -23,16 +23,16 @@ pub struct Storms {
 pub enum Broken {
     No,
     Puts,
-    /// That are sent together.
+    /// Creates that are sent together.
     Creates,
-    /// Of old changes, which DynamoDB has no part in.
+    /// Replays of old changes. DynamoDB has no part in these.
     Replays,
 }
 
 struct State {
     random: Random,
     weather: Weather,
-    /// So many calls are left of it, unless it lasts too long.
+    /// How many calls are left of the weather, unless it lasts too long.
     left: usize,
     began: Instant,
     /// The rows that are refused, by their view keys.
@@ -58,26 +58,26 @@ enum Weather {
 #[derive(Debug, Clone, Copy)]
 struct Refused {
     how: Weather,
-    /// So often from now on.
+    /// How many more times it is refused.
     left: u32,
-    /// Until then, once it has begun.
+    /// When the refusals end, once they have begun.
     until: Option<Instant>,
 }
 
-/// What is counted in calls alone would not end where one call waits for the next.
+/// A storm that is counted in calls alone would not end if one call waits for the next.
 const LONGEST_STORM: Duration = Duration::from_millis(1500);
 const LONGEST_CALM: Duration = Duration::from_secs(6);
 
-/// The function gives an attempt four seconds: its write happens after it has been given up.
+/// The function gives an attempt four seconds, so this write happens after the function has given it up.
 const LONGER_THAN_AN_ATTEMPT: Duration = Duration::from_millis(4500);
 
-/// Of a round, and how: an invocation gives a row up after so many failures, or after so long a time of throttling, and
-/// the next one that has it meets the rest.
+/// How the refused rows of a round are refused. An invocation gives a row up after a number of failures, or after a
+/// time of throttling. The next invocation with the row meets the rest.
 const REFUSED_ROWS: [Weather; 6] =
     [Weather::Failing, Weather::Cutting, Weather::Throttling, Weather::Slow, Weather::Failing, Weather::Cutting];
 const REFUSED_ATTEMPTS: u32 = 3 * MOST_FAILURES;
 const REFUSED_FOR: Duration = THROTTLED_FOR.saturating_add(Duration::from_secs(1));
-/// Of the quarantine's objects in a round: those of some records.
+/// How many times objects of the quarantine are refused in a round. This affects the objects of some records.
 const REFUSED_OBJECTS: u32 = 24;
 
 impl Storms {
@@ -95,7 +95,7 @@ impl Storms {
         Self { state: Mutex::new(state), broken }
     }
 
-    /// A round begins: some of its rows are refused for a while, and so are its poison records.
+    /// Begins a round: some of its rows are refused for a while, and so are its poison records.
     pub fn begin(&self, round: &Round, random: &mut Random) {
         let mut state = self.state.lock().expect("no holder panics");
         state.refused.clear();
@@ -103,7 +103,7 @@ impl Storms {
             let change = &round.changes[random.below(round.changes.len())];
             let left = match how {
                 Weather::Throttling => u32::MAX,
-                // Each takes as long as an attempt: the first invocation runs out of time with it.
+                // Each refusal takes as long as an attempt, so the first invocation runs out of time with it.
                 Weather::Slow => 4,
                 _ => REFUSED_ATTEMPTS,
             };
@@ -112,7 +112,7 @@ impl Storms {
         state.refused_poison = REFUSED_OBJECTS;
     }
 
-    /// What happens to a call.
+    /// Decides what happens to a call.
     pub fn fault(&self, call: &Call) -> Fault {
         let mut state = self.state.lock().expect("no holder panics");
         let fault = self.drawn(&mut state, call);
@@ -153,7 +153,7 @@ impl Storms {
         self.state.lock().expect("no holder panics").refused.contains_key(view_key)
     }
 
-    /// How often each kind came.
+    /// How often each kind of fault came.
     pub fn faults(&self) -> BTreeMap<&'static str, u64> {
         self.state.lock().expect("no holder panics").faults.clone()
     }
@@ -182,7 +182,7 @@ impl State {
             self.began = Instant::now();
             self.left = match self.weather {
                 Calm => 500 + self.random.below(5000),
-                // The function stops at the first.
+                // The function stops at the first call that is denied.
                 Denying => 5,
                 Throttling | Failing | Cutting | Slow => 50 + self.random.below(300),
             };
@@ -198,7 +198,7 @@ impl State {
             Weather::Slow => (self.weather, 50),
             Weather::Denying => (self.weather, 100),
         };
-        // Of these there are few.
+        // There are few calls of this kind.
         let percent = if call.operation == "BatchExecuteStatement" { percent.max(20) } else { percent };
         let is_done_first = self.random.percent(50);
         if self.random.percent(percent) { self.happens(weather, call, is_done_first) } else { Fault::None }
@@ -224,8 +224,8 @@ impl State {
             Weather::Cutting => self.count("cut before it was done", Fault::Cut),
             Weather::Slow => {
                 let time = Duration::from_millis(self.random.number() % 250);
-                // What a killed function has sent to the bucket does not come so late: it would be there again after it
-                // was retired.
+                // A request that a killed function has sent to the bucket does not come so late. Otherwise the object
+                // would be there again after it was retired.
                 if is_done_first || !is_database {
                     self.count("answered late", Fault::DelayAfterTheWrite(time))
                 } else {

@@ -1,31 +1,33 @@
-//! What a database writes into its change stream: random transactions, and the order in which their records arrive.
+//! The changes that a database writes into its change stream: random transactions, and the order in which their records
+//! arrive.
 //!
-//! A seed repeats it. All texts of rows begin with [`SECRET`], so that a log that holds one is noticed.
+//! The same seed gives the same workload. All texts of rows begin with [`SECRET`], so that a log that holds one is
+//! noticed.
 
 use std::sync::Arc;
 
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::random::Random;
 
-/// What no log may hold.
+/// The text that no log may hold.
 pub const SECRET: &str = "secret-";
 
-/// `SOURCE_TABLES` for what is written here.
+/// `SOURCE_TABLES` for the tables of this workload.
 pub const SOURCE_TABLES: &str =
     r#"users(id), order_items(order_id, item_id), "Sales"."Order Lines"("Order Id"), documents(id)"#;
 
 const FIRST_COMMIT: u64 = 1_773_843_841_076_494_565;
-/// Nanoseconds: a round of 2,000 changes spans half a day.
+/// In nanoseconds. A round of 2,000 changes spans half a day.
 const LONGEST_BETWEEN_TRANSACTIONS: u64 = 80_000_000_000;
-/// Of the rounds in turn: how many out of a hundred changes make a row, and how many of the others come in the
-/// preview's layout, which names all but deletions creates.
+/// For the rounds in turn: how many of a hundred changes make a row, and how many of the others come in the preview's
+/// layout. That layout calls all changes but deletions creates.
 const NEW_AND_PREVIEW: [(u64, u64); 3] = [(10, 50), (30, 20), (80, 5)];
-/// What changes a row that was made in a round changes one of so many youngest: by then its create may not have
-/// arrived.
+/// A change of a row that was made in a round changes one of this many youngest rows. The row's create may not
+/// have arrived by then.
 const YOUNGEST: usize = 30;
-/// The ids of rows that are made in a round; those of others are below.
+/// The ids of rows that are made in a round begin here. The ids of other rows are below.
 const FIRST_NEW_ID: usize = 1000;
-/// DynamoDB's, in bytes: rows are made around it.
+/// DynamoDB's limit in bytes. Rows are made around it.
 const LARGEST_ITEM: usize = 409_600;
 
 /// A record of the stream.
@@ -33,7 +35,8 @@ const LARGEST_ITEM: usize = 409_600;
 pub struct Record {
     pub data: Arc<[u8]>,
     pub is: Kind,
-    /// What the view must show once it is done with, together with the other parts of a change that was split.
+    /// The commit that the view must show once the record is done with, together with the other members of a split
+    /// change.
     pub shows: Option<Shows>,
 }
 
@@ -46,12 +49,12 @@ pub struct Shows {
     pub of: usize,
 }
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A change of a row, or a part of one that was split.
+    /// A change of a row, or a member of a split one.
     Change,
-    /// What no repetition can apply.
+    /// A record that no repetition can apply.
     Poison,
     /// A change of a table that is not configured.
     Elsewhere,
@@ -77,10 +80,10 @@ type Row = (&'static str, &'static str, Vec<(&'static str, Value)>);
 pub struct Workload {
     random: Random,
     commit: u64,
-    /// So many changes were made, each with values of its own.
+    /// How many changes were made so far. Each has values of its own.
     number: u64,
     rounds: usize,
-    /// So many rows were made that nobody had changed before.
+    /// How many rows were made so far that nobody had changed before.
     new: usize,
     /// Records that come once more in the next round.
     late: Vec<Record>,
@@ -91,13 +94,13 @@ impl Workload {
         Self { random: Random::new(seed), commit: FIRST_COMMIT, number: 0, rounds: 0, new: 0, late: Vec::new() }
     }
 
-    /// The next round, of at least so many changes.
+    /// The next round, with at least this many changes.
     pub fn round(&mut self, changes: usize) -> Round {
         let mut round = Round { begins: self.commit, ..Round::default() };
         let late = std::mem::take(&mut self.late);
         let (new, preview) = NEW_AND_PREVIEW[self.rounds % NEW_AND_PREVIEW.len()];
         self.rounds += 1;
-        // Each with its place in the order of arrival.
+        // Each record stands with its place in the order of arrival.
         let mut arrivals: Vec<(usize, Record)> = Vec::new();
         while round.changes.len() < changes {
             self.commit += 1 + self.random.number() % LONGEST_BETWEEN_TRANSACTIONS;
@@ -129,8 +132,8 @@ impl Workload {
         round
     }
 
-    /// Where a record arrives that was written at this place: most within an hour or so of it, some anywhere in the
-    /// round.
+    /// The place of arrival of a record that was written at the place `written`. Most records arrive within an hour or
+    /// so of that, and some anywhere in the round.
     fn place(&mut self, written: usize, changes: usize) -> usize {
         if self.random.percent(10) { self.random.below(changes) } else { written + self.random.below(changes / 10 + 1) }
     }
@@ -146,7 +149,7 @@ impl Workload {
         };
         let row = if table == "documents" { self.document(deleted) } else { self.columns() };
         let layout = if is_new || self.random.percent(preview) { Layout::Preview } else { Layout::Documented };
-        // The change stream's clock is behind now and then; with a type, that makes no difference.
+        // Now and then the change stream's clock is behind. If the record has a type, that makes no difference.
         let is_behind = layout == Layout::Documented && self.random.percent(20);
         let lag = i64::try_from(self.random.number() % 10_000_000_000).unwrap_or_default();
         let lag = if is_behind { -lag } else { lag };
@@ -181,7 +184,7 @@ impl Workload {
         }
     }
 
-    /// The table and the key of a row: four of ten times one of a few hot ones.
+    /// The table and the key of a row. Four of ten times, this is one of a few hot rows.
     fn row(&mut self) -> Row {
         let rows = if self.random.percent(40) { 6 } else { 700 };
         let mut number = |below| Value::number(i64::try_from(self.random.below(below)).unwrap_or_default());
@@ -224,12 +227,12 @@ impl Workload {
             _ => LARGEST_ITEM + self.random.below(LARGEST_ITEM),
         };
         let appendix = if self.random.percent(20) { 300_000 } else { 10 };
-        // One whose record is too large for any invocation.
+        // A text whose record is too large for any invocation.
         let body = if self.random.percent(3) { 4_800_000 } else { body };
         vec![("body".to_owned(), text(body, self.number)), ("appendix".to_owned(), text(appendix, self.number))]
     }
 
-    /// The records of a change, and what else the stream has then.
+    /// The records of a change, and the other records that the stream has with them.
     fn records(&mut self, change: &Change) -> Vec<Record> {
         let mut records = Vec::new();
         let mut push = |data: String, is, shows| records.push(Record { data: data.into_bytes().into(), is, shows });
@@ -276,7 +279,7 @@ impl Workload {
         change.record()
     }
 
-    /// A record's text behind its brace, without a type.
+    /// The text of a record behind its opening brace, without a type.
     fn untyped(change: &Change) -> String {
         let change = Change { layout: Layout::Preview, ..change.clone() };
         change.record().split_off(1)

@@ -1,4 +1,4 @@
-//! What the functions run on: the services, with storms before them.
+//! The services that the functions run on, with storms before them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub const VIEW: &str = "view";
 pub const BUCKET: &str = "objects";
 pub const ON_FAILURE: &str = "on-failure";
 pub const DEAD: &str = "dead";
-/// Seconds; a round lasts longer, and what is older than a round is delivered no more.
+/// In seconds. A round lasts longer, and records that are older than a round are delivered no more.
 pub const TOMBSTONE_TTL: u64 = 2;
 
 pub struct World {
@@ -36,14 +36,14 @@ impl World {
         Self { services, storms, proxy }
     }
 
-    /// Waits until no call is on its way, also of functions that are gone.
+    /// Waits until no call is on its way. Calls of functions that are gone count too.
     pub async fn quiet(&self) {
         while !self.proxy.is_quiet() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// The creates that were sent together and came as far as DynamoDB.
+    /// The creates that were sent together and that reached DynamoDB.
     pub fn creates(&self) -> Statements {
         self.proxy.statements()
     }

@@ -1,4 +1,4 @@
-//! Who vouches for a server, as PEM: Amazon's own authorities, which are built in, or else the system's.
+//! The authorities that vouch for a server, as PEM: Amazon's own, which are built in, or else the system's.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

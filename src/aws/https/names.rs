@@ -1,6 +1,7 @@
 //! The addresses behind a server's name: one look-up for all connections that are opened together.
 //!
-//! Invariant: the family of addresses that the system put first stays first, since it knows which one has a way out.
+//! Invariant: the family of addresses that the system put first stays first, because the system knows which family has
+//! a way out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,18 +13,18 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// An answer to the question for a name is shared by the connections that are opened together.
+/// How long the connections that are opened together share an answer for a name.
 const ANSWER_SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Looks a name up once for all connections that are opened together: each question takes a thread of its own, and its
-/// memory.
+/// Looks a name up once for all connections that are opened together, because each look-up takes a thread of its own,
+/// and the thread's memory.
 #[derive(Debug, Clone)]
 pub(super) struct Names<R> {
     resolver: R,
     known: Arc<Mutex<HashMap<String, Known>>>,
 }
 
-/// The last answer for a name, and when it came. Who finds it locked waits for the next one.
+/// The last answer for a name, and when it came. A connection that finds it locked waits for the next answer.
 type Known = Arc<tokio::sync::Mutex<Option<(Instant, Vec<IpAddr>)>>>;
 
 impl<R> Names<R> {
@@ -63,15 +64,15 @@ impl ResolveDns for System {
     }
 }
 
-/// The addresses of the first one's family, and then those of the other, each in their order.
+/// The addresses of the first one's family, and then those of the other family. Each family keeps its order.
 fn by_family(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_ipv6 = addresses.first().is_some_and(IpAddr::is_ipv6);
     addresses.sort_by_key(|address| address.is_ipv6() != first_is_ipv6);
     addresses
 }
 
-/// Lets each connection begin with another address, of the same family: hyper tries that of the first one before the
-/// other.
+/// Lets each connection begin with another address of the same family. hyper tries the family of the first address
+/// before the other.
 fn rotate(addresses: &mut [IpAddr]) {
     for family in addresses.chunk_by_mut(|a, b| a.is_ipv6() == b.is_ipv6()) {
         family.rotate_left(1);
@@ -84,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with two addresses after a moment, and counts the questions; the first one fails.
+    /// Answers with two addresses after a moment, and counts the questions. The first question fails.
     #[derive(Debug, Clone, Default)]
     struct Slow(Arc<AtomicUsize>);
 
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(resolver.0.load(Ordering::Relaxed), 4);
     }
 
-    /// The addresses that so many connections are told, one after the other, where this is the system's answer.
+    /// The addresses that this number of connections get, one after the other, if `answer` is the system's answer.
     async fn told(connections: usize, answer: &'static [&'static str]) -> Vec<Vec<IpAddr>> {
         let names = Names::new(Fixed(answer));
         let mut told = Vec::new();

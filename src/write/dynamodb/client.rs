@@ -1,8 +1,8 @@
-//! The SDK's client for the view: its limits, and what of its work on each request is kept or left out. It sends each
-//! request once; the module `retry` tries it again.
+//! The SDK's client for the view: its limits, and which parts of the SDK's work on each request are kept or left out.
+//! It sends each request once. The module `retry` tries it again.
 //!
-//! The SDK spends most of a write's time on things that are the same for each, or that serve its makers. All of it
-//! is changed where the SDK lets one change it; the requests are the SDK's own.
+//! The SDK spends most of a write's time on work that is the same for each write, or that serves the SDK's makers. The
+//! client changes all of this work where the SDK allows it. The requests are the SDK's own.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_disp
 
 use crate::aws::signing::KeepingAuthScheme;
 
-/// An answer takes DynamoDB some milliseconds; the SDK sets no limits of its own. An attempt must outlast a large item
+/// DynamoDB answers in some milliseconds, and the SDK sets no limits of its own. An attempt must outlast a large item
 /// over a new connection of a small function.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long credentials may take to load, where they do not stand in the environment: less than an attempt, which they
-/// are loaded in, so that what was too slow is told by its name. Where no limit is set the SDK sums up, for each
-/// request anew, what all the attempts of a write would take at worst.
+/// How long credentials may take to load if they do not stand in the environment. They load within an attempt, so this
+/// time is shorter than an attempt: then the error names the credentials as too slow. Without a limit, the SDK adds up
+/// for each request how long all attempts of a write would take at worst.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How the function names itself to AWS, in place of the SDK's lists of features.
@@ -41,7 +41,7 @@ pub fn new(sdk_config: &SdkConfig) -> Client {
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
         .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
-        // Bodies of a few hundred kilobytes at most, which the attempt's time-out covers.
+        // Bodies have a few hundred kilobytes at most, and the attempt's time-out covers them.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .push_auth_scheme(KeepingAuthScheme::default())
         .interceptor(LeaveOut)
@@ -49,10 +49,10 @@ pub fn new(sdk_config: &SdkConfig) -> Client {
     Client::from_conf(config)
 }
 
-/// Leaves out of a request what DynamoDB does nothing with.
+/// Leaves out the parts of a request that DynamoDB does nothing with.
 ///
-/// The clock's skew, too: Lambda keeps its machines' clocks, and a signature that DynamoDB does not take is an error
-/// that is reported.
+/// The correction of the clock's skew is left out too. Lambda keeps its machines' clocks, and a signature that DynamoDB
+/// does not take is an error that is reported.
 #[derive(Debug)]
 struct LeaveOut;
 
@@ -109,12 +109,12 @@ pub(super) mod tests {
     use crate::aws::signing::tests::expected as expected_signature;
 
     pub const DONE: (u16, &str) = (200, "{}");
-    /// As a service does that is down: the connection is cut.
+    /// A service that is down cuts the connection.
     pub const CUT: (u16, &str) = (0, "");
     /// There is no answer.
     pub const SILENT: (u16, &str) = (0, "silent");
 
-    /// Keeps the requests, and answers the first ones as told, and all others with the last of these.
+    /// Keeps the requests, and answers the first ones as told. All further requests get the last of these answers.
     #[derive(Debug, Clone)]
     pub struct Wire {
         pub sent: Arc<Mutex<Vec<HttpRequest>>>,

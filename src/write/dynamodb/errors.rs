@@ -1,7 +1,7 @@
-//! What an error of DynamoDB means: whether the request is tried again, and how its write ends otherwise.
+//! The meaning of DynamoDB's errors: whether the request is tried again, and how its write ends otherwise.
 //!
-//! Invariants: pure; an error's text that could quote a row is left out of reasons; what is not known for certain is
-//! retryable.
+//! Invariants: pure; reasons leave out an error's text that could quote a row; an error that is not known for certain
+//! is retryable.
 
 use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -17,36 +17,38 @@ pub enum Attempt {
     Answered,
     /// DynamoDB refuses it for now.
     RefusedForNow,
-    /// DynamoDB is asked for more than it gives.
+    /// DynamoDB refuses it, because it is asked for more than it gives.
     Throttled,
-    /// There is no answer, or DynamoDB fails. Another attempt may end better, or not.
+    /// There is no answer, or DynamoDB fails. Another attempt may end better if `again` is true.
     Failed { again: bool },
 }
 
-/// What DynamoDB answers where it is asked for more than it gives: of a request, and of a statement in one.
+/// The codes with which DynamoDB answers if it is asked for more than it gives: for a request, and for a statement in
+/// one.
 const THROTTLING: [&str; 3] = ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"];
 const THROTTLED_STATEMENT: [&str; 3] = ["ProvisionedThroughputExceeded", "RequestLimitExceeded", "ThrottlingError"];
 
-/// Another Region writes the item.
+/// Another Region is writing the item.
 const CONFLICT: &str = "ReplicatedWriteConflictException";
 
-/// The answers of a DynamoDB that fails, but may not fail the next time.
+/// The HTTP statuses of a DynamoDB that fails, but may not fail the next time.
 const FAILING: [u16; 4] = [500, 502, 503, 504];
 
-/// How an attempt at statements that were sent together has ended, where they were answered.
+/// How an attempt at statements that were sent together has ended, if DynamoDB answered it.
 pub fn of_statements(responses: &[BatchStatementResponse]) -> Attempt {
     let mut codes = responses.iter().filter_map(|response| response.error()?.code());
     let throttled = codes.any(|code| THROTTLED_STATEMENT.contains(&code.as_str()));
     if throttled { Attempt::Throttled } else { Attempt::Answered }
 }
 
-/// How an attempt at what is no write has ended: each error is a failure, so that it is tried again no more often.
+/// How an attempt at a request other than a write has ended. Each error counts as a failure, so the limit for failures
+/// holds for all its attempts.
 pub fn of_read<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Attempt {
     let attempt = classify(error).0;
     Attempt::Failed { again: !matches!(attempt, Attempt::Answered | Attempt::Failed { again: false }) }
 }
 
-/// What an error means for the attempt that it ended, and for the write if that was the last attempt.
+/// The meaning of an error for the attempt that it ended, and for the write if that was the last attempt.
 pub fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> (Attempt, Put) {
     let (again, reason) = match error {
         SdkError::ServiceError(response) => {
@@ -54,7 +56,7 @@ pub fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> (Attempt, Put) 
             return answered(response.err().code(), response.err().message(), status);
         }
         SdkError::TimeoutError(_) => (true, "it did not answer in time".to_owned()),
-        // Neither holds the request: these errors tell of the way to DynamoDB, not of the row.
+        // These errors do not hold the request. They tell of the way to DynamoDB, not of the row.
         SdkError::DispatchFailure(failure) => {
             let again = failure.is_io() || failure.is_timeout() || failure.as_other().is_some();
             let causes = failure.as_connector_error().map_or_else(String::new, |error| causes(error));
@@ -78,12 +80,12 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What an error that DynamoDB answered means.
+/// The meaning of an error that DynamoDB answered.
 fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> (Attempt, Put) {
     let message = message.unwrap_or("no message");
     let put = match code {
         Some("ConditionalCheckFailedException") => Put::Superseded(Superseded::Told),
-        // Every item has the key that the table had at the start: the table is another one now.
+        // Every item has the key that the table had at the start, so the table is another one now.
         Some("ValidationException") if TABLE_HAS_ANOTHER_KEY.iter().any(|known| message.starts_with(known)) => {
             Put::Unavailable(format!("ValidationException: {message}"))
         }
@@ -95,7 +97,7 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> (Attempt,
         Some(code @ ("ResourceNotFoundException" | "AccessDeniedException")) => {
             Put::Unavailable(format!("{code}: {message}"))
         }
-        // These speak of credentials and signature; their text can quote the request with its session token.
+        // These speak of credentials and the signature. Their text can quote the request with its session token.
         Some(
             code @ ("UnrecognizedClientException"
             | "ExpiredTokenException"
@@ -112,7 +114,7 @@ fn answered(code: Option<&str>, message: Option<&str>, status: u16) -> (Attempt,
     (Attempt::Answered, put)
 }
 
-/// How an attempt has ended whose error may pass.
+/// How an attempt has ended if its error may pass.
 fn other(code: &str, status: u16) -> Attempt {
     let passes = code == CONFLICT || THROTTLING_ERRORS.contains(&code) || TRANSIENT_ERRORS.contains(&code);
     match status {
@@ -128,8 +130,8 @@ const TABLE_HAS_ANOTHER_KEY: [&str; 2] = [
     "One or more parameter values were invalid: Type mismatch for key ",
 ];
 
-/// Whether DynamoDB refuses an item for an index of the table. The table's own key has been checked before: it is no
-/// longer than DynamoDB takes, and not empty.
+/// Whether DynamoDB refuses an item because of an index of the table. The table's own key has been checked before: it
+/// is not empty, and no longer than DynamoDB takes.
 fn is_of_an_index(message: &str) -> bool {
     OF_AN_INDEX.iter().any(|known| message.starts_with(known))
         || (message.starts_with("One or more parameter values are not valid.") && message.contains(EMPTY_INDEX_KEY))
@@ -142,7 +144,7 @@ const OF_AN_INDEX: [&str; 3] = [
 ];
 const EMPTY_INDEX_KEY: &str = "The AttributeValue for a key attribute cannot contain an empty string value.";
 
-/// DynamoDB's text for an item that it does not take, where that text is known to name attributes and limits only.
+/// DynamoDB's text for an item that it refuses, if that text is known to name only attributes and limits.
 fn without_values(message: &str) -> &str {
     const FREE_OF_VALUES: [&str; 5] = [
         "Item size has exceeded the maximum allowed size",

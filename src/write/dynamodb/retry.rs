@@ -1,19 +1,19 @@
-//! One request to DynamoDB, tried again until DynamoDB answers it: a loop around one call of the SDK, whose own retries
-//! are off.
+//! Tries a request to DynamoDB again until DynamoDB answers it. This is a loop around one call of the SDK, whose own
+//! retries are off.
 //!
 //! What may happen between two attempts at a write:
 //! - DynamoDB did the write, and its answer was lost: the next attempt finds its own commit. Its condition is not met,
 //!   and the view shows the item.
 //! - Another function writes a newer commit of the row: the condition of the next attempt is not met.
-//! - An attempt that was cut off is still under way, and DynamoDB does it after the next one, or after a newer commit:
-//!   its condition is not met.
-//! - The operation's time is over: it ends as one without an answer.
-//! - The invocation's time is over, or the function dies: nothing is sent any more, and the record comes again.
+//! - An attempt that was cut off is still under way. DynamoDB does it after the next one, or after a newer commit: its
+//!   condition is not met.
+//! - The operation's time is over: it ends like an operation without an answer.
+//! - The invocation's time is over, or the function dies: it sends nothing any more, and the record comes again.
 //! - The pace comes down: this write stays in flight, and only others wait.
 //! - The table or its indexes change: the next attempt is refused, or done.
 //!
-//! Invariants: one attempt at a time, all of them with the same item and condition; the pace and the count are told of
-//! each attempt that has ended, once.
+//! Invariants: a request has one attempt at a time, and all its attempts have the same item and condition; the pace and
+//! the count learn of each attempt that has ended, once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,52 +25,54 @@ use super::errors::Attempt;
 use crate::write::attempts::Attempts;
 use crate::write::pace::Pace;
 
-/// An operation ends with its attempts, or with the invocation, whose answer waits for none; its own limit is for what
-/// neither ends.
+/// An operation ends with its attempts or with the invocation, which answers without waiting for any operation. This
+/// limit ends the operations that neither of the two ends.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Lambda ends a function that is not ready after ten seconds; its reason must be told before.
+/// Lambda ends a function that is not ready after ten seconds. The function must tell its reason before.
 pub(super) const OPENING_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a write that is throttled is tried again. A time and no number: how soon its turn comes depends on how many
-/// others, of this function and of others, want what the table takes, and the pace needs some seconds to bring these
-/// down; how often DynamoDB is asked meanwhile is the pace's matter. It ends well within the invocation, so that rows
-/// that are throttled for good do not keep the others of a batch from their turn.
+/// How long a throttled write is tried again. This is a time and not a number of attempts, because a write's turn
+/// depends on the writes of this function and of others that want the table's capacity. The pace needs some seconds to
+/// bring these down, and it also decides how often DynamoDB is asked meanwhile. The time is well below that of the
+/// invocation. So rows that are throttled for good do not keep the others of a batch from their turn.
 pub const THROTTLED_FOR: Duration = Duration::from_secs(15);
-/// The first wait after a throttled attempt, on average half of it; the next ones double. Many short waits beat the
-/// SDK's few long ones: a table takes the next write when its next token is there.
+/// The first wait after a throttled attempt, of which a write waits half on average. The next waits double. Many short
+/// waits beat the SDK's few long ones, because a table takes the next write when its next token is there.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// The longest wait after a throttled attempt, while the first was not long ago; see [`longest_backoff`].
+/// The longest wait after a throttled attempt, while the first such attempt was not long ago. See [`longest_backoff`].
 const LONGEST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF_OF_ALL: Duration = Duration::from_secs(1);
 
-/// The longest wait of a write that has been throttled for so long. Writes that the pace has let go stay in flight, and
-/// asking often brings none of them on where others want the same table. So the waits grow with their sum.
+/// The longest wait of a write that has been throttled for this time. Writes that the pace has let go stay in flight.
+/// If others want the same table, asking often brings none of these writes on. So the waits grow with their sum.
 pub fn longest_backoff(throttled_for: Duration) -> Duration {
     (throttled_for / 8).clamp(LONGEST_BACKOFF, LONGEST_BACKOFF_OF_ALL)
 }
 
-/// At most this many attempts may fail in other ways: HTTP 5xx, no answer in time, no connection, or a refusal that the
-/// SDK takes for one that passes. With waits that double, these take one to two seconds where the failure is quick, and
-/// outlast what a service that moves a partition does. What is down for longer is not waited for with one row: that row
-/// is reported, and the next one tried. Meanwhile the pace lets one write after the other go, some requests a second, so
-/// that the invocation does no harm, finds out when DynamoDB answers again, and uses up one of Lambda's retries in all
-/// its time, where an early answer would use one up each time.
+/// The number of attempts that may fail in other ways: HTTP 5xx, no answer in time, no connection, or a refusal that
+/// the SDK expects to pass. The waits double, so quick failures take one to two seconds, which outlasts a service that
+/// moves a partition.
+///
+/// If DynamoDB is down for longer, no row waits for it: the row is reported, and the next one is tried. Meanwhile the
+/// pace lets one write after the other go, some requests a second. So the invocation does no harm, and finds out when
+/// DynamoDB answers again. It uses up one of Lambda's retries in all its time. An early answer would use one up each
+/// time.
 pub const MOST_FAILURES: u32 = 8;
 const FIRST_BACKOFF_OF_FAILURES: Duration = Duration::from_millis(25);
 
 /// Sends requests, and tells the pace and the count how each attempt ended.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    /// Learns what DynamoDB takes.
+    /// Learns how much DynamoDB takes.
     pub pace: Arc<Pace>,
     /// Counts the attempts.
     pub attempts: Arc<Attempts>,
 }
 
 impl Sender {
-    /// Sends a request until it is answered, at most for `limit`. It ends as its last attempt, or as one without an
-    /// answer when the time is over.
+    /// Sends a request until it is answered, for at most `limit`. Returns the result of the last attempt, or a time-out
+    /// when the time is over.
     pub(super) async fn send<T, E, F>(
         &self,
         limit: Duration,
@@ -113,7 +115,7 @@ impl Sender {
         }
     }
 
-    /// Tells of an attempt that has ended.
+    /// Tells the pace and the count of an attempt that has ended.
     pub(super) fn ended(&self, began: Instant, end: Attempt) {
         match end {
             Attempt::Answered | Attempt::RefusedForNow => self.pace.answered(false),
@@ -130,7 +132,7 @@ fn wait_asked_for<T, E>(answer: &Result<T, SdkError<E>>) -> Option<Duration> {
     asked.parse().ok().map(Duration::from_millis)
 }
 
-/// What the SDK says of an operation that takes too long.
+/// The SDK's error for an operation that takes too long.
 fn out_of_time<E>(limit: Duration) -> SdkError<E> {
     SdkError::timeout_error(format!("operation timeout (all attempts including retries) occurred after {limit:?}"))
 }
@@ -150,7 +152,7 @@ mod tests {
     const CONFLICT: (u16, &str) = (400, r#"{"__type":"ReplicatedWriteConflictException"}"#);
     const FAILED: (u16, &str) = (500, r#"{"__type":"InternalServerError"}"#);
 
-    /// Puts an item: the code that it ends with, how many requests there were, and how long it took.
+    /// Puts an item. Returns the code of its error, the number of requests, and the time that they took.
     async fn put(answers: &[(u16, &'static str)]) -> (Result<(), Option<String>>, usize, Duration) {
         let wire = Wire::new(answers);
         let sender = Sender { pace: Arc::new(Pace::new(NonZeroUsize::MIN)), attempts: Arc::default() };
@@ -181,7 +183,7 @@ mod tests {
             let (end, requests, took) = put(&[failure]).await;
             assert_eq!((end, requests), (Err(code.clone()), MOST_FAILURES as usize));
             assert!(took < Duration::from_secs(3), "{took:?}");
-            // It is in the numbers of either alone.
+            // Failures and throttled attempts are counted apart: only the eighth failure ends the write.
             let between = [[THROTTLED; 8].as_slice(), &[failure; 7], &[THROTTLED; 8]].concat();
             assert_eq!(put(&[&between[..], &[DONE]].concat()).await.0, Ok(()));
             assert_eq!(put(&[&between[..], &[failure]].concat()).await.0, Err(code));
