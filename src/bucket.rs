@@ -12,6 +12,7 @@
 use std::future::Future;
 use std::time::SystemTime;
 
+use futures_util::stream::{self, Stream, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::aws::service_error::ServiceError;
@@ -83,19 +84,24 @@ pub struct StoredObject {
     pub written_at: SystemTime,
 }
 
+/// The pages of all objects whose keys begin with `prefix`, one after the other.
+pub fn pages<O: Objects>(objects: &O, prefix: &str) -> impl Stream<Item = Result<Vec<StoredObject>, ServiceError>> {
+    stream::try_unfold((true, None), move |(more, after): (bool, Option<String>)| async move {
+        if !more {
+            return Ok::<_, ServiceError>(None);
+        }
+        let page = objects.list(prefix, after.as_deref()).await?;
+        let last = page.objects.last().map(|object| object.key.clone()).or(after);
+        Ok(Some((page.objects, (page.more, last))))
+    })
+}
+
 /// All objects whose keys begin with `prefix`, for prefixes that hold few objects.
 ///
 /// # Errors
 /// The bucket did not say.
 pub async fn list_all<O: Objects>(objects: &O, prefix: &str) -> Result<Vec<StoredObject>, ServiceError> {
-    let mut all: Vec<StoredObject> = Vec::new();
-    loop {
-        let page = objects.list(prefix, all.last().map(|object| object.key.as_str())).await?;
-        all.extend(page.objects);
-        if !page.more {
-            return Ok(all);
-        }
-    }
+    pages(objects, prefix).try_concat().await
 }
 
 /// The name of the bucket in errors: that of its setting.
@@ -126,14 +132,10 @@ pub fn segment(text: &str) -> String {
 pub fn table_folder(key_prefix: &str) -> String {
     let mut folder = String::with_capacity(key_prefix.len());
     for next in key_prefix.chars() {
-        match next {
-            '/' => folder.push_str("%2F"),
-            '"' => folder.push_str("%22"),
-            '\\' => folder.push_str("%5C"),
-            _ if next.is_control() => {
-                folder.extend(utf8_percent_encode(next.encode_utf8(&mut [0; 4]), NON_ALPHANUMERIC));
-            }
-            _ => folder.push(next),
+        if matches!(next, '/' | '"' | '\\') || next.is_control() {
+            folder.extend(utf8_percent_encode(next.encode_utf8(&mut [0; 4]), NON_ALPHANUMERIC));
+        } else {
+            folder.push(next);
         }
     }
     folder

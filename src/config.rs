@@ -3,7 +3,6 @@
 //! Invariants: nothing else in the library reads these settings from the environment; [`VARIABLES`] names every
 //! variable that is read here; one message names everything that is wrong.
 
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -102,30 +101,19 @@ impl Config {
             SourceTables::default()
         });
         let mut optional = Optional { set, problems };
-        let commit_timestamp = optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place);
-        let source_cluster = optional.or_default(SOURCE_CLUSTER, None, source_cluster);
-        let tombstone_ttl = optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl);
-        let stream_retention = optional.or_default(STREAM_RETENTION, SHORTEST_STREAM_RETENTION, stream_retention);
-        let write_concurrency = optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency);
-        let batched_creates = optional.or_default(BATCHED_CREATES, false, yes_or_no);
-        let objects_bucket = optional.or_default(OBJECTS_BUCKET, None, objects_bucket);
-        let table_metrics = optional.or_default(TABLE_METRICS, true, yes_or_no);
-
-        if !optional.problems.is_empty() {
-            return Err(ConfigError { problems: optional.problems });
-        }
-        Ok(Self {
+        let config = Self {
             view_table,
             source_tables,
-            commit_timestamp,
-            source_cluster,
-            tombstone_ttl,
-            stream_retention,
-            write_concurrency,
-            batched_creates,
-            objects_bucket,
-            table_metrics,
-        })
+            commit_timestamp: optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place),
+            source_cluster: optional.or_default(SOURCE_CLUSTER, None, source_cluster),
+            tombstone_ttl: optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl),
+            stream_retention: optional.or_default(STREAM_RETENTION, SHORTEST_STREAM_RETENTION, stream_retention),
+            write_concurrency: optional.or_default(WRITE_CONCURRENCY, DEFAULT_WRITE_CONCURRENCY, write_concurrency),
+            batched_creates: optional.or_default(BATCHED_CREATES, false, yes_or_no),
+            objects_bucket: optional.or_default(OBJECTS_BUCKET, None, objects_bucket),
+            table_metrics: optional.or_default(TABLE_METRICS, true, yes_or_no),
+        };
+        if optional.problems.is_empty() { Ok(config) } else { Err(ConfigError { problems: optional.problems }) }
     }
 
     /// Warnings about settings that are allowed but unwise, for the log at start.
@@ -189,10 +177,8 @@ fn stream_retention(text: &str) -> Result<Duration, String> {
 }
 
 fn write_concurrency(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse()
-        .ok()
-        .filter(|writes: &NonZeroUsize| writes.get() <= MOST_WRITES_IN_FLIGHT)
-        .ok_or_else(|| format!("a whole number from 1 to {MOST_WRITES_IN_FLIGHT}"))
+    let writes = text.parse().ok().filter(|writes: &NonZeroUsize| writes.get() <= MOST_WRITES_IN_FLIGHT);
+    writes.ok_or_else(|| format!("a whole number from 1 to {MOST_WRITES_IN_FLIGHT}"))
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {
@@ -220,19 +206,15 @@ fn objects_bucket(text: &str) -> Result<Option<String>, String> {
 }
 
 /// Every setting that is missing or wrong; its text names them all.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {} missing or wrong: {}", .problems.len(), settings_are(.problems), .problems.join("; "))]
 pub struct ConfigError {
     problems: Vec<String>,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (settings, are) = if self.problems.len() == 1 { ("setting", "is") } else { ("settings", "are") };
-        write!(f, "{} {settings} {are} missing or wrong: {}", self.problems.len(), self.problems.join("; "))
-    }
+fn settings_are(problems: &[String]) -> &'static str {
+    if problems.len() == 1 { "setting is" } else { "settings are" }
 }
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,7 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_lambda_events::event::streams::{SqsBatchItemFailure, SqsEventResponse};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -34,6 +35,7 @@ use crate::deadline::Deadline;
 use crate::handler::{DynamoDbHandler, StartError};
 use crate::item::projection::Origin;
 use crate::observe::metrics::{self, Lost, Redriven};
+use crate::quarantine::QUARANTINE;
 
 pub mod queue;
 pub mod range;
@@ -69,31 +71,21 @@ pub enum Invocation {
     Unknown,
 }
 
-/// The answer to SQS: the messages that are not done.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SqsAnswer {
-    batch_item_failures: Vec<SqsFailure>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SqsFailure {
-    item_identifier: String,
-}
-
 /// The function's answer.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// To SQS.
-    Sqs(SqsAnswer),
+    /// To SQS: the messages that are not done.
+    Sqs(SqsEventResponse),
     /// To a replay.
     Replay(replay::ReplayAnswer),
     /// To a look at the sets that wait for some of their members.
     Waiting(waiting::Found),
     /// To a look at the quarantine.
-    Quarantined(waiting::QuarantineSize),
+    Quarantined {
+        /// The number of records, as far as they were counted.
+        quarantined: usize,
+    },
 }
 
 /// Why there is no answer.
@@ -107,10 +99,10 @@ pub enum RedriveError {
     Unknown,
     #[error("there is no bucket to look into: set OBJECTS_BUCKET")]
     NoBucket,
+    #[error("expected replay to be a prefix within {QUARANTINE}, such as quarantine/public.users/, found another")]
+    NotInQuarantine,
     #[error(transparent)]
-    Replay(#[from] replay::ReplayError),
-    #[error(transparent)]
-    Objects(#[from] crate::aws::service_error::ServiceError),
+    Objects(#[from] ServiceError),
 }
 
 impl<'de> Deserialize<'de> for Invocation {
@@ -156,30 +148,26 @@ impl Redrive {
     /// The event is unknown, its prefix is not in the quarantine, there is no bucket, or the bucket did not list its
     /// objects.
     pub async fn handle(&self, invocation: Invocation, deadline: Deadline) -> Result<Answer, RedriveError> {
-        match invocation {
+        let objects = || self.handler.objects().ok_or(RedriveError::NoBucket);
+        Ok(match invocation {
             Invocation::Messages(messages) => {
-                let mut answer = SqsAnswer::default();
+                let mut answer = SqsEventResponse::default();
                 for message in messages {
                     if !self.settle(&message, deadline).await {
-                        answer.batch_item_failures.push(SqsFailure { item_identifier: message.message_id });
+                        let mut failure = SqsBatchItemFailure::default();
+                        failure.item_identifier = Some(message.message_id);
+                        answer.batch_item_failures.push(failure);
                     }
                 }
-                Ok(Answer::Sqs(answer))
+                Answer::Sqs(answer)
             }
-            Invocation::Replay(replay) => {
-                let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
-                Ok(Answer::Replay(replay.run(&self.handler, objects, deadline).await?))
-            }
-            Invocation::CheckFragments => {
-                let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
-                Ok(Answer::Waiting(waiting::check(objects).await?))
-            }
+            Invocation::Replay(replay) => Answer::Replay(replay.run(&self.handler, objects()?, deadline).await?),
+            Invocation::CheckFragments => Answer::Waiting(waiting::check(objects()?).await?),
             Invocation::CheckQuarantine => {
-                let objects = self.handler.objects().ok_or(RedriveError::NoBucket)?;
-                Ok(Answer::Quarantined(waiting::check_quarantine(objects).await?))
+                Answer::Quarantined { quarantined: waiting::check_quarantine(objects()?).await? }
             }
-            Invocation::Unknown => Err(RedriveError::Unknown),
-        }
+            Invocation::Unknown => return Err(RedriveError::Unknown),
+        })
     }
 
     /// Carries out a message, and returns whether it is done. If it is not, it waits for its next delivery.
@@ -235,8 +223,7 @@ impl Redrive {
             return Err(format!("{reported} records are not applied"));
         }
         for lost in reader.lost().await.map_err(told)? {
-            let body = lost.lost_message().map_err(|_| "the lost range could not be written as JSON".to_owned())?;
-            self.queues.tell_dead_letter_queue(message, body).await.map_err(|error| error.to_string())?;
+            self.queues.tell_dead_letter_queue(message, lost.lost_message()).await.map_err(told)?;
             let (shard, first, last) = (&lost.shard_id, lost.first.as_str(), lost.last.as_str());
             tracing::error!(shard, first, last, "records are lost: the stream no longer holds them");
             metrics::emit(Lost {

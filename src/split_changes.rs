@@ -89,12 +89,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
             }
         }
         if let Some(error) = problem {
-            logs::bucket(
-                ledger,
-                &not_noted,
-                &error,
-                "fragments that nobody needs will look as if they waited for others",
-            );
+            let so = "fragments that nobody needs will look as if they waited for others";
+            logs::bucket(ledger, &not_noted, &error, so);
         }
         for (folder, mut members) in sets {
             members.sort_unstable_by_key(|part| part.id);
@@ -251,15 +247,13 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         let mut variants = vec![Vec::new(); total as usize];
         for object in fragments {
             let record = quarantine::kept_record(self.objects, &object.key).await?;
-            let text = match decode::read(&record.data.0) {
-                Ok(Envelope::Fragment(fragment)) => {
-                    fragment.text().map(|text| (fragment.index, text.into_owned())).ok()
-                }
-                _ => None,
-            };
-            match text {
-                Some((index, text)) if index < total => variants[index as usize].push(text),
-                _ => return poison(AssemblyError::NotAMember { object: object.key.clone() }),
+            if let Ok(Envelope::Fragment(fragment)) = decode::read(&record.data.0)
+                && fragment.index < total
+                && let Ok(text) = fragment.text()
+            {
+                variants[fragment.index as usize].push(text.into_owned());
+            } else {
+                return poison(AssemblyError::NotAMember { object: object.key.clone() });
             }
         }
         let record = quarantine::kept_record(self.objects, &main_record.key).await?;

@@ -26,7 +26,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::GetIdentityResolver;
 use aws_types::SigningName;
 use aws_types::region::SigningRegion;
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 
 use crate::hash::hash;
 
@@ -36,11 +36,6 @@ const DAY: usize = 8;
 /// The SDK's `sigv4`, with a signer that keeps its key.
 #[derive(Debug, Default)]
 pub struct KeepingAuthScheme {
-    signer: KeepingSigner,
-}
-
-#[derive(Debug, Default)]
-struct KeepingSigner {
     kept: Mutex<DerivedKey>,
     of_the_sdk: SigV4Signer,
 }
@@ -74,11 +69,11 @@ impl AuthScheme for KeepingAuthScheme {
     }
 
     fn signer(&self) -> &dyn Sign {
-        &self.signer
+        self
     }
 }
 
-impl Sign for KeepingSigner {
+impl Sign for KeepingAuthScheme {
     fn sign_http_request(
         &self,
         request: &mut HttpRequest,
@@ -137,7 +132,9 @@ impl DerivedKey {
         if same_scope && self.second == second {
             return;
         }
-        let time = utc(second).format("%Y%m%dT%H%M%SZ").to_string();
+        let time =
+            i64::try_from(second).ok().and_then(|second| DateTime::from_timestamp(second, 0)).unwrap_or_default();
+        let time = time.format("%Y%m%dT%H%M%SZ").to_string();
         if !same_scope || self.time[..DAY] != time[..DAY] {
             self.key = generate_signing_key(credentials.secret_access_key(), now, region, service).as_ref().to_vec();
             region.clone_into(&mut self.region);
@@ -189,10 +186,6 @@ impl DerivedKey {
         }
         (names, canonical)
     }
-}
-
-fn utc(second: u64) -> DateTime<Utc> {
-    i64::try_from(second).ok().and_then(|second| DateTime::from_timestamp(second, 0)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -343,7 +336,7 @@ pub(crate) mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let credentials = Credentials::new("AKIAEXAMPLE", "secret", Some("token".to_owned()), None, "test");
-        let signer = KeepingSigner::default();
+        let signer = KeepingAuthScheme::default();
         signer.kept.lock().unwrap().update(at(NOON), "eu-central-1", "dynamodb", &credentials);
         let shown = format!("{signer:?}");
         assert!(shown.contains("20260318T"), "{shown}");

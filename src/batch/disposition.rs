@@ -40,34 +40,52 @@ pub enum Superseded {
 }
 
 /// Why a record is quarantined or reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It is not a readable change record.
+    #[error(transparent)]
     Decode(DecodeError),
     /// It cannot become an item of the view.
+    #[error(transparent)]
     Project(ProjectionError),
     /// DynamoDB does not take the item, and no repetition will change that.
+    #[error("DynamoDB does not take the item: {0}")]
     Refused(String),
     /// An index of the view's table does not take the item. DynamoDB takes it once the index has changed.
+    #[error(
+        "an index of the view's table does not take the item: {0}; the record applies once the function knows the index, or the index is \
+         gone"
+    )]
     RefusedByIndex(String),
     /// It comes from the quarantine and is older than any tombstone that can still exist, and the view has no older
     /// item of its row. The row may have been deleted since.
+    #[error("{MAY_BE_DELETED}")]
     MayBeDeleted,
     /// It is a member of a split change's set, and there is no bucket to keep it in.
+    #[error("the record is a part of a change over 9 MiB: set OBJECTS_BUCKET, where the parts wait for each other")]
     NoBucket,
     /// The change that its fragments make cannot be read.
+    #[error(transparent)]
     Assemble(AssemblyError),
     /// The bucket did not take or give an object that this record needs.
+    #[error(transparent)]
     Objects(ServiceError),
     /// DynamoDB did not answer, or did not take the write this time. The write may have happened.
+    #[error("the view did not confirm the write: {0}")]
     Retryable(String),
     /// Nothing can be written: the table, the permission or the credentials are missing.
+    #[error("the view cannot be written: {0}")]
     Unavailable(String),
     /// Another write of the batch found that nothing can be written, so this one was not tried.
+    #[error("not tried, since another write of the batch found that the view cannot be written")]
     NotTried,
     /// A newer change of the same row is reported, and this one shares its fate.
+    #[error("a newer change of the same row is reported, and this one with it")]
     NewerReported,
     /// The invocation's time was running out before the record was tried, or while it was.
+    #[error(
+        "the invocation's time was running out; a longer time-out or a smaller batch helps, or more capacity where the table throttles"
+    )]
     OutOfTime,
 }
 
@@ -164,39 +182,6 @@ impl Failure {
             | Self::NotTried
             | Self::NewerReported
             | Self::OutOfTime => Stage::Apply,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Decode(error) => error.fmt(f),
-            Self::Project(error) => error.fmt(f),
-            Self::Refused(reason) => write!(f, "DynamoDB does not take the item: {reason}"),
-            Self::RefusedByIndex(reason) => {
-                write!(
-                    f,
-                    "an index of the view's table does not take the item: {reason}; the record applies once the function knows the index, \
-                     or the index is gone"
-                )
-            }
-            Self::MayBeDeleted => f.write_str(MAY_BE_DELETED),
-            Self::NoBucket => f.write_str(
-                "the record is a part of a change over 9 MiB: set OBJECTS_BUCKET, where the parts wait for each other",
-            ),
-            Self::Assemble(error) => error.fmt(f),
-            Self::Objects(error) => error.fmt(f),
-            Self::Retryable(reason) => write!(f, "the view did not confirm the write: {reason}"),
-            Self::Unavailable(reason) => write!(f, "the view cannot be written: {reason}"),
-            Self::NotTried => {
-                f.write_str("not tried, since another write of the batch found that the view cannot be written")
-            }
-            Self::NewerReported => f.write_str("a newer change of the same row is reported, and this one with it"),
-            Self::OutOfTime => f.write_str(
-                "the invocation's time was running out; a longer time-out or a smaller batch helps, or more \
-                 capacity where the table throttles",
-            ),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::ledger::{Ledger, RecordId, Write};
 use crate::item::projection::{Circumstances, Origin, Projector, ViewItem};
-use crate::record::chunked::{ChunkedImage, ChunkedRecord};
+use crate::record::chunked::ChunkedImage;
 use crate::record::decode::{self, Envelope};
 use crate::record::delivery::Record;
 use crate::record::envelope::FullRecord;
@@ -111,7 +111,6 @@ enum Step {
     Write(ViewItem),
     Keep,
     Filter,
-    Fail(Failure),
 }
 
 impl Planner {
@@ -131,14 +130,14 @@ impl Planner {
             let (table, step) = self.step(&record.data.0, now, &mut sources, &mut keep);
             let mut write = None;
             let end = match step {
-                Step::Write(item) => {
+                Ok(Step::Write(item)) => {
                     write = Some(Write::of(&item));
                     candidates.push(Candidate { id, item });
                     Failure::OutOfTime.into()
                 }
-                Step::Keep => Failure::NoBucket.into(),
-                Step::Filter => Disposition::Filtered,
-                Step::Fail(failure) => failure.into(),
+                Ok(Step::Keep) => Failure::NoBucket.into(),
+                Ok(Step::Filter) => Disposition::Filtered,
+                Err(failure) => failure.into(),
             };
             ledger.add(record, table, end, write);
         }
@@ -154,7 +153,7 @@ impl Planner {
         now: Circumstances<'_>,
         sources: &mut Sources,
         keep: &mut impl FnMut(String, String, Role),
-    ) -> (Option<&SourceTable>, Step) {
+    ) -> (Option<&SourceTable>, Result<Step, Failure>) {
         // Route before checking the rest: a fault in another table's record must not hold the shard.
         let mut route = |record: &FullRecord<'_>| {
             let table = self.source_tables.get(record.schema(), record.table());
@@ -167,25 +166,18 @@ impl Planner {
         };
         match decode::read(record) {
             Ok(Envelope::Full(full)) => match route(&full) {
-                Some(table) => (Some(table), self.change(full, table, now)),
-                None => (None, Step::Filter),
+                Some(table) => (Some(table), self.item(full, table, now).map(Step::Write)),
+                None => (None, Ok(Step::Filter)),
             },
             Ok(Envelope::Chunked(chunked)) => {
-                let table = route(&chunked.record);
+                let table = route(&chunked);
                 (table, self.main_record(chunked, record, table, now, keep))
             }
             Ok(Envelope::Fragment(fragment)) => {
                 keep(fragments::folder(&fragment.chunk_id), fragments::fragment_object(&fragment), Role::Member);
-                (None, Step::Keep)
+                (None, Ok(Step::Keep))
             }
-            Err(error) => (None, Step::Fail(Failure::Decode(error))),
-        }
-    }
-
-    fn change(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Step {
-        match self.item(full, table, now) {
-            Ok(item) => Step::Write(item),
-            Err(failure) => Step::Fail(failure),
+            Err(error) => (None, Err(Failure::Decode(error))),
         }
     }
 
@@ -197,33 +189,29 @@ impl Planner {
 
     fn main_record(
         &self,
-        chunked: ChunkedRecord<'_>,
+        chunked: FullRecord<'_>,
         record: &[u8],
         table: Option<&SourceTable>,
         now: Circumstances<'_>,
         keep: &mut impl FnMut(String, String, Role),
-    ) -> Step {
-        let chunks = chunked.chunks();
+    ) -> Result<Step, Failure> {
         let mut not_needed = |image: Option<ChunkedImage<'_>>| {
             if let Some(image) = image {
                 keep(fragments::folder(&image.chunk_id), fragments::not_needed_object(&image), Role::NotNeeded);
             }
         };
-        match (table, chunks) {
-            (None, Ok(chunks)) => {
+        let Some(table) = table else {
+            if let Ok(chunks) = chunked.chunks() {
                 not_needed(chunks.needed);
                 not_needed(chunks.unneeded);
-                Step::Filter
             }
-            (None, Err(_)) => Step::Filter,
-            (Some(_), Err(error)) => Step::Fail(Failure::Decode(error)),
-            (Some(table), Ok(chunks)) => {
-                not_needed(chunks.unneeded);
-                let Some(image) = chunks.needed else { return self.change(chunked.record, table, now) };
-                keep(fragments::folder(&image.chunk_id), fragments::main_record_object(&image, record), Role::Member);
-                Step::Keep
-            }
-        }
+            return Ok(Step::Filter);
+        };
+        let chunks = chunked.chunks().map_err(Failure::Decode)?;
+        not_needed(chunks.unneeded);
+        let Some(image) = chunks.needed else { return self.item(chunked, table, now).map(Step::Write) };
+        keep(fragments::folder(&image.chunk_id), fragments::main_record_object(&image, record), Role::Member);
+        Ok(Step::Keep)
     }
 
     /// Makes the item of a split change from its main record and its fragments: the variants of each place, in the
@@ -245,11 +233,11 @@ impl Planner {
             }
             Err(error) => return (None, Err(Failure::Decode(error))),
         };
-        let Some(table) = self.source_tables.get(chunked.record.schema(), chunked.record.table()) else {
+        let Some(table) = self.source_tables.get(chunked.schema(), chunked.table()) else {
             return (None, Ok(None));
         };
         // Checked only now, so that a set of another cluster or version is quarantined whole.
-        let source = chunked.record.check_source(self.source_cluster.as_deref());
+        let source = chunked.check_source(self.source_cluster.as_deref());
         let image = match source.and_then(|()| chunked.chunks()) {
             Ok(chunks) => chunks.needed,
             Err(error) => return (Some(table), Err(Failure::Decode(error))),
@@ -259,10 +247,10 @@ impl Planner {
                 // The fragments take megabytes, and so does everything made of the joined text.
                 drop(fragments);
                 let image = fragments::image(&joined).map_err(Failure::Assemble)?;
-                let full = chunked.record.with_image(image).map_err(Failure::Decode)?;
+                let full = chunked.with_image(image).map_err(Failure::Decode)?;
                 self.item(full, table, now)
             }),
-            None => self.item(chunked.record, table, now),
+            None => self.item(chunked, table, now),
         };
         (Some(table), item.map(Some))
     }

@@ -89,29 +89,26 @@ fn add(count: &mut Option<usize>, more: usize) {
 impl Tally {
     /// A tally that has every count, each at zero.
     pub fn zeros() -> Self {
-        let mut tally = Self::default();
-        tally.counts().into_iter().for_each(|count| *count = Some(0));
-        tally
-    }
-
-    fn counts(&mut self) -> [&mut Option<usize>; 15] {
-        [
-            &mut self.applied,
-            &mut self.superseded,
-            &mut self.filtered,
-            &mut self.kept,
-            &mut self.quarantined,
-            &mut self.reported,
-            &mut self.known,
-            &mut self.duplicates,
-            &mut self.coalesced,
-            &mut self.clock_behind,
-            &mut self.stored_as_text,
-            &mut self.left_out_of_indexes,
-            &mut self.tombstones,
-            &mut self.overflowed,
-            &mut self.write_units,
-        ]
+        let zero = Some(0);
+        Self {
+            received: 0,
+            applied: zero,
+            superseded: zero,
+            filtered: zero,
+            kept: zero,
+            quarantined: zero,
+            reported: zero,
+            known: zero,
+            duplicates: zero,
+            coalesced: zero,
+            clock_behind: zero,
+            stored_as_text: zero,
+            left_out_of_indexes: zero,
+            tombstones: zero,
+            overflowed: zero,
+            write_units: zero,
+            freshness: Distribution::default(),
+        }
     }
 
     /// Counts a record.
@@ -147,16 +144,6 @@ impl Tally {
             }
         }
     }
-
-    /// Adds another tally.
-    pub fn merge(&mut self, other: &Self) {
-        self.received += other.received;
-        self.freshness.merge(&other.freshness);
-        let mut other = other.clone();
-        for (count, more) in self.counts().into_iter().zip(other.counts()) {
-            add(count, more.unwrap_or_default());
-        }
-    }
 }
 
 /// The counts of a batch, in total and for each configured table that it has records of.
@@ -173,13 +160,10 @@ impl<'a> BatchTally<'a> {
     pub fn of(ledger: &Ledger<'a>) -> Self {
         let mut tally = Self { all: Tally::zeros(), tables: Vec::new() };
         for entry in &*ledger.entries() {
-            match entry.table() {
-                Some(table) => tally.of_table(table).add(entry),
-                None => tally.all.add(entry),
+            tally.all.add(entry);
+            if let Some(table) = entry.table() {
+                tally.of_table(table).add(entry);
             }
-        }
-        for (_, of_table) in &tally.tables {
-            tally.all.merge(of_table);
         }
         tally
     }
@@ -221,14 +205,7 @@ impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
     pub fn record(&mut self, time: Duration) {
         let number = time.as_micros() * u128::from(PER_MILLISECOND) / 1000;
         let number = u64::try_from(number).unwrap_or(u64::MAX);
-        self.add(number, Group { count: 1, sum: number });
-    }
-
-    /// Adds another distribution.
-    pub fn merge(&mut self, other: &Self) {
-        for (number, group) in &other.0 {
-            self.add(*number, *group);
-        }
+        self.0.entry(rounded(number, DIGITS)).or_default().add(Group { count: 1, sum: number });
     }
 
     /// Its groups, the lowest first, and at most `most` of them, which is 64 or more. If there are too many, the groups
@@ -243,10 +220,6 @@ impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
         });
         // With one digit there are at most 65 groups.
         coarse.into_iter().find(|groups| groups.len() <= most).unwrap_or_default().into_values().collect()
-    }
-
-    fn add(&mut self, number: u64, group: Group) {
-        self.0.entry(rounded(number, DIGITS)).or_default().add(group);
     }
 }
 

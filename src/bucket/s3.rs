@@ -31,9 +31,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 /// A bucket. Clones share their connections.
 #[derive(Debug, Clone)]
-pub struct S3Objects {
-    shared: Arc<Shared>,
-}
+pub struct S3Objects(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -45,17 +43,17 @@ struct Shared {
 impl S3Objects {
     /// The bucket of this name.
     pub fn new(sdk_config: SdkConfig, bucket: String) -> Self {
-        Self { shared: Arc::new(Shared { sdk_config, bucket, client: OnceLock::new() }) }
+        Self(Arc::new(Shared { sdk_config, bucket, client: OnceLock::new() }))
     }
 
     fn client(&self) -> &Client {
-        self.shared.client.get_or_init(|| {
+        self.0.client.get_or_init(|| {
             let timeouts = TimeoutConfig::builder()
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                 .operation_timeout(OPERATION_TIMEOUT)
                 .build();
             let retry = RetryConfig::standard().with_max_attempts(MOST_ATTEMPTS).with_initial_backoff(FIRST_BACKOFF);
-            let config = aws_sdk_s3::config::Builder::from(&self.shared.sdk_config);
+            let config = aws_sdk_s3::config::Builder::from(&self.0.sdk_config);
             Client::from_conf(config.timeout_config(timeouts).retry_config(retry).build())
         })
     }
@@ -63,15 +61,13 @@ impl S3Objects {
 
 impl Objects for S3Objects {
     fn bucket(&self) -> &str {
-        &self.shared.bucket
+        &self.0.bucket
     }
 
     async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), ServiceError> {
         let request = self.client().put_object().bucket(self.bucket()).key(key).body(ByteStream::from(body));
-        match request.content_type("application/json").send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "take an object", &error)),
-        }
+        let put = request.content_type("application/json").send().await;
+        put.map(|_| ()).map_err(|error| ServiceError::of(OBJECTS_BUCKET, "take an object", &error))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ServiceError> {
@@ -81,14 +77,10 @@ impl Objects for S3Objects {
             Err(error) if error.code() == Some(NO_SUCH_KEY) => return Ok(None),
             Err(error) => return Err(ServiceError::of(OBJECTS_BUCKET, ACTION, &error)),
         };
-        let cut_off = |_| ServiceError { service: OBJECTS_BUCKET, action: ACTION, reason: "it was cut off".to_owned() };
-        let body = tokio::time::timeout(OPERATION_TIMEOUT, object.body.collect());
-        let body = body.await.map_err(|_| ServiceError {
-            service: OBJECTS_BUCKET,
-            action: ACTION,
-            reason: "it came too slowly".to_owned(),
-        })?;
-        Ok(Some(body.map_err(cut_off)?.to_vec()))
+        let failed = |reason: &str| ServiceError { service: OBJECTS_BUCKET, action: ACTION, reason: reason.to_owned() };
+        let body = tokio::time::timeout(OPERATION_TIMEOUT, object.body.collect()).await;
+        let body = body.map_err(|_| failed("it came too slowly"))?.map_err(|_| failed("it was cut off"))?;
+        Ok(Some(body.to_vec()))
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, ServiceError> {
@@ -111,12 +103,8 @@ impl Objects for S3Objects {
         let request = self.client().copy_object().bucket(self.bucket()).key(key).copy_source(source);
         // S3 copies an object onto itself only if something about it changes.
         let request = request.metadata_directive(MetadataDirective::Replace).content_type("application/json");
-        match request
-            .tagging_directive(TaggingDirective::Replace)
-            .tagging(format!("{}={}", RETIRED.0, RETIRED.1))
-            .send()
-            .await
-        {
+        let request = request.tagging_directive(TaggingDirective::Replace);
+        match request.tagging(format!("{}={}", RETIRED.0, RETIRED.1)).send().await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(NO_SUCH_KEY) => Ok(()),
             Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "tag an object", &error)),
@@ -132,9 +120,7 @@ impl Objects for S3Objects {
     }
 
     async fn delete(&self, key: &str) -> Result<(), ServiceError> {
-        match self.client().delete_object().bucket(self.bucket()).key(key).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ServiceError::of(OBJECTS_BUCKET, "remove an object", &error)),
-        }
+        let deleted = self.client().delete_object().bucket(self.bucket()).key(key).send().await;
+        deleted.map(|_| ()).map_err(|error| ServiceError::of(OBJECTS_BUCKET, "remove an object", &error))
     }
 }

@@ -5,7 +5,6 @@
 //! value of a row; the memory is bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Mutex;
 
 use crate::batch::ledger::{Entry, Ledger};
@@ -37,69 +36,6 @@ impl Notices {
     }
 }
 
-/// A warning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Notice {
-    /// A table is not configured. With the configured table whose name is near, if there is one, and whether that has
-    /// had a record.
-    Unconfigured { table: String, near: Option<(String, bool)> },
-    /// Too many tables are not configured to name them all.
-    MoreUnconfigured,
-    /// Records of a table that is not configured come, but no longer any of the configured one whose name is near.
-    Silent { table: String, near: String },
-    /// There are records of more than one cluster.
-    SecondCluster { first: String, second: String },
-    /// The envelope has a newer second version number than this function knows.
-    NewerVersion { version: String },
-    /// An attribute is left out, because an index does not take its value.
-    LeftOut { attribute: String, table: String, wanted: String },
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unconfigured { table, near: None } => {
-                write!(f, "records of {table} are filtered: SOURCE_TABLES does not name the table")
-            }
-            Self::Unconfigured { table, near: Some((near, has_records)) } => {
-                write!(
-                    f,
-                    "records of {table} are filtered: SOURCE_TABLES does not name the table. It names {near}, which has had "
-                )?;
-                f.write_str(if *has_records {
-                    "records too"
-                } else {
-                    "no record in this process: is the name wrong, or was the table renamed?"
-                })
-            }
-            Self::Silent { table, near } => write!(
-                f,
-                "records of {table} are filtered, and for {SILENT_BATCHES} batches with such records there was none of {near}: was the \
-                 table renamed, or another one put in its place?"
-            ),
-            Self::MoreUnconfigured => {
-                write!(f, "more than {MOST_NAMES} tables are filtered; no further names are logged")
-            }
-            Self::SecondCluster { first, second } => write!(
-                f,
-                "records of two clusters arrive, {first} and {second}, and both write the same rows; set SOURCE_CLUSTER to the right \
-                 one, or give each cluster its own view"
-            ),
-            Self::NewerVersion { version } => write!(
-                f,
-                "the records' envelope has version {version}, and this function was made for 1.0; it is read like 1.0, since the first \
-                 number is the same; look whether there is a newer dsql-view"
-            ),
-            Self::LeftOut { attribute, table, wanted } => write!(
-                f,
-                "rows of {table} have values of {attribute} that an index of the view's table refuses: the attribute is left out of \
-                 these rows. The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows \
-                 are in the view, and not in that index"
-            ),
-        }
-    }
-}
-
 /// The warnings given so far, and the names seen.
 #[derive(Debug, Default)]
 struct Told {
@@ -126,7 +62,7 @@ struct Silence {
 
 impl Told {
     /// Checks whether configured tables have fallen silent while tables of near names are filtered.
-    fn of_silence(&mut self, sources: &Sources, entries: &[Entry<'_>]) -> Vec<Notice> {
+    fn of_silence(&mut self, sources: &Sources, entries: &[Entry<'_>]) -> Vec<String> {
         let mut notices = Vec::new();
         for name in &sources.unconfigured {
             let Some(near) = self.silent.get_mut(name) else { continue };
@@ -135,7 +71,12 @@ impl Told {
             if near.batches == SILENT_BATCHES
                 && let Some(near) = self.silent.remove(name)
             {
-                notices.push(Notice::Silent { table: in_sql_of(name), near: near.name });
+                notices.push(format!(
+                    "records of {} are filtered, and for {SILENT_BATCHES} batches with such records there was none of {}: was the table \
+                     renamed, or another one put in its place?",
+                    in_sql_of(name),
+                    near.name
+                ));
             }
         }
         notices
@@ -149,7 +90,7 @@ impl Told {
         }
     }
 
-    fn of_sources(&mut self, sources: &Sources, tables: &SourceTables) -> Vec<Notice> {
+    fn of_sources(&mut self, sources: &Sources, tables: &SourceTables) -> Vec<String> {
         let mut notices = Vec::new();
         for name in &sources.unconfigured {
             if self.unconfigured.contains(name) || self.more {
@@ -157,45 +98,63 @@ impl Told {
             }
             if self.unconfigured.len() >= MOST_NAMES {
                 self.more = true;
-                notices.push(Notice::MoreUnconfigured);
+                notices.push(format!("more than {MOST_NAMES} tables are filtered; no further names are logged"));
                 continue;
             }
             self.unconfigured.insert(name.clone());
-            let near = near(name, tables).map(|table| {
-                let has_records = self.heard.contains(table.key_prefix());
-                if has_records {
-                    let (key_prefix, near) = (table.key_prefix().to_owned(), table.in_sql());
-                    self.silent.insert(name.clone(), Silence { key_prefix, name: near, batches: 0 });
+            let mut notice =
+                format!("records of {} are filtered: SOURCE_TABLES does not name the table", in_sql_of(name));
+            if let Some(table) = near(name, tables) {
+                let (key_prefix, near) = (table.key_prefix().to_owned(), table.in_sql());
+                let mut had = "no record in this process: is the name wrong, or was the table renamed?";
+                if self.heard.contains(&key_prefix) {
+                    had = "records too";
+                    self.silent.insert(name.clone(), Silence { key_prefix, name: near.clone(), batches: 0 });
                 }
-                (table.in_sql(), has_records)
-            });
-            notices.push(Notice::Unconfigured { table: in_sql_of(name), near });
+                notice = format!("{notice}. It names {near}, which has had {had}");
+            }
+            notices.push(notice);
         }
         for cluster in &sources.clusters {
             let first = self.first_cluster.get_or_insert_with(|| cluster.clone());
             if first != cluster && !self.second_cluster {
                 self.second_cluster = true;
-                notices.push(Notice::SecondCluster { first: shown(first), second: shown(cluster) });
+                notices.push(format!(
+                    "records of two clusters arrive, {} and {}, and both write the same rows; set SOURCE_CLUSTER to the right one, or \
+                     give each cluster its own view",
+                    shown(first),
+                    shown(cluster)
+                ));
             }
         }
         for version in &sources.versions {
             let is_newer = version.starts_with("1.") && version != "1.0";
             if is_newer && self.versions.len() < MOST_NAMES && self.versions.insert(version.clone()) {
-                notices.push(Notice::NewerVersion { version: shown(version) });
+                notices.push(format!(
+                    "the records' envelope has version {}, and this function was made for 1.0; it is read like 1.0, since the first \
+                     number is the same; look whether there is a newer dsql-view",
+                    shown(version)
+                ));
             }
         }
         notices
     }
 
-    fn of_indexes(&mut self, entries: &[Entry<'_>], indexes: &Indexes) -> Vec<Notice> {
+    fn of_indexes(&mut self, entries: &[Entry<'_>], indexes: &Indexes) -> Vec<String> {
         let mut notices = Vec::new();
         for entry in entries {
             let (Some(table), Some(write)) = (entry.table(), entry.write()) else { continue };
             for attribute in &write.notes.left_out {
                 let of = (table.key_prefix().to_owned(), attribute.clone());
                 if self.left_out.len() < MOST_NAMES && self.left_out.insert(of) {
-                    let wanted = indexes.wanted(attribute).unwrap_or("another").to_owned();
-                    notices.push(Notice::LeftOut { attribute: shown(attribute), table: table.in_sql(), wanted });
+                    let wanted = indexes.wanted(attribute).unwrap_or("another");
+                    notices.push(format!(
+                        "rows of {} have values of {} that an index of the view's table refuses: the attribute is left out of these rows. \
+                         The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows are in \
+                         the view, and not in that index",
+                        table.in_sql(),
+                        shown(attribute)
+                    ));
                 }
             }
         }
@@ -289,7 +248,7 @@ mod tests {
         let mut told = Told::default();
         told.hear(&orders.entries());
         let batch = sources(&[("public", "user"), ("public", "orders_2"), ("public", "log")], &[], &[]);
-        let notices: Vec<String> = told.of_sources(&batch, &tables).iter().map(ToString::to_string).collect();
+        let notices = told.of_sources(&batch, &tables);
         assert_eq!(notices.len(), 3, "{notices:?}");
         assert!(
             notices[0].contains("public.user are filtered")
@@ -297,7 +256,7 @@ mod tests {
         );
         assert!(notices[1].contains("public.orders, which has had records too"), "{}", notices[1]);
         assert!(notices[2].ends_with("SOURCE_TABLES does not name the table"), "{}", notices[2]);
-        assert_eq!(told.of_sources(&batch, &tables), []);
+        assert!(told.of_sources(&batch, &tables).is_empty());
     }
 
     #[test]
@@ -334,7 +293,7 @@ mod tests {
             notices.extend(told.of_sources(&sources(&names, &[], &[]), &tables));
         }
         assert_eq!(notices.len(), 101);
-        assert_eq!(notices.last(), Some(&Notice::MoreUnconfigured));
+        assert_eq!(notices[100], "more than 100 tables are filtered; no further names are logged");
     }
 
     #[test]
@@ -345,9 +304,10 @@ mod tests {
         for (cluster, version) in [("a", "1.0"), ("a", "1.1"), ("b", "1.1"), ("c", "1.2"), ("a", "1.0")] {
             notices.extend(told.of_sources(&sources(&[], &[cluster], &[version]), &tables));
         }
-        let version = |version: &str| Notice::NewerVersion { version: version.to_owned() };
-        let second = Notice::SecondCluster { first: "a".to_owned(), second: "b".to_owned() };
-        assert_eq!(notices, [version("1.1"), second, version("1.2")]);
+        assert_eq!(notices.len(), 3, "{notices:?}");
+        assert!(notices[0].contains("envelope has version 1.1,"), "{}", notices[0]);
+        assert!(notices[1].contains("two clusters arrive, a and b,"), "{}", notices[1]);
+        assert!(notices[2].contains("envelope has version 1.2,"), "{}", notices[2]);
     }
 
     #[test]

@@ -12,14 +12,6 @@ use serde_json::value::RawValue;
 use crate::record::envelope::{DecodeError, FullRecord, WireRecord, object, present, text};
 use crate::record::json::kind;
 
-/// The main record of a chunked change.
-#[derive(Debug)]
-pub struct ChunkedRecord<'a> {
-    /// The record. One or both of its images are in fragments.
-    pub record: FullRecord<'a>,
-    chunked: Option<&'a RawValue>,
-}
-
 /// The chunked images of a change: the one that this function needs, and the one that it does not. There is at least
 /// one.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,24 +90,20 @@ impl<'a> Fragment<'a> {
     }
 }
 
-impl<'a> ChunkedRecord<'a> {
-    pub(super) fn new(record: FullRecord<'a>, chunked: Option<&'a RawValue>) -> Self {
-        Self { record, chunked }
-    }
-
-    /// The images that are in fragments.
+impl<'a> FullRecord<'a> {
+    /// The images that are in fragments, if it is the main record of a chunked change.
     ///
     /// # Errors
     /// The operation is missing, or `chunked` does not describe the fragments of an image.
     pub fn chunks(&self) -> Result<Chunks<'a>, DecodeError> {
-        let chunks: WireChunks<'a> = object(present(self.chunked, "chunked", "an object")?, "chunked")?;
-        let before = chunks.before.map(|image| ChunkedImage::read(image, &BEFORE)).transpose()?;
-        let after = chunks.after.map(|image| ChunkedImage::read(image, &AFTER)).transpose()?;
+        let chunks: WireChunks<'a> = object(present(self.root.chunked, "chunked", "an object")?, "chunked")?;
+        let before = chunks.before.map(|image| ChunkedImage::read(image, BEFORE)).transpose()?;
+        let after = chunks.after.map(|image| ChunkedImage::read(image, AFTER)).transpose()?;
         if before.is_none() && after.is_none() {
             let expected = "an object with before or after";
             return Err(DecodeError::NoEnvelope { field: "chunked", expected, found: "neither" });
         }
-        Ok(if self.record.is_delete()? {
+        Ok(if self.is_delete()? {
             Chunks { needed: before, unneeded: after }
         } else {
             Chunks { needed: after, unneeded: before }
@@ -123,49 +111,30 @@ impl<'a> ChunkedRecord<'a> {
     }
 }
 
-/// The names of an image's fields, for messages.
-struct ImageFields {
-    image: &'static str,
-    chunk_id: &'static str,
-    total_fragments: &'static str,
-    crc32c: &'static str,
-}
-
-const BEFORE: ImageFields = ImageFields {
-    image: "chunked.before",
-    chunk_id: "chunked.before.chunk_id",
-    total_fragments: "chunked.before.total_fragments",
-    crc32c: "chunked.before.crc32c",
-};
-const AFTER: ImageFields = ImageFields {
-    image: "chunked.after",
-    chunk_id: "chunked.after.chunk_id",
-    total_fragments: "chunked.after.total_fragments",
-    crc32c: "chunked.after.crc32c",
-};
+/// The names of an image and of its fields, for messages.
+type Names = [&'static str; 4];
+const BEFORE: Names =
+    ["chunked.before", "chunked.before.chunk_id", "chunked.before.total_fragments", "chunked.before.crc32c"];
+const AFTER: Names =
+    ["chunked.after", "chunked.after.chunk_id", "chunked.after.total_fragments", "chunked.after.crc32c"];
 
 impl<'a> ChunkedImage<'a> {
-    fn read(image: &'a RawValue, fields: &ImageFields) -> Result<Self, DecodeError> {
-        const CHECKSUM: &str = "a CRC32C in decimal";
-        let image: WireChunkedImage<'a> = object(image, fields.image)?;
+    fn read(image: &'a RawValue, [name, id, total, checksum]: Names) -> Result<Self, DecodeError> {
+        const EXPECTED: &str = "a CRC32C in decimal";
+        let image: WireChunkedImage<'a> = object(image, name)?;
         let fragments = "a whole number from 1 to 1000";
-        let crc32c = present(image.crc32c, fields.crc32c, CHECKSUM)?;
+        let crc32c = present(image.crc32c, checksum, EXPECTED)?;
         let digits = match crc32c.get().as_bytes().first() {
-            Some(b'"') => text(crc32c, fields.crc32c)?,
+            Some(b'"') => text(crc32c, checksum)?,
             _ => Cow::Borrowed(crc32c.get()),
         };
         // Rust's integer parser accepts a plus sign, too.
-        let checksum = if digits.starts_with('+') { None } else { digits.parse().ok() };
-        let no_checksum = DecodeError::NoEnvelope { field: fields.crc32c, expected: CHECKSUM, found: kind(crc32c) };
+        let number = if digits.starts_with('+') { None } else { digits.parse().ok() };
+        let no_number = DecodeError::NoEnvelope { field: checksum, expected: EXPECTED, found: kind(crc32c) };
         Ok(Self {
-            chunk_id: chunk_id(image.chunk_id, fields.chunk_id)?,
-            total_fragments: whole_number(
-                image.total_fragments,
-                fields.total_fragments,
-                fragments,
-                1..=MOST_FRAGMENTS,
-            )?,
-            crc32c: checksum.ok_or(no_checksum)?,
+            chunk_id: chunk_id(image.chunk_id, id)?,
+            total_fragments: whole_number(image.total_fragments, total, fragments, 1..=MOST_FRAGMENTS)?,
+            crc32c: number.ok_or(no_number)?,
         })
     }
 }

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::record::chunked::{ChunkedRecord, Fragment};
+use crate::record::chunked::Fragment;
 use crate::record::envelope::{DecodeError, FullRecord, WireRecord, malformed, object, text};
 
 /// A record of one of the three kinds.
@@ -13,8 +13,9 @@ use crate::record::envelope::{DecodeError, FullRecord, WireRecord, malformed, ob
 pub enum Envelope<'a> {
     /// A whole change record (`full`, or without a `type` as preview streams send it).
     Full(FullRecord<'a>),
-    /// The main record of a change whose JSON is over 9 MiB (`chunked`): the change without its chunked images.
-    Chunked(ChunkedRecord<'a>),
+    /// The main record of a change whose JSON is over 9 MiB (`chunked`): the change without its chunked images, which
+    /// are in fragments.
+    Chunked(FullRecord<'a>),
     /// A fragment of a chunked image (`fragment`).
     Fragment(Fragment<'a>),
 }
@@ -33,8 +34,8 @@ pub fn read(record: &[u8]) -> Result<Envelope<'_>, DecodeError> {
         Some("fragment") => return Fragment::of(&record).map(Envelope::Fragment),
         Some(_) => return Err(DecodeError::UnknownType),
     };
-    let full = FullRecord::of(&record)?;
-    Ok(if chunked { Envelope::Chunked(ChunkedRecord::new(full, record.chunked)) } else { Envelope::Full(full) })
+    let full = FullRecord::of(record)?;
+    Ok(if chunked { Envelope::Chunked(full) } else { Envelope::Full(full) })
 }
 
 /// Like [`object`], for the whole record. Nearly every record is an object, and those are parsed only once.

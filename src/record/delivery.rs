@@ -21,7 +21,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::record::json;
+use crate::record::json::{self, Text};
 use crate::record::sequence::SequenceNumber;
 
 /// An event, with its batch if it is one of Kinesis.
@@ -189,21 +189,8 @@ impl Serialize for Data {
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Base64;
-
-        impl Visitor<'_> for Base64 {
-            type Value = Data;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("Base64")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Data, E> {
-                BASE64_STANDARD.decode(text).map(Data).map_err(|_| E::custom("no Base64"))
-            }
-        }
-
-        deserializer.deserialize_str(Base64)
+        let Text(text) = Text::deserialize(deserializer)?;
+        BASE64_STANDARD.decode(&*text).map(Self).map_err(|_| D::Error::custom("no Base64"))
     }
 }
 

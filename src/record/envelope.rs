@@ -19,24 +19,8 @@ use crate::record::source_tables::SourceTable;
 pub struct FullRecord<'a> {
     schema: Cow<'a, str>,
     table: Cow<'a, str>,
-    transaction: Option<&'a RawValue>,
-    operation: Option<&'a RawValue>,
-    before: Option<&'a RawValue>,
-    after: Option<&'a RawValue>,
-    cluster: Option<&'a RawValue>,
-    version: Option<&'a RawValue>,
-    source_ts_ns: Option<&'a RawValue>,
-    root_ts_ns: Option<&'a RawValue>,
-    layout: Layout,
-}
-
-/// The two published layouts of a record. They differ in the place of the commit timestamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// General availability: it has a `type`, and the commit timestamp in `source.ts_ns`.
-    Typed,
-    /// Preview: it has no `type`, and the commit timestamp in the root's `ts_ns`.
-    Untyped,
+    pub(super) root: WireRecord<'a>,
+    source: WireSource<'a>,
 }
 
 /// Why a record cannot be applied as a change.
@@ -76,7 +60,7 @@ pub enum DecodeError {
 }
 
 /// The fields of a record, as its JSON has them.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct WireRecord<'a> {
     #[serde(borrow, rename = "type")]
     pub(super) kind: Option<&'a RawValue>,
@@ -91,7 +75,7 @@ pub(super) struct WireRecord<'a> {
     pub(super) data: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct WireSource<'a> {
     #[serde(borrow)]
     schema: Option<&'a RawValue>,
@@ -104,25 +88,21 @@ struct WireSource<'a> {
 }
 
 impl<'a> FullRecord<'a> {
-    /// Reads `record` as a change record.
+    /// Reads `root` as a change record.
     ///
     /// # Errors
     /// The record does not name its table.
-    pub(super) fn of(record: &WireRecord<'a>) -> Result<Self, DecodeError> {
-        let source: WireSource<'_> = object(present(record.source, "source", "an object")?, "source")?;
-        Ok(Self {
-            schema: text(present(source.schema, "source.schema", "a string")?, "source.schema")?,
-            table: text(present(source.table, "source.table", "a string")?, "source.table")?,
-            transaction: source.transaction,
-            operation: record.op,
-            before: record.before,
-            after: record.after,
-            cluster: source.cluster,
-            version: source.version,
-            source_ts_ns: source.ts_ns,
-            root_ts_ns: record.ts_ns,
-            layout: if record.kind.is_some() { Layout::Typed } else { Layout::Untyped },
-        })
+    pub(super) fn of(root: WireRecord<'a>) -> Result<Self, DecodeError> {
+        let source: WireSource<'_> = object(present(root.source, "source", "an object")?, "source")?;
+        let schema = text(present(source.schema, "source.schema", "a string")?, "source.schema")?;
+        let table = text(present(source.table, "source.table", "a string")?, "source.table")?;
+        Ok(Self { schema, table, root, source })
+    }
+
+    /// Whether it has the layout of the general availability, with a `type` and the commit timestamp in `source.ts_ns`.
+    /// The layout of the preview has no `type`, and the commit timestamp in the root's `ts_ns`.
+    fn is_typed(&self) -> bool {
+        self.root.kind.is_some()
     }
 
     /// The schema of the table that changed.
@@ -137,12 +117,12 @@ impl<'a> FullRecord<'a> {
 
     /// The cluster that the row belongs to, if the record names it.
     pub fn cluster(&self) -> Option<Cow<'a, str>> {
-        self.cluster.and_then(readable)
+        self.source.cluster.and_then(readable)
     }
 
     /// The version of the envelope, if the record names it.
     pub fn version(&self) -> Option<Cow<'a, str>> {
-        self.version.and_then(readable)
+        self.source.version.and_then(readable)
     }
 
     /// Checks that this function reads the record: its version must be 1.x, and its cluster must be `cluster`, if that
@@ -165,7 +145,7 @@ impl<'a> FullRecord<'a> {
     }
 
     fn operation(&self) -> Result<Cow<'a, str>, DecodeError> {
-        text(present(self.operation, "op", "a string")?, "op")
+        text(present(self.root.op, "op", "a string")?, "op")
     }
 
     /// Whether the operation is a delete. Any other is an upsert: preview streams send `c` for updates too, and future
@@ -179,7 +159,7 @@ impl<'a> FullRecord<'a> {
     /// # Errors
     /// The operation is missing.
     pub fn with_image(mut self, image: &'a RawValue) -> Result<Self, DecodeError> {
-        let place = if self.is_delete()? { &mut self.before } else { &mut self.after };
+        let place = if self.is_delete()? { &mut self.root.before } else { &mut self.root.after };
         *place = Some(image);
         Ok(self)
     }
@@ -191,13 +171,13 @@ impl<'a> FullRecord<'a> {
     /// is missing.
     pub fn into_change(self, table: &'a SourceTable, place: TimestampPlace) -> Result<ChangeEvent<'a>, DecodeError> {
         let operation = self.operation()?;
-        let transaction = self.transaction.and_then(readable);
+        let transaction = self.source.transaction.and_then(readable);
         let committed = self.committed(place)?;
         let clock_behind = self.is_clock_behind(place);
         let image = if operation == "d" {
-            RowImage::Delete(self.before.ok_or(DecodeError::DeleteWithoutBefore)?)
+            RowImage::Delete(self.root.before.ok_or(DecodeError::DeleteWithoutBefore)?)
         } else {
-            RowImage::Upsert(self.after.ok_or(DecodeError::UpsertWithoutAfter)?)
+            RowImage::Upsert(self.root.after.ok_or(DecodeError::UpsertWithoutAfter)?)
         };
         Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", clock_behind, image })
     }
@@ -205,11 +185,11 @@ impl<'a> FullRecord<'a> {
     /// The commit timestamp at `place`. To choose the earlier of two timestamps, both must be there: nobody can tell
     /// whether a single one is the commit's or the later one. A change that is dated too late would hide newer ones.
     fn committed(&self, place: TimestampPlace) -> Result<CommitTimestamp, DecodeError> {
-        let source = || timestamp(self.source_ts_ns, "source.ts_ns", place);
-        let root = || timestamp(self.root_ts_ns, "ts_ns", place);
-        match (place, self.layout) {
-            (TimestampPlace::Auto, Layout::Typed) | (TimestampPlace::Source, _) => source(),
-            (TimestampPlace::Auto, Layout::Untyped) | (TimestampPlace::Earliest, _) => Ok(source()?.min(root()?)),
+        let source = || timestamp(self.source.ts_ns, "source.ts_ns", place);
+        let root = || timestamp(self.root.ts_ns, "ts_ns", place);
+        match (place, self.is_typed()) {
+            (TimestampPlace::Auto, true) | (TimestampPlace::Source, _) => source(),
+            (TimestampPlace::Auto, false) | (TimestampPlace::Earliest, _) => Ok(source()?.min(root()?)),
             (TimestampPlace::Root, _) => root(),
         }
     }
@@ -217,11 +197,11 @@ impl<'a> FullRecord<'a> {
     /// Whether both timestamps are there, and the commit timestamp is later than the time at which the record was made.
     fn is_clock_behind(&self, place: TimestampPlace) -> bool {
         let source_is_commit = match place {
-            TimestampPlace::Auto | TimestampPlace::Earliest => self.layout == Layout::Typed,
+            TimestampPlace::Auto | TimestampPlace::Earliest => self.is_typed(),
             TimestampPlace::Source => true,
             TimestampPlace::Root => false,
         };
-        let (Some(source), Some(root)) = (nanoseconds(self.source_ts_ns), nanoseconds(self.root_ts_ns)) else {
+        let (Some(source), Some(root)) = (nanoseconds(self.source.ts_ns), nanoseconds(self.root.ts_ns)) else {
             return false;
         };
         let (committed, made) = if source_is_commit { (source, root) } else { (root, source) };

@@ -32,11 +32,6 @@ pub struct SourceTable {
 }
 
 impl SourceTable {
-    fn new(schema: String, name: String, primary_key: Vec<String>) -> Self {
-        let key_prefix = prefix(&schema, &name);
-        Self { schema, name, primary_key, key_prefix }
-    }
-
     /// The columns of the primary key, in key order; at least one.
     pub fn primary_key(&self) -> &[String] {
         &self.primary_key
@@ -195,16 +190,13 @@ impl Parser<'_> {
         };
         let table = format!("{}.{}", in_sql(&schema), in_sql(&name));
 
-        match self.chars.peek() {
-            Some((_, '.')) => {
-                return Err(self.unexpected("\"(\" and the key columns: a table has a schema and a name, no database"));
-            }
-            Some((_, '"')) => {
-                return Err(
-                    self.unexpected("\"(\" and the key columns; is a quotation mark missing, or one too many, before?")
-                );
-            }
-            _ => {}
+        let instead = match self.chars.peek() {
+            Some((_, '.')) => Some("\"(\" and the key columns: a table has a schema and a name, no database"),
+            Some((_, '"')) => Some("\"(\" and the key columns; is a quotation mark missing, or one too many, before?"),
+            _ => None,
+        };
+        if let Some(expected) = instead {
+            return Err(self.unexpected(expected));
         }
         self.skip_white_space();
         if !self.accept('(') {
@@ -220,7 +212,8 @@ impl Parser<'_> {
             };
         }
         let primary_key = self.columns(&table)?;
-        Ok(SourceTable::new(schema, name, primary_key))
+        let key_prefix = prefix(&schema, &name);
+        Ok(SourceTable { schema, name, primary_key, key_prefix })
     }
 
     fn columns(&mut self, table: &str) -> Result<Vec<String>, SourceTablesError> {
@@ -259,13 +252,8 @@ impl Parser<'_> {
 
     /// Reads an unquoted name. PostgreSQL folds its ASCII letters to lower case.
     fn plain_name(&mut self) -> String {
-        let mut name = String::new();
-        while let Some((_, next)) =
-            self.chars.next_if(|(_, next)| next.is_alphanumeric() || *next == '_' || *next == '$')
-        {
-            name.push(next.to_ascii_lowercase());
-        }
-        name
+        let of_name = |(_, next): &(usize, char)| next.is_alphanumeric() || *next == '_' || *next == '$';
+        std::iter::from_fn(|| self.chars.next_if(of_name)).map(|(_, next)| next.to_ascii_lowercase()).collect()
     }
 
     fn quoted_name(&mut self) -> Result<String, SourceTablesError> {
@@ -293,11 +281,7 @@ impl Parser<'_> {
 
     /// Skips commas and white space, and returns whether there were any.
     fn skip_separators(&mut self) -> bool {
-        let mut any = false;
-        while self.chars.next_if(|(_, next)| next.is_whitespace() || *next == ',').is_some() {
-            any = true;
-        }
-        any
+        std::iter::from_fn(|| self.chars.next_if(|(_, next)| next.is_whitespace() || *next == ',')).count() > 0
     }
 
     /// The place of the next character, counted from 1.
@@ -307,10 +291,7 @@ impl Parser<'_> {
     }
 
     fn unexpected(&mut self, expected: &'static str) -> SourceTablesError {
-        let found = match self.chars.peek() {
-            Some((_, next)) => format!("{next:?}"),
-            None => "the end".to_owned(),
-        };
+        let found = self.chars.peek().map_or_else(|| "the end".to_owned(), |(_, next)| format!("{next:?}"));
         SourceTablesError::Unexpected { position: self.position(), expected, found }
     }
 }

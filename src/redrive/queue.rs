@@ -109,28 +109,20 @@ impl Queues {
 
     async fn url(&self, arn: &str) -> Result<String, ServiceError> {
         const ACTION: &str = "say where a queue is";
+        let failed = |reason: String| ServiceError { service: SQS, action: ACTION, reason };
         let mut parts = arn.split(':').skip(4);
         let (Some(account), Some(name)) = (parts.next(), parts.next()) else {
-            let reason = format!("expected eventSourceARN to be the ARN of a queue, found {arn:?}");
-            return Err(ServiceError { service: SQS, action: ACTION, reason });
+            return Err(failed(format!("expected eventSourceARN to be the ARN of a queue, found {arn:?}")));
         };
         let request = self.client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
         let found = request.send().await.map_err(|error| ServiceError::of(SQS, ACTION, &error))?;
-        found.queue_url.ok_or_else(|| ServiceError {
-            service: SQS,
-            action: ACTION,
-            reason: "its answer holds no URL".to_owned(),
-        })
+        found.queue_url.ok_or_else(|| failed("its answer holds no URL".to_owned()))
     }
 }
 
 fn dead_letter_queue(policy: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct RedrivePolicy {
-        dead_letter_target_arn: String,
-    }
-    serde_json::from_str::<RedrivePolicy>(policy).ok().map(|policy| policy.dead_letter_target_arn)
+    let policy: Value = serde_json::from_str(policy).ok()?;
+    policy["deadLetterTargetArn"].as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::record::delivery::stream_of;
 use crate::record::sequence::SequenceNumber;
@@ -36,30 +35,6 @@ pub struct NoRange {
     found: &'static str,
 }
 
-/// The message that tells the dead-letter queue of lost records. It has the form of Lambda's message about failed
-/// records, so that it can be redriven again.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RecordsLost<'a> {
-    request_context: RequestContext,
-    #[serde(rename = "KinesisBatchInfo")]
-    batch: BatchInfo<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct RequestContext {
-    condition: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BatchInfo<'a> {
-    stream_arn: &'a str,
-    shard_id: &'a str,
-    start_sequence_number: &'a str,
-    end_sequence_number: &'a str,
-}
-
 impl ShardRange {
     /// The range that a message's body names.
     ///
@@ -86,20 +61,16 @@ impl ShardRange {
         Ok(Self { stream_arn, shard_id, first, last, arrived })
     }
 
-    /// The message that says that these records are lost.
-    ///
-    /// # Errors
-    /// No error is known: the message holds only texts.
-    pub fn lost_message(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&RecordsLost {
-            request_context: RequestContext { condition: "RecordsLost" },
-            batch: BatchInfo {
-                stream_arn: &self.stream_arn,
-                shard_id: &self.shard_id,
-                start_sequence_number: self.first.as_str(),
-                end_sequence_number: self.last.as_str(),
-            },
-        })
+    /// The message that tells the dead-letter queue that these records are lost. It has the form of Lambda's message
+    /// about failed records, so that it can be redriven again.
+    pub fn lost_message(&self) -> String {
+        let batch = json!({
+            "streamArn": self.stream_arn,
+            "shardId": self.shard_id,
+            "startSequenceNumber": self.first,
+            "endSequenceNumber": self.last,
+        });
+        json!({ "requestContext": { "condition": "RecordsLost" }, "KinesisBatchInfo": batch }).to_string()
     }
 
     /// Whether a record with this number belongs to the range.
@@ -156,11 +127,9 @@ impl Progress {
         end_of_first_page: &SequenceNumber,
         held: Option<&SequenceNumber>,
     ) -> Option<ShardRange> {
-        match held {
-            // If nothing has expired, `held` lies before the end of the first page, and the part is empty.
-            Some(held) => range.part(end_of_first_page.next(), held.previous()),
-            None => range.part(end_of_first_page.next(), range.last.clone()),
-        }
+        // If nothing has expired, `held` lies before the end of the first page, and the part is empty.
+        let last = held.map_or_else(|| range.last.clone(), SequenceNumber::previous);
+        range.part(end_of_first_page.next(), last)
     }
 }
 
@@ -195,7 +164,7 @@ mod tests {
         let found = ShardRange::of_message(&body).unwrap();
         let arrived = SystemTime::UNIX_EPOCH + Duration::from_millis(1_783_989_484_835);
         assert_eq!(found, ShardRange { arrived: Some(arrived), ..range("4959", "4961") });
-        assert_eq!(ShardRange::of_message(&found.lost_message().unwrap()).unwrap(), range("4959", "4961"));
+        assert_eq!(ShardRange::of_message(&found.lost_message()).unwrap(), range("4959", "4961"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::aws::service_error::ServiceError;
+use super::RedriveError;
 use crate::batch::disposition::{Disposition, Failure, MAY_BE_DELETED};
 use crate::batch::tally::Tally;
 use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects, StoredObject};
@@ -80,16 +80,6 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Why there is no replay.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "each message says what its fields are")]
-pub enum ReplayError {
-    #[error("expected replay to be a prefix within {QUARANTINE}, such as quarantine/public.users/, found another")]
-    NotInQuarantine,
-    #[error(transparent)]
-    Objects(#[from] ServiceError),
-}
-
 impl Replay {
     /// Replays the records that the quarantine has under the prefix, as far as the time allows.
     ///
@@ -100,9 +90,9 @@ impl Replay {
         handler: &Handler<V, O>,
         objects: &O,
         deadline: Deadline,
-    ) -> Result<ReplayAnswer, ReplayError> {
+    ) -> Result<ReplayAnswer, RedriveError> {
         if !self.prefix.starts_with(QUARANTINE) {
-            return Err(ReplayError::NotInQuarantine);
+            return Err(RedriveError::NotInQuarantine);
         }
         let origin = if self.force { Origin::Forced } else { Origin::Quarantine };
         let (ends, moved) = (Tally::default(), HashSet::new());

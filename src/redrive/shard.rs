@@ -13,6 +13,7 @@ use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::GetRecordsError;
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
+use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record as KinesisRecord, ShardIteratorType};
 
 use super::range::{Progress, ShardRange};
@@ -45,7 +46,6 @@ pub struct Reader<'s> {
     /// Where the next page begins; `None` after the last page.
     iterator: Option<String>,
     progress: Progress,
-    pages: usize,
     end_of_first_page: Option<SequenceNumber>,
 }
 
@@ -71,7 +71,7 @@ impl Shards {
     pub async fn read<'s>(&'s self, range: &'s ShardRange) -> Result<Reader<'s>, ServiceError> {
         let iterator = iterator_at(&self.client, range).await?;
         let progress = Progress::default();
-        Ok(Reader { client: &self.client, range, iterator, progress, pages: 0, end_of_first_page: None })
+        Ok(Reader { client: &self.client, range, iterator, progress, end_of_first_page: None })
     }
 }
 
@@ -82,17 +82,11 @@ impl Reader<'_> {
     /// Kinesis did not give a page.
     pub async fn next(&mut self) -> Result<Option<Batch>, ServiceError> {
         while let Some(iterator) = self.iterator.take() {
-            let page = match self
-                .client
-                .get_records()
-                .shard_iterator(&iterator)
-                .stream_arn(&self.range.stream_arn)
-                .send()
-                .await
-            {
+            let request = self.client.get_records().shard_iterator(iterator).stream_arn(&self.range.stream_arn);
+            let page = match request.send().await {
                 Ok(page) => page,
                 // An iterator lives for five minutes, and the records of a page may take longer to apply.
-                Err(error) if is_expired(&error) => {
+                Err(error) if error.as_service_error().is_some_and(GetRecordsError::is_expired_iterator_exception) => {
                     self.iterator = self.iterator_again().await?;
                     continue;
                 }
@@ -109,7 +103,6 @@ impl Reader<'_> {
                 self.iterator = page.next_shard_iterator;
             }
             if !records.is_empty() {
-                self.pages += 1;
                 self.end_of_first_page.get_or_insert_with(|| records[records.len() - 1].sequence_number.clone());
                 return Ok(Some(Batch { records }));
             }
@@ -125,7 +118,7 @@ impl Reader<'_> {
         let mut lost = self.progress.lost(self.range);
         // Several pages take time to read. The records that were read do not show whether others expired in that time,
         // no matter which ones were gone before.
-        if let Some(end_of_first_page) = self.end_of_first_page.filter(|_| self.pages > 1) {
+        if let Some(end_of_first_page) = self.end_of_first_page.filter(|end| self.progress.highest() != Some(end)) {
             let held = first_held(self.client, self.range).await?;
             lost.extend(self.progress.lost_meanwhile(self.range, &end_of_first_page, held.as_ref()));
         }
@@ -134,23 +127,21 @@ impl Reader<'_> {
 
     async fn iterator_again(&self) -> Result<Option<String>, ServiceError> {
         let Some(highest) = self.progress.highest() else { return iterator_at(self.client, self.range).await };
-        iterator(self.client, self.range, Position::After(highest))
-            .await
-            .map_err(|error| ServiceError::of(KINESIS, BEGIN, &error))
+        let iterator = iterator(self.client, self.range, Position::After(highest)).await;
+        iterator.map_err(|error| ServiceError::of(KINESIS, BEGIN, &error))
     }
 
     /// The records as Lambda would deliver them.
     fn records(&self, records: Vec<KinesisRecord>) -> Vec<Record> {
         let stream_arn: Arc<str> = self.range.stream_arn.as_str().into();
         let shard_id: Arc<str> = self.range.shard_id.as_str().into();
+        let arrival = |time: DateTime| to_the_millisecond(time.as_secs_f64());
         let record = |record: KinesisRecord| Record {
             stream_arn: Some(Arc::clone(&stream_arn)),
             shard_id: Some(Arc::clone(&shard_id)),
             sequence_number: SequenceNumber::new(record.sequence_number),
             partition_key: record.partition_key.unwrap_or_default(),
-            approximate_arrival_timestamp: record
-                .approximate_arrival_timestamp
-                .map(|arrival| to_the_millisecond(arrival.as_secs_f64())),
+            approximate_arrival_timestamp: record.approximate_arrival_timestamp.map(arrival),
             data: Data(record.data.into_inner()),
         };
         records.into_iter().map(record).collect()
@@ -196,17 +187,14 @@ async fn iterator(
     range: &ShardRange,
     place: Position<'_>,
 ) -> Result<Option<String>, SdkError<GetShardIteratorError>> {
-    let request = client.get_shard_iterator().stream_arn(&range.stream_arn).shard_id(&range.shard_id);
-    let request = match place {
-        Position::At(number) => {
-            request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(number.as_str())
-        }
-        Position::After(number) => request
-            .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
-            .starting_sequence_number(number.as_str()),
-        Position::Since(time) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(time.into()),
-        Position::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+    let (kind, number, time) = match place {
+        Position::At(number) => (ShardIteratorType::AtSequenceNumber, Some(number.to_string()), None),
+        Position::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number.to_string()), None),
+        Position::Since(time) => (ShardIteratorType::AtTimestamp, None, Some(time.into())),
+        Position::Oldest => (ShardIteratorType::TrimHorizon, None, None),
     };
+    let request = client.get_shard_iterator().stream_arn(&range.stream_arn).shard_id(&range.shard_id);
+    let request = request.shard_iterator_type(kind).set_starting_sequence_number(number).set_timestamp(time);
     Ok(request.send().await?.shard_iterator)
 }
 
@@ -227,8 +215,4 @@ async fn first_held(client: &Client, range: &ShardRange) -> Result<Option<Sequen
         }
     }
     Ok(None)
-}
-
-fn is_expired(error: &SdkError<GetRecordsError>) -> bool {
-    error.as_service_error().is_some_and(GetRecordsError::is_expired_iterator_exception)
 }

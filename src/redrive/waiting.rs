@@ -1,12 +1,14 @@
 //! Looks for records that wait in the bucket. Sets of split changes wait for some of their members: how many sets, for
 //! how long, and which? Poison records wait for a person.
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use futures_util::stream::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::aws::service_error::ServiceError;
-use crate::bucket::{Objects, StoredObject};
+use crate::bucket::{Objects, StoredObject, pages};
 use crate::observe::metrics::{self, IncompleteSets};
 use crate::quarantine::QUARANTINE;
 use crate::record::fragments::{FRAGMENTS, FragmentSet};
@@ -24,13 +26,6 @@ pub struct Found {
     pub oldest_seconds: u64,
 }
 
-/// The size of the quarantine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct QuarantineSize {
-    /// The number of records, as far as they were counted.
-    pub quarantined: usize,
-}
-
 /// The most listings that are read to count the quarantine. Each has up to a thousand records.
 const MOST_LISTINGS: usize = 50;
 
@@ -39,19 +34,11 @@ const MOST_LISTINGS: usize = 50;
 ///
 /// # Errors
 /// The bucket did not list its objects.
-pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<QuarantineSize, ServiceError> {
-    let mut quarantined = 0;
-    let mut last: Option<String> = None;
-    for _ in 0..MOST_LISTINGS {
-        let page = objects.list(QUARANTINE, last.as_deref()).await?;
-        quarantined += page.objects.len();
-        last = page.objects.last().map(|object| object.key.clone());
-        if !page.more {
-            break;
-        }
-    }
+pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<usize, ServiceError> {
+    let pages = pages(objects, QUARANTINE).take(MOST_LISTINGS);
+    let quarantined = pages.try_fold(0, async |count, page| Ok(count + page.len())).await?;
     metrics::emit(metrics::Quarantine { quarantined_objects: quarantined });
-    Ok(QuarantineSize { quarantined })
+    Ok(quarantined)
 }
 
 /// Looks at all sets, and tells which ones wait, in the log and by the metric [`IncompleteSets`].
@@ -61,19 +48,14 @@ pub async fn check_quarantine<O: Objects>(objects: &O) -> Result<QuarantineSize,
 pub async fn check<O: Objects>(objects: &O) -> Result<Found, ServiceError> {
     let mut found = Found::default();
     let mut set: Vec<StoredObject> = Vec::new();
-    let mut last: Option<String> = None;
-    loop {
-        let page = objects.list(FRAGMENTS, last.as_deref()).await?;
-        last = page.objects.last().map(|object| object.key.clone());
+    let mut pages = pin!(pages(objects, FRAGMENTS));
+    while let Some(page) = pages.try_next().await? {
         // A listing has the objects of a set one after the other.
-        for object in page.objects {
+        for object in page {
             if set.first().is_some_and(|first| folder(&first.key) != folder(&object.key)) {
                 found.add(std::mem::take(&mut set));
             }
             set.push(object);
-        }
-        if !page.more {
-            break;
         }
     }
     found.add(set);

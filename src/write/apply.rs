@@ -124,9 +124,7 @@ async fn write<V: View>(
         };
         let (end, end_of_older): (Disposition, Option<Disposition>) = match put {
             Put::Applied => (Disposition::Applied, Some(Superseded::Told.into())),
-            Put::Superseded(Superseded::Remembered) => {
-                (Superseded::Remembered.into(), Some(Superseded::Remembered.into()))
-            }
+            Put::Superseded(how @ Superseded::Remembered) => (how.into(), Some(how.into())),
             Put::Superseded(how) => (how.into(), Some(Superseded::Told.into())),
             // The next older change is written in its place.
             Put::Refused(reason) => (Failure::Refused(reason).into(), None),

@@ -27,19 +27,14 @@ pub struct Attempted {
 impl Attempts {
     /// Counts an attempt that ended after this time.
     pub fn ended(&self, after: Duration, throttled: bool) {
-        self.with(|attempted| {
-            attempted.dynamo_db_time.record(after);
-            attempted.throttled += usize::from(throttled);
-        });
+        let mut attempted = lock(&self.0);
+        attempted.dynamo_db_time.record(after);
+        attempted.throttled += usize::from(throttled);
     }
 
     /// Returns the attempts since the last call, and begins to count anew.
     pub fn take(&self) -> Attempted {
-        self.with(std::mem::take)
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut Attempted) -> T) -> T {
-        change(&mut lock(&self.0))
+        std::mem::take(&mut lock(&self.0))
     }
 }
 

@@ -14,10 +14,11 @@
 //! the creates under way when the first one fails, at most one create in fifty is asked for twice.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::batch::coalesce::RowChanges;
 use crate::item::projection::ViewItem;
+use crate::lock::lock;
 
 /// The most statements that DynamoDB takes in one request.
 pub const MOST_TOGETHER: usize = 25;
@@ -46,27 +47,23 @@ impl Default for Creates {
 impl Creates {
     /// How many requests with creates may be under way now.
     fn requests(&self) -> usize {
-        self.with(|record| if record.row_by_row > 0 { 0 } else { record.requests })
+        let record = lock(&self.0);
+        if record.row_by_row > 0 { 0 } else { record.requests }
     }
 
     /// A request with creates has ended, and `left` of them were not created.
     fn ended(&self, left: usize) {
-        self.with(|record| {
-            record.requests = if left == 0 { record.requests.saturating_add(1) } else { 1 };
-            // Of several requests under way, only the worst counts. One bad moment of DynamoDB may have failed them
-            // all, so their sum says nothing about the creates to come.
-            record.row_by_row = record.row_by_row.max(left.saturating_mul(ROW_BY_ROW));
-        });
+        let mut record = lock(&self.0);
+        record.requests = if left == 0 { record.requests.saturating_add(1) } else { 1 };
+        // Of several requests under way, only the worst counts. One bad moment of DynamoDB may have failed them all, so
+        // their sum says nothing about the creates to come.
+        record.row_by_row = record.row_by_row.max(left.saturating_mul(ROW_BY_ROW));
     }
 
     /// Counts a row that is put although it could have been created along with others.
     fn put(&self) {
-        self.with(|record| record.row_by_row = record.row_by_row.saturating_sub(1));
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut TrackRecord) -> T) -> T {
-        // Numbers are written whole, so a panic elsewhere cannot leave one half written.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut record = lock(&self.0);
+        record.row_by_row = record.row_by_row.saturating_sub(1);
     }
 }
 

@@ -12,8 +12,9 @@ use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{
-    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeyType,
-    MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription,
+    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeySchemaElement,
+    KeyType, MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
+    TableDescription,
 };
 use tokio::time::Instant;
 
@@ -22,8 +23,7 @@ use self::retry::{OPENING_TIMEOUT, OPERATION_TIMEOUT, Sender};
 use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
 use crate::item::projection::{Guard, ViewItem};
-use crate::item::reserved::OVERFLOW;
-use crate::item::reserved::{DELETED, EXPIRES_AT, TS_NS};
+use crate::item::reserved::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
 use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 
@@ -150,10 +150,8 @@ impl DynamoDbView {
             Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
             Err(error) => return Err(not_described(table, &error)),
         };
-        let key_attribute = match string_partition_key(&described) {
-            Ok(key_attribute) => key_attribute,
-            Err(found) => return Err(OpenError::KeyDoesNotFit { table, found }),
-        };
+        let key_attribute = string_partition_key(&described)
+            .map_err(|found| OpenError::KeyDoesNotFit { table: table.clone(), found })?;
         let indexes = Indexes::of(&described);
         if let Some((attribute, wanted)) = indexes.impossible().first() {
             return Err(OpenError::IndexDoesNotFit { table, attribute, wanted: (*wanted).to_owned() });
@@ -319,10 +317,9 @@ fn created(asked: usize, responses: &[BatchStatementResponse]) -> Vec<bool> {
 /// The code of the first error that does not just say that an item stands at the key. The error's message is left out,
 /// because it can quote the row.
 fn problem(responses: &[BatchStatementResponse]) -> Option<&str> {
-    let mut codes = responses.iter().filter_map(BatchStatementResponse::error).map(|error| match error.code() {
-        Some(code) => code.as_str(),
-        None => "an error without a code",
-    });
+    let errors = responses.iter().filter_map(BatchStatementResponse::error);
+    let mut codes =
+        errors.map(|error| error.code().map_or("an error without a code", BatchStatementErrorCodeEnum::as_str));
     codes.find(|code| *code != BatchStatementErrorCodeEnum::DuplicateItem.as_str())
 }
 
@@ -360,18 +357,11 @@ fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenErr
 /// The name of the partition key. If the table has anything but a partition key of type S alone, the error describes
 /// what was found.
 fn string_partition_key(table: &TableDescription) -> Result<String, String> {
-    let types: HashMap<&str, &ScalarAttributeType> = table
-        .attribute_definitions()
-        .iter()
-        .map(|definition| (definition.attribute_name(), definition.attribute_type()))
-        .collect();
+    let defined = table.attribute_definitions().iter();
+    let types: HashMap<_, _> = defined.map(|defined| (defined.attribute_name(), defined.attribute_type())).collect();
+    let is_text = |key: &KeySchemaElement| types.get(key.attribute_name()) == Some(&&ScalarAttributeType::S);
     match table.key_schema() {
-        [key]
-            if *key.key_type() == KeyType::Hash
-                && types.get(key.attribute_name()) == Some(&&ScalarAttributeType::S) =>
-        {
-            Ok(key.attribute_name().to_owned())
-        }
+        [key] if *key.key_type() == KeyType::Hash && is_text(key) => Ok(key.attribute_name().to_owned()),
         [] => Err("no key".to_owned()),
         keys => {
             let found = keys.iter().map(|key| {

@@ -21,12 +21,13 @@
 //! the condition would refuse; a write that was left out does not prolong the memory.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::batch::disposition::Superseded;
 use crate::item::indexes::Indexes;
 use crate::item::projection::ViewItem;
+use crate::lock::lock;
 use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 
@@ -51,11 +52,6 @@ impl<V> Remembering<V> {
     pub fn new(view: V) -> Self {
         Self { view, known: Mutex::new(KnownCommits::new()) }
     }
-
-    fn with_known<T>(&self, ask: impl FnOnce(&mut KnownCommits) -> T) -> T {
-        // Places are written whole, so a panic elsewhere cannot leave one half written.
-        ask(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl<V: View> Remembering<V> {
@@ -63,7 +59,7 @@ impl<V: View> Remembering<V> {
         let committed = item.committed;
         let put = self.view.put(item).await;
         if matches!(put, Put::Applied | Put::Superseded(Superseded::Told | Superseded::Same)) {
-            self.with_known(|known| known.insert(key, committed, SystemTime::now()));
+            lock(&self.known).insert(key, committed, SystemTime::now());
         }
         put
     }
@@ -71,10 +67,8 @@ impl<V: View> Remembering<V> {
 
 impl<V: View> View for Remembering<V> {
     async fn put(&self, item: ViewItem) -> Put {
-        let (key, known) = self.with_known(|known| {
-            let key = known.fingerprint(&item.key);
-            (key, known.get(key, SystemTime::now()))
-        });
+        let key = lock(&self.known).fingerprint(&item.key);
+        let known = lock(&self.known).get(key, SystemTime::now());
         if item.moved.is_empty() && known.is_some_and(|known| !item.committed.supersedes(known)) {
             return Put::Superseded(Superseded::Remembered);
         }
@@ -82,7 +76,7 @@ impl<V: View> View for Remembering<V> {
     }
 
     async fn put_without_memory(&self, item: ViewItem) -> Put {
-        let key = self.with_known(|known| known.fingerprint(&item.key));
+        let key = lock(&self.known).fingerprint(&item.key);
         self.ask(key, item).await
     }
 
@@ -95,20 +89,18 @@ impl<V: View> View for Remembering<V> {
     }
 
     fn may_create(&self, item: &ViewItem) -> bool {
-        let is_known = self.with_known(|known| known.get(known.fingerprint(&item.key), SystemTime::now()).is_some());
-        !is_known && self.view.may_create(item)
+        let key = lock(&self.known).fingerprint(&item.key);
+        lock(&self.known).get(key, SystemTime::now()).is_none() && self.view.may_create(item)
     }
 
     async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
-        let commits = items.iter().map(|item| (self.with_known(|known| known.fingerprint(&item.key)), item.committed));
+        let commits = items.iter().map(|item| (lock(&self.known).fingerprint(&item.key), item.committed));
         let commits: Vec<_> = commits.collect();
         let created = self.view.create(items).await;
-        self.with_known(|known| {
-            let now = SystemTime::now();
-            for ((key, committed), _) in commits.into_iter().zip(&created).filter(|(_, created)| **created) {
-                known.insert(key, committed, now);
-            }
-        });
+        let now = SystemTime::now();
+        for ((key, committed), _) in commits.into_iter().zip(&created).filter(|(_, created)| **created) {
+            lock(&self.known).insert(key, committed, now);
+        }
         created
     }
 

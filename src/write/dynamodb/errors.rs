@@ -70,14 +70,8 @@ pub fn classify<E: ProvideErrorMetadata>(error: &SdkError<E>) -> (Attempt, Put) 
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The meaning of an error that DynamoDB answered.
