@@ -101,6 +101,10 @@ impl Contract {
         let deleted = text(record.member("op").ok_or(Poison)?)? == "d";
         let needed = if deleted { "before" } else { "after" };
         let is_part = chunked && is_elsewhere(record.member("chunked").ok_or(Poison)?, needed)?;
+        // Its set is checked when it is whole, so that all of it is quarantined.
+        if is_part {
+            return Ok(Expected::Part);
+        }
         let version = source.member("version").and_then(as_it_comes);
         if version.is_some_and(|version| version != "1" && !version.starts_with("1.")) {
             return Err(Poison);
@@ -108,9 +112,6 @@ impl Contract {
         let cluster = source.member("cluster").and_then(as_it_comes);
         if self.cluster && cluster.is_some_and(|cluster| cluster != CLUSTER) {
             return Err(Poison);
-        }
-        if chunked && is_part {
-            return Ok(Expected::Part);
         }
         let transaction = source.member("txId").and_then(as_it_comes);
         let typed = record.member("type").is_some();
