@@ -66,7 +66,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     /// A record that is not done in time stays reported.
     pub async fn settle(&self, ledger: &Ledger<'h>, parts: &[SetObject], deadline: Deadline) {
         for part in parts.iter().filter(|part| part.role == Role::Member) {
-            ledger.settle(part.id, Failure::OutOfTime.into(), SystemTime::UNIX_EPOCH);
+            ledger.settle_member(part.id, Fate::of(Failure::OutOfTime));
         }
         let mut sets: BTreeMap<&str, Vec<&SetObject>> = BTreeMap::new();
         let (mut not_noted, mut problem) = (Vec::new(), None);

@@ -6,6 +6,7 @@ mod stack;
 use std::collections::BTreeSet;
 
 use dsql_view::observe::metrics::{FUNCTION, NAMESPACE, TABLE};
+use dsql_view_support::pages::metrics;
 use serde_norway::Value;
 use stack::evaluated::Stack;
 use stack::{at, named, number, properties, template};
@@ -25,15 +26,6 @@ const ALARMS: [&str; 13] = [
     "RedriveErrorsAlarm",
     "IncompleteSetsAlarm",
 ];
-
-/// The metrics that docs/metrics.md names, with their units, and whether the function sends them by table.
-fn metrics() -> Vec<(String, String, bool)> {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
-    let (_, behind) = page.split_once("| metric | unit | by table | meaning |\n").expect("a table of metrics");
-    let rows = behind.lines().skip(1).take_while(|row| row.starts_with('|'));
-    let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>());
-    cells.map(|cells| (cells[1].clone(), cells[2].clone(), cells[3] == "yes")).collect()
-}
 
 /// The namespace of the service's own metrics on its change streams.
 const DSQL: &str = "AWS/AuroraDSQL";

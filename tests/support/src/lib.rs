@@ -31,6 +31,7 @@ pub mod lambda;
 pub mod mapping;
 pub mod model;
 pub mod objects;
+pub mod pages;
 pub mod progress;
 pub mod proxy;
 pub mod queues;
