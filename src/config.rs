@@ -6,8 +6,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::definitions::source_tables::{SourceTables, SourceTablesError};
 use crate::record::order::TimestampPlace;
-use crate::record::source_tables::{SourceTables, SourceTablesError};
 
 /// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::observe::logs`] read
 /// their own.

@@ -9,5 +9,4 @@ pub mod indexes;
 pub mod key;
 pub mod large_rows;
 pub mod projection;
-pub mod reserved;
 pub mod values;

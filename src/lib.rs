@@ -25,6 +25,7 @@ pub mod batch;
 pub mod bucket;
 pub mod config;
 pub mod deadline;
+pub mod definitions;
 pub mod handler;
 pub(crate) mod hash;
 pub mod item;

@@ -13,8 +13,8 @@ use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::Failure;
 use crate::batch::ledger::{Ledger, RecordId};
 use crate::bucket::{self, OBJECTS_BUCKET, Objects, segment, table_folder};
+use crate::definitions::source_tables::SourceTable;
 use crate::record::delivery::{Record, stream_of};
-use crate::record::source_tables::SourceTable;
 
 /// The prefix of all its objects.
 pub const QUARANTINE: &str = "quarantine/";
@@ -120,9 +120,9 @@ pub async fn kept_record<O: Objects>(objects: &O, key: &str) -> Result<Record, S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definitions::source_tables::SourceTables;
     use crate::record::envelope::DecodeError;
     use crate::record::sequence::SequenceNumber;
-    use crate::record::source_tables::SourceTables;
 
     fn record() -> Record {
         let record = r#"{"streamArn":"arn:aws:kinesis:us-east-1:123456789012:stream/dsql-cdc","shardId":"shardId-000000000006",

@@ -1,7 +1,7 @@
 //! Stage 1: from the bytes of a record to a change of one row.
 //!
-//! [`delivery`] reads Lambda's event, and [`decode`] each record's bytes. [`source_tables`] names the tables that the
-//! view keeps.
+//! [`delivery`] reads Lambda's event, and [`decode`] each record's bytes. [`crate::definitions`] names the tables that
+//! the view keeps.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -14,4 +14,3 @@ pub mod fragments;
 pub(crate) mod json;
 pub mod order;
 pub mod sequence;
-pub mod source_tables;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dsql_view::record::source_tables::SourceTables;
+use dsql_view::definitions::source_tables::SourceTables;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{LocalDynamoDb, environment};
 use dsql_view_support::events::{Expected, folder, samples, source_tables};

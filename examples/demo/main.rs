@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dsql_view::record::source_tables::SourceTables;
+use dsql_view::definitions::source_tables::SourceTables;
 use dsql_view_support::cdc::Change;
 use dsql_view_support::dynamodb::{self, LocalDynamoDb};
 use dsql_view_support::events::{self, Expected, Sample};

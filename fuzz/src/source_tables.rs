@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dsql_view::config::{Config, VARIABLES};
-use dsql_view::record::source_tables::{SourceTables, SourceTablesError};
+use dsql_view::definitions::source_tables::{SourceTables, SourceTablesError};
 
 /// A schema and a table.
 type Name = (String, String);

@@ -11,11 +11,11 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::time::{Duration, SystemTime};
 
 use crate::batch::disposition::{Disposition, Failure, Superseded};
+use crate::definitions::marks::DELETED;
+use crate::definitions::source_tables::SourceTable;
 use crate::item::projection::{Notes, ViewItem};
-use crate::item::reserved::DELETED;
 use crate::record::delivery::Record;
 use crate::record::order::CommitTimestamp;
-use crate::record::source_tables::SourceTable;
 
 /// DynamoDB counts one write unit for each kilobyte begun.
 const BYTES_OF_A_WRITE_UNIT: usize = 1024;

@@ -6,6 +6,7 @@
 use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::ledger::{Ledger, RecordId, Write};
+use crate::definitions::source_tables::{SourceTable, SourceTables};
 use crate::item::projection::{Circumstances, Origin, Projector, ViewItem};
 use crate::record::chunked::ChunkedImage;
 use crate::record::decode::{self, Envelope};
@@ -13,7 +14,6 @@ use crate::record::delivery::Record;
 use crate::record::envelope::FullRecord;
 use crate::record::fragments::{self, AssemblyError};
 use crate::record::order::TimestampPlace;
-use crate::record::source_tables::{SourceTable, SourceTables};
 
 /// Reads records for a view.
 #[derive(Debug, Clone)]

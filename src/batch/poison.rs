@@ -19,8 +19,8 @@ use std::collections::HashSet;
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::batch::ledger::{Entry, Ledger, RecordId};
-use crate::item::reserved::DELETED;
-use crate::record::source_tables::SourceTable;
+use crate::definitions::marks::DELETED;
+use crate::definitions::source_tables::SourceTable;
 
 /// The records that are poison before anything is written.
 pub fn unreadable(ledger: &Ledger<'_>) -> Vec<RecordId> {
@@ -92,12 +92,12 @@ mod tests {
 
     use super::*;
     use crate::batch::ledger::tests::ended;
+    use crate::definitions::source_tables::SourceTables;
     use crate::item::large_rows::MovedColumn;
     use crate::item::projection::{Notes, ViewItem};
     use crate::record::delivery::Record;
     use crate::record::envelope::DecodeError;
     use crate::record::order::CommitTimestamp;
-    use crate::record::source_tables::SourceTables;
 
     const TOLD: Disposition = Disposition::Superseded(Superseded::Told);
     const SAME: Disposition = Disposition::Superseded(Superseded::Same);

@@ -14,7 +14,7 @@ use metrique_writer::{MetricFlags, Observation, Unit, Value, ValueWriter};
 
 use crate::batch::disposition::{Disposition, Superseded};
 use crate::batch::ledger::{Entry, Ledger};
-use crate::record::source_tables::SourceTable;
+use crate::definitions::source_tables::SourceTable;
 
 /// The most values of one metric that CloudWatch's embedded metric format takes.
 pub(crate) const MOST_VALUES: usize = 100;
@@ -262,10 +262,10 @@ mod tests {
     use super::*;
     use crate::batch::disposition::Failure;
     use crate::batch::ledger::{RecordId, Write};
+    use crate::definitions::source_tables::SourceTables;
     use crate::item::projection::{Notes, ViewItem};
     use crate::record::delivery::Record;
     use crate::record::order::CommitTimestamp;
-    use crate::record::source_tables::SourceTables;
 
     const COMMIT: u64 = 1_773_843_841_076_494_565;
 

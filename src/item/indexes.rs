@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType, TableDescription,
 };
 
-use crate::item::reserved::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
+use crate::definitions::marks::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
 use crate::item::values;
 
 /// DynamoDB's limits for the key of an index, in bytes. All attributes of a partition key share one limit, and so do

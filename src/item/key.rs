@@ -6,7 +6,7 @@
 //! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so `#` alone
 //! separates the columns in a key's text.
 
-use crate::record::source_tables::push_escaped;
+use crate::definitions::source_tables::push_escaped;
 
 /// DynamoDB's limit for a partition key, in bytes of UTF-8.
 pub const LONGEST_KEY: usize = 2048;
@@ -22,7 +22,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::source_tables::prefix;
+    use crate::definitions::source_tables::prefix;
 
     fn compose(schema: &str, table: &str, values: &[&str]) -> String {
         let mut key = prefix(schema, table);

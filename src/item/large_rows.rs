@@ -12,8 +12,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 
 use crate::bucket::{segment, table_folder};
+use crate::definitions::marks::OVERFLOW;
 use crate::hash::hash;
-use crate::item::reserved::OVERFLOW;
 use crate::item::values::{self, LARGEST_ITEM};
 use crate::record::order::CommitTimestamp;
 

@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 
+use crate::definitions::marks::{DELETED, EXPIRES_AT, OVERFLOW, RESERVED_COLUMNS, TS_NS, TX_ID};
+use crate::definitions::source_tables::SourceTable;
 use crate::item::indexes::Indexes;
 use crate::item::key::{self, LONGEST_KEY};
 use crate::item::large_rows::{self, LARGEST_WHOLE_ITEM, MovedColumn};
-use crate::item::reserved::{DELETED, EXPIRES_AT, OVERFLOW, RESERVED_COLUMNS, TS_NS, TX_ID};
 use crate::item::values::{self, Column, LARGEST_ITEM, LONGEST_NAME};
 use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json;
 use crate::record::order::CommitTimestamp;
-use crate::record::source_tables::SourceTable;
 
 /// The longest time between the making of an item and its write, with some room for clocks that are a little apart.
 const TIME_TO_WRITE: Duration = Duration::from_hours(1);
@@ -329,7 +329,7 @@ fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::source_tables::SourceTables;
+    use crate::definitions::source_tables::SourceTables;
 
     const WRITTEN_AT: u64 = 1_800_000_000;
 

@@ -27,9 +27,9 @@ use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::{Disposition, Failure, Stage};
 use crate::batch::ledger::{Entry, Ledger, RecordId};
 use crate::batch::tally::Tally;
+use crate::definitions::source_tables::SourceTable;
 use crate::quarantine;
 use crate::record::delivery::Record;
-use crate::record::source_tables::SourceTable;
 
 /// Installs the subscriber for the process, once.
 pub fn init(variable: impl Fn(&str) -> Option<String>) {

@@ -21,8 +21,8 @@ use metrique_writer::{Entry, EntryWriter, IoStreamError};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::batch::tally::Tally;
+use crate::definitions::source_tables::SourceTable;
 use crate::lock::lock;
-use crate::record::source_tables::SourceTable;
 use crate::write::attempts::Attempted;
 
 /// The namespace of all metrics.

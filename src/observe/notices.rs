@@ -9,9 +9,9 @@ use std::sync::Mutex;
 
 use crate::batch::ledger::{Entry, Ledger};
 use crate::batch::plan::{MOST_NAMES, Sources};
+use crate::definitions::source_tables::{SourceTable, SourceTables, in_sql};
 use crate::item::indexes::Indexes;
 use crate::lock::lock;
-use crate::record::source_tables::{SourceTable, SourceTables, in_sql};
 
 /// A configured table counts as silent after this many batches with records of a near name, but no records of its own.
 const SILENT_BATCHES: usize = 10;

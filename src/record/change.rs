@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use crate::definitions::source_tables::SourceTable;
 use crate::record::order::CommitTimestamp;
-use crate::record::source_tables::SourceTable;
 
 /// A change of one row of a configured table.
 #[derive(Debug)]

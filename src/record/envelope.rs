@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::definitions::source_tables::SourceTable;
 use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json::{kind, unquoted};
 use crate::record::order::{CommitTimestamp, TimestampPlace};
-use crate::record::source_tables::SourceTable;
 
 /// A change record. Only the name of its table has been checked so far.
 #[derive(Debug)]
@@ -275,8 +275,8 @@ pub(super) fn malformed(error: &serde_json::Error) -> DecodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definitions::source_tables::SourceTables;
     use crate::record::decode::{Envelope, read};
-    use crate::record::source_tables::SourceTables;
 
     const COMMIT: u64 = 1_705_318_200_000_000_000;
     const LATER: u64 = 1_705_318_200_125_483_291;

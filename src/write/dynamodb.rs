@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use self::errors::{classify, of_read, of_statements};
 use self::retry::{OPENING_TIMEOUT, OPERATION_TIMEOUT, Sender};
 use crate::batch::disposition::Superseded;
+use crate::definitions::marks::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
 use crate::item::indexes::Indexes;
 use crate::item::projection::{Guard, ViewItem};
-use crate::item::reserved::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
 use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 

@@ -1,6 +1,7 @@
-//! `SOURCE_TABLES`: the tables that the view keeps, and the columns of their primary keys.
+//! The tables that the view keeps, with their primary keys and the shapes of their items; and `SOURCE_TABLES`, the short
+//! form without shapes.
 //!
-//! The grammar, with identifiers quoted and folded to lower case as in SQL:
+//! The grammar of the short form, with identifiers quoted and folded to lower case as in SQL:
 //!
 //! ```text
 //! list   = table { separator table }          separator = commas, white space, new lines
@@ -17,8 +18,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::iter::Peekable;
 use std::str::{CharIndices, FromStr};
+use std::sync::Arc;
 
-use crate::item::reserved::RESERVED_COLUMNS;
+use crate::definitions::marks::Marks;
+use crate::definitions::shape::Shape;
 
 const DEFAULT_SCHEMA: &str = "public";
 
@@ -28,10 +31,41 @@ pub struct SourceTable {
     schema: String,
     name: String,
     primary_key: Vec<String>,
-    key_prefix: String,
+    key_prefix: Arc<str>,
+    view: Option<String>,
+    shape: Option<Box<Shape>>,
+    view_place: usize,
 }
 
 impl SourceTable {
+    /// A table whose rows stand as the contract without definitions has them, in the view's only table.
+    pub fn new(schema: String, name: String, primary_key: Vec<String>) -> Self {
+        let key_prefix = prefix(&schema, &name).into();
+        Self { schema, name, primary_key, key_prefix, view: None, shape: None, view_place: 0 }
+    }
+
+    /// The same table, in the view table with this logical name, and with this shape.
+    #[must_use]
+    pub fn with_definition(mut self, view: Option<String>, shape: Option<Shape>) -> Self {
+        (self.view, self.shape) = (view, shape.map(Box::new));
+        self
+    }
+
+    /// The logical name of its view table; `None` for the one that `VIEW_TABLE` names.
+    pub fn view(&self) -> Option<&str> {
+        self.view.as_deref()
+    }
+
+    /// The shape of its items, if the definitions give one.
+    pub fn shape(&self) -> Option<&Shape> {
+        self.shape.as_deref()
+    }
+
+    /// The place of its view table among those of the function.
+    pub fn view_place(&self) -> usize {
+        self.view_place
+    }
+
     /// The columns of the primary key, in key order; at least one.
     pub fn primary_key(&self) -> &[String] {
         &self.primary_key
@@ -82,7 +116,18 @@ impl SourceTables {
         self.by_schema.values().flat_map(HashMap::values)
     }
 
-    fn insert(&mut self, table: SourceTable) -> Result<(), SourceTablesError> {
+    /// Puts each table into the view table that `place` gives for its logical name.
+    pub fn place_views(&mut self, place: impl Fn(Option<&str>) -> usize) {
+        for table in self.by_schema.values_mut().flat_map(HashMap::values_mut) {
+            table.view_place = place(table.view.as_deref());
+        }
+    }
+
+    /// Adds a table.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub fn insert(&mut self, table: SourceTable) -> Result<(), SourceTablesError> {
         let tables = self.by_schema.entry(table.schema.clone()).or_default();
         if tables.contains_key(&table.name) {
             return Err(SourceTablesError::TableTwice { table: table.to_string() });
@@ -212,8 +257,7 @@ impl Parser<'_> {
             };
         }
         let primary_key = self.columns(&table)?;
-        let key_prefix = prefix(&schema, &name);
-        Ok(SourceTable { schema, name, primary_key, key_prefix })
+        Ok(SourceTable::new(schema, name, primary_key))
     }
 
     fn columns(&mut self, table: &str) -> Result<Vec<String>, SourceTablesError> {
@@ -228,7 +272,7 @@ impl Parser<'_> {
             if columns.contains(&column) {
                 return Err(SourceTablesError::ColumnTwice { table: table.to_owned(), column });
             }
-            if RESERVED_COLUMNS.contains(&column.as_str()) {
+            if Marks::default().reserved().contains(&column.as_str()) {
                 return Err(SourceTablesError::ReservedColumn { table: table.to_owned(), column });
             }
             columns.push(column);
