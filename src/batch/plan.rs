@@ -3,6 +3,8 @@
 //! Invariants: pure, with everything it depends on as an argument; one bad record never affects its neighbours; every
 //! record is settled here, is a candidate of exactly one row, or is one member of a set.
 
+use std::sync::Arc;
+
 use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::ledger::{Ledger, RecordId, Write};
@@ -19,7 +21,7 @@ use crate::record::order::TimestampPlace;
 #[derive(Debug, Clone)]
 pub struct Planner {
     /// The tables that are kept in the view.
-    pub source_tables: SourceTables,
+    pub source_tables: Arc<SourceTables>,
     /// Where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
     /// The only cluster whose records are taken; `None` takes those of every cluster.
@@ -184,7 +186,11 @@ impl Planner {
     fn item(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Result<ViewItem, Failure> {
         full.check_source(self.source_cluster.as_deref()).map_err(Failure::Decode)?;
         let change = full.into_change(table, self.commit_timestamp).map_err(Failure::Decode)?;
-        self.projector.project(&change, now).map_err(Failure::Project)
+        let Some(schema) = now.tables.get(table.view_place()).and_then(Option::as_deref) else {
+            let why = "DynamoDB has not described its view table, which is missing, denied, or does not fit; the log says which";
+            return Err(Failure::Unavailable(why.to_owned()));
+        };
+        self.projector.project(&change, schema, now).map_err(Failure::Project)
     }
 
     fn main_record(
@@ -261,18 +267,18 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::item::indexes::Indexes;
+    use crate::item::schema::TableSchema;
     use crate::record::delivery::Data;
 
     const COMMIT: u64 = 1_705_318_200_000_000_000;
 
     fn planner() -> Planner {
         Planner {
-            source_tables: "users(id)".parse().unwrap(),
+            source_tables: Arc::new("users(id)".parse().unwrap()),
             commit_timestamp: TimestampPlace::default(),
             source_cluster: None,
             projector: Projector {
-                key_attribute: "pk".to_owned(),
+                marks: Arc::default(),
                 tombstone_ttl: Duration::from_secs(60),
                 overflow_bucket: None,
             },
@@ -283,12 +289,16 @@ mod tests {
         records.iter().map(|record| Record { data: Data(record.clone().into_bytes()), ..Record::default() }).collect()
     }
 
+    fn tables() -> [Option<Arc<TableSchema>>; 1] {
+        [Some(Arc::new(TableSchema::with_partition_key("pk")))]
+    }
+
+    fn now(tables: &[Option<Arc<TableSchema>>]) -> Circumstances<'_> {
+        Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables }
+    }
+
     fn plan<'p>(planner: &'p Planner, records: &'p [Record]) -> Plan<'p> {
-        let indexes = Indexes::default();
-        planner.plan(
-            records,
-            Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes },
-        )
+        planner.plan(records, now(&tables()))
     }
 
     fn end(plan: &Plan<'_>, place: usize) -> Disposition {
@@ -380,9 +390,8 @@ mod tests {
                 let record = record_of(table, split, cluster, version);
                 let records = delivered(std::slice::from_ref(&record));
                 let plan = plan(&planner, &records);
-                let indexes = Indexes::default();
-                let now =
-                    Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+                let tables = tables();
+                let now = now(&tables);
                 let failure = match end(&plan, 0) {
                     // A set is checked once it is whole, so that all of it can be quarantined.
                     Disposition::Reported(Failure::NoBucket) => {

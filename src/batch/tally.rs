@@ -208,6 +208,13 @@ impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
         self.0.entry(rounded(number, DIGITS)).or_default().add(Group { count: 1, sum: number });
     }
 
+    /// Adds all durations of another distribution.
+    pub fn add(&mut self, other: &Self) {
+        for (number, group) in &other.0 {
+            self.0.entry(*number).or_default().add(*group);
+        }
+    }
+
     /// Its groups, the lowest first, and at most `most` of them, which is 64 or more. If there are too many, the groups
     /// become coarser.
     pub fn groups(&self, most: usize) -> Vec<Group> {
@@ -271,14 +278,8 @@ mod tests {
 
     fn write(bytes: usize, tombstone: bool) -> Write {
         let item = ViewItem {
-            key: "k".to_owned(),
-            committed: CommitTimestamp::from_nanoseconds(COMMIT).unwrap(),
-            creates: false,
-            attributes: std::collections::HashMap::new(),
-            moved: Vec::new(),
             bytes,
-            guard: None,
-            notes: Notes::default(),
+            ..ViewItem::without_attributes("k".to_owned(), CommitTimestamp::from_nanoseconds(COMMIT).unwrap())
         };
         {
             let mut write = Write::of(&item);

@@ -20,6 +20,8 @@ use metrique_writer::format::Format;
 use metrique_writer::{Entry, EntryWriter, IoStreamError};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
+use crate::batch::disposition::{Disposition, Failure};
+use crate::batch::ledger;
 use crate::batch::tally::Tally;
 use crate::definitions::source_tables::SourceTable;
 use crate::lock::lock;
@@ -33,6 +35,9 @@ pub const FUNCTION: &str = "FunctionName";
 
 /// The second dimension of a source table's metrics.
 pub const TABLE: &str = "Table";
+
+/// The second dimension of a view table's metrics.
+pub const VIEW_TABLE: &str = "ViewTable";
 
 /// The line of a batch.
 #[metrics(rename_all = "PascalCase")]
@@ -55,6 +60,24 @@ struct TableLine {
     table: String,
     #[metrics(flatten)]
     records: Tally,
+}
+
+/// The line of a view table's records in a batch.
+#[metrics(rename_all = "PascalCase", emf::dimension_sets = [["ViewTable"]])]
+#[derive(Debug, Default)]
+struct ViewLine {
+    view_table: String,
+    #[metrics(unit = Count)]
+    applied: usize,
+    #[metrics(unit = Count)]
+    failed: usize,
+    /// Reported, because the table is missing or denied.
+    #[metrics(unit = Count)]
+    unavailable_records: usize,
+    #[metrics(unit = Count)]
+    write_units: usize,
+    #[metrics(unit = Count)]
+    throttled_requests: usize,
 }
 
 /// A message of the on-failure queue: its range was redriven, or waits for another time.
@@ -196,6 +219,41 @@ impl BatchLine {
 pub fn emit_tables(tables: Vec<(&SourceTable, Tally)>) {
     for (table, records) in tables {
         emit(TableLine { table: dimension(table.key_prefix()), records });
+    }
+}
+
+/// Writes, for each table of the view that a batch has records of, how they ended and how its requests went.
+pub fn emit_views<'v>(views: impl Iterator<Item = (&'v str, &'v Attempted)>, ledger: &ledger::Ledger<'_>) {
+    let entries = ledger.entries();
+    for (place, (name, attempted)) in views.enumerate() {
+        let mut line =
+            ViewLine { view_table: dimension(name), throttled_requests: attempted.throttled, ..ViewLine::default() };
+        let of_view = |entry: &&ledger::Entry<'_>| entry.table().is_some_and(|table| table.view_place() == place);
+        let mut records = 0;
+        for entry in entries.iter().filter(of_view) {
+            records += 1;
+            line.add(entry);
+        }
+        if records > 0 {
+            emit(line);
+        }
+    }
+}
+
+impl ViewLine {
+    fn add(&mut self, entry: &ledger::Entry<'_>) {
+        match entry.end() {
+            Disposition::Applied => {
+                self.applied += 1;
+                self.write_units += entry.write().map_or(0, |write| write.units);
+            }
+            Disposition::Reported(failure) => {
+                self.failed += 1;
+                let is_unavailable = matches!(failure, Failure::Unavailable(_) | Failure::NotTried);
+                self.unavailable_records += usize::from(is_unavailable);
+            }
+            Disposition::Superseded(_) | Disposition::Filtered | Disposition::Kept | Disposition::Quarantined(_) => {}
+        }
     }
 }
 

@@ -5,12 +5,12 @@
 //! value of a row; the memory is bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::batch::ledger::{Entry, Ledger};
 use crate::batch::plan::{MOST_NAMES, Sources};
 use crate::definitions::source_tables::{SourceTable, SourceTables, in_sql};
-use crate::item::indexes::Indexes;
+use crate::item::schema::TableSchema;
 use crate::lock::lock;
 
 /// A configured table counts as silent after this many batches with records of a near name, but no records of its own.
@@ -23,13 +23,19 @@ pub struct Notices(Mutex<Told>);
 impl Notices {
     /// Warns of everything that a batch shows for the first time. The ledger is that of the batch, once all of it has
     /// ended.
-    pub fn tell(&self, sources: &Sources, ledger: &Ledger<'_>, tables: &SourceTables, indexes: &Indexes) {
+    pub fn tell(
+        &self,
+        sources: &Sources,
+        ledger: &Ledger<'_>,
+        tables: &SourceTables,
+        views: &[Option<Arc<TableSchema>>],
+    ) {
         let entries = ledger.entries();
         let mut told = lock(&self.0);
         told.hear(&entries);
         let mut notices = told.of_sources(sources, tables);
         notices.extend(told.of_silence(sources, &entries));
-        notices.extend(told.of_indexes(&entries, indexes));
+        notices.extend(told.of_indexes(&entries, views));
         for notice in notices {
             tracing::warn!("{notice}");
         }
@@ -140,14 +146,15 @@ impl Told {
         notices
     }
 
-    fn of_indexes(&mut self, entries: &[Entry<'_>], indexes: &Indexes) -> Vec<String> {
+    fn of_indexes(&mut self, entries: &[Entry<'_>], views: &[Option<Arc<TableSchema>>]) -> Vec<String> {
         let mut notices = Vec::new();
         for entry in entries {
             let (Some(table), Some(write)) = (entry.table(), entry.write()) else { continue };
             for attribute in &write.notes.left_out {
                 let of = (table.key_prefix().to_owned(), attribute.clone());
                 if self.left_out.len() < MOST_NAMES && self.left_out.insert(of) {
-                    let wanted = indexes.wanted(attribute).unwrap_or("another");
+                    let schema = views.get(table.view_place()).and_then(Option::as_ref);
+                    let wanted = schema.and_then(|schema| schema.indexes.wanted(attribute)).unwrap_or("another");
                     notices.push(format!(
                         "rows of {} have values of {} that an index of the view's table refuses: the attribute is left out of these rows. \
                          The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows are in \
