@@ -31,6 +31,7 @@ fn planner() -> Planner {
             marks: Arc::default(),
             tombstone_ttl: Duration::from_secs(1_209_600),
             overflow_bucket: None,
+            hash_key: None,
         },
     }
 }

@@ -80,6 +80,7 @@ pub fn planner(contract: Contract) -> Planner {
             marks: Arc::default(),
             tombstone_ttl: TOMBSTONE_TTL,
             overflow_bucket: contract.bucket.then(|| "bucket".to_owned()),
+            hash_key: None,
         },
     }
 }

@@ -115,6 +115,12 @@ enum Step {
     Filter,
 }
 
+impl Step {
+    fn of(item: Option<ViewItem>) -> Self {
+        item.map_or(Self::Filter, Self::Write)
+    }
+}
+
 impl Planner {
     /// Plans a batch.
     pub fn plan<'a>(&'a self, records: &'a [Record], now: Circumstances<'_>) -> Plan<'a> {
@@ -168,7 +174,7 @@ impl Planner {
         };
         match decode::read(record) {
             Ok(Envelope::Full(full)) => match route(&full) {
-                Some(table) => (Some(table), self.item(full, table, now).map(Step::Write)),
+                Some(table) => (Some(table), self.item(full, table, now).map(Step::of)),
                 None => (None, Ok(Step::Filter)),
             },
             Ok(Envelope::Chunked(chunked)) => {
@@ -183,7 +189,13 @@ impl Planner {
         }
     }
 
-    fn item(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Result<ViewItem, Failure> {
+    /// The item of a record; `None` if the view never has the row, by its key.
+    fn item(
+        &self,
+        full: FullRecord<'_>,
+        table: &SourceTable,
+        now: Circumstances<'_>,
+    ) -> Result<Option<ViewItem>, Failure> {
         full.check_source(self.source_cluster.as_deref()).map_err(Failure::Decode)?;
         let change = full.into_change(table, self.commit_timestamp).map_err(Failure::Decode)?;
         let Some(schema) = now.tables.get(table.view_place()).and_then(Option::as_deref) else {
@@ -215,7 +227,7 @@ impl Planner {
         };
         let chunks = chunked.chunks().map_err(Failure::Decode)?;
         not_needed(chunks.unneeded);
-        let Some(image) = chunks.needed else { return self.item(chunked, table, now).map(Step::Write) };
+        let Some(image) = chunks.needed else { return self.item(chunked, table, now).map(Step::of) };
         keep(fragments::folder(&image.chunk_id), fragments::main_record_object(&image, record), Role::Member);
         Ok(Step::Keep)
     }
@@ -258,7 +270,7 @@ impl Planner {
             }),
             None => self.item(chunked, table, now),
         };
-        (Some(table), item.map(Some))
+        (Some(table), item)
     }
 }
 
@@ -281,6 +293,7 @@ mod tests {
                 marks: Arc::default(),
                 tombstone_ttl: Duration::from_secs(60),
                 overflow_bucket: None,
+                hash_key: None,
             },
         }
     }

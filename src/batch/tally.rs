@@ -66,7 +66,16 @@ pub struct Tally {
     /// Attributes that applied records lack, because an index does not take them.
     #[metrics(unit = Count)]
     pub left_out_of_indexes: Option<usize>,
-    /// Applied deletions.
+    /// Columns of applied records whose values do not fit the types of the definition, and so stand as in the record.
+    #[metrics(unit = Count)]
+    pub unfit_values: Option<usize>,
+    /// Columns of applied records that the definition does not list.
+    #[metrics(unit = Count)]
+    pub unlisted_columns: Option<usize>,
+    /// Applied records of rows that the conditions of the definition hide.
+    #[metrics(unit = Count)]
+    pub hidden_rows: Option<usize>,
+    /// Applied deletions, those of hidden rows included.
     #[metrics(unit = Count)]
     pub tombstones: Option<usize>,
     /// Applied rows over DynamoDB's 400 KB.
@@ -104,6 +113,9 @@ impl Tally {
             clock_behind: zero,
             stored_as_text: zero,
             left_out_of_indexes: zero,
+            unfit_values: zero,
+            unlisted_columns: zero,
+            hidden_rows: zero,
             tombstones: zero,
             overflowed: zero,
             write_units: zero,
@@ -136,6 +148,9 @@ impl Tally {
         if *entry.end() == Disposition::Applied {
             add(&mut self.stored_as_text, write.notes.as_text);
             add(&mut self.left_out_of_indexes, write.notes.left_out.len());
+            add(&mut self.unfit_values, write.notes.unfit.len());
+            add(&mut self.unlisted_columns, write.notes.unlisted.len());
+            add(&mut self.hidden_rows, usize::from(write.notes.hidden));
             add(&mut self.tombstones, usize::from(write.tombstone));
             add(&mut self.overflowed, usize::from(write.overflowed));
             add(&mut self.write_units, write.units);
@@ -299,7 +314,7 @@ mod tests {
         let [mut row, tombstone, mut older] = [write(1025, false), write(60, true), write(1, false)];
         older.coalesced = true;
         older.notes.clock_behind = true;
-        row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()] };
+        row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()], ..Notes::default() };
         let record = Record::default();
         let mut ledger = Ledger::default();
         for (table, end, write) in [

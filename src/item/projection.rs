@@ -13,9 +13,14 @@ use serde_json::value::RawValue;
 
 use crate::definitions::marks::Marks;
 use crate::definitions::source_tables::SourceTable;
+use crate::definitions::shape::Shape;
+use crate::item::filter::{Shown, Undecided};
 use crate::item::key::{self, ItemKey, LONGEST_KEY, LONGEST_SORT_KEY};
 use crate::item::large_rows::{self, MovedColumn};
 use crate::item::schema::TableSchema;
+use crate::item::shaped::ShapedRow;
+use crate::item::templates::KeyFault;
+use crate::item::typed::HashKey;
 use crate::item::values::{self, Column, LARGEST_ITEM, LONGEST_NAME};
 use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json;
@@ -85,8 +90,14 @@ pub struct Notes {
     /// The number of columns that became text, or hold a value that did, because DynamoDB or its clients cannot hold
     /// them as they are.
     pub as_text: usize,
-    /// The attributes that the item lacks because an index does not take them.
+    /// The attributes that the item lacks because an index does not take them, or because a value cannot stand in them.
     pub left_out: Vec<String>,
+    /// The columns whose values do not fit their types, and so stand as in the record.
+    pub unfit: Vec<String>,
+    /// The columns that the definition does not list.
+    pub unlisted: Vec<String>,
+    /// Whether the conditions of the definition hide the row, so that a tombstone stands there.
+    pub hidden: bool,
 }
 
 /// The inputs of a projection besides the change.
@@ -134,6 +145,14 @@ pub enum ProjectionError {
          key that no column is named after"
     )]
     ColumnNamedAsKey { column: String },
+    #[error(
+        "the column {column} has the name of an attribute that the definition makes: rename one of the two in views.toml"
+    )]
+    ColumnNamedAsMade { column: String },
+    #[error("{fault} in {image}")]
+    Key { fault: KeyFault, image: &'static str },
+    #[error(transparent)]
+    Undecided(Undecided),
     #[error("the name of a column has {bytes} bytes: DynamoDB takes 1 to {LONGEST_NAME}")]
     UnusableName { bytes: usize },
     #[error("the item has {bytes} bytes: DynamoDB takes at most {LARGEST_ITEM}")]
@@ -150,11 +169,25 @@ pub struct Projector {
     /// The bucket for columns that an item has no room for. Without it, a row over [`LARGEST_ITEM`] cannot become an
     /// item.
     pub overflow_bucket: Option<String>,
+    /// Hashes the columns for readers who may compare and not see. It is there if any column is hashed.
+    pub hash_key: Option<Arc<HashKey>>,
+}
+
+/// A change's item, before the view's own attributes and DynamoDB's limits.
+struct Drawn<'a> {
+    key: ItemKey,
+    /// The columns and index attributes of a row; `None` for a tombstone.
+    attributes: Option<HashMap<String, AttributeValue>>,
+    /// When the row may go, if it tells.
+    expires_at: Option<u64>,
+    /// The row's values, if its table has a shape.
+    shaped: Option<ShapedRow<'a, 'a>>,
 }
 
 impl Projector {
     /// The item that the view must hold after `change`: the row, or a tombstone that may expire
-    /// [`Projector::tombstone_ttl`] after it is written.
+    /// [`Projector::tombstone_ttl`] after it is written. A row that its table's conditions hide is a tombstone too.
+    /// `None` if the view never has the row, by its key.
     ///
     /// # Errors
     /// The row's key is not complete, a column has a reserved name, or DynamoDB could not store the item.
@@ -163,18 +196,12 @@ impl Projector {
         change: &ChangeEvent<'_>,
         schema: &TableSchema,
         now: Circumstances<'_>,
-    ) -> Result<ViewItem, ProjectionError> {
+    ) -> Result<Option<ViewItem>, ProjectionError> {
         let mut notes = Notes { clock_behind: change.clock_behind, ..Notes::default() };
-        let (key, attributes) = match change.image {
-            RowImage::Upsert(row) => {
-                let (key, columns) = self.row(change.table, schema, row, &mut notes)?;
-                (key, Some(columns))
-            }
-            RowImage::Delete(primary_key) => (deleted_key(change.table, primary_key)?, None),
-        };
+        let Some(drawn) = self.drawn(change, schema, &mut notes)? else { return Ok(None) };
+        let Drawn { key, attributes, expires_at, shaped } = drawn;
         let tombstone = attributes.is_none();
         let mut attributes = attributes.unwrap_or_default();
-        let key = ItemKey { view: change.table.view_place(), partition: key, sort: None };
         check_key(&key)?;
         let marks = &*self.marks;
         attributes.insert(marks.ts_ns.clone(), AttributeValue::N(change.committed.to_string()));
@@ -183,17 +210,24 @@ impl Projector {
         }
         if tombstone {
             attributes.insert(marks.deleted.clone(), AttributeValue::Bool(true));
-            let expiry = self.expiry(now.written_at).to_string();
-            attributes.insert(marks.expires_at.clone(), AttributeValue::N(expiry));
+        }
+        // A row's item is also the guard against older changes, so it stays for as long as a tombstone would.
+        let guarded = self.expiry(now.written_at);
+        let expiry = if tombstone { Some(guarded) } else { expires_at.map(|time| time.max(guarded)) };
+        if let Some(expiry) = expiry {
+            attributes.insert(marks.expires_at.clone(), AttributeValue::N(expiry.to_string()));
         }
         let texts = [Some(&key.partition), key.sort.as_ref()].into_iter().flatten().map(String::as_str);
         let named: Vec<(&str, &str)> = schema.key_names().zip(texts).collect();
-        notes.left_out = schema.indexes.leave_out(marks, &named, &mut attributes);
+        notes.left_out.extend(schema.indexes.leave_out(marks, &named, &mut attributes));
         let bytes_of_key = named.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
         let mut bytes = bytes_of_key + values::item_size(&attributes);
         let moved = match (&self.overflow_bucket, change.image) {
             (Some(bucket), RowImage::Upsert(row)) if !tombstone && bytes > large_rows::largest_whole_item(marks) => {
-                let movable = movable_columns(change.table, row, &attributes);
+                let movable = match &shaped {
+                    Some(row) => row.movable(&attributes),
+                    None => movable_columns(change.table, row, &attributes),
+                };
                 let folder = large_rows::folder(change.table.objects_folder(), &key);
                 large_rows::move_columns(bucket, &folder, marks, change.committed, movable, &mut attributes, bytes)
                     .map_err(|bytes| ProjectionError::ItemTooLarge { bytes })?
@@ -205,7 +239,7 @@ impl Projector {
             bytes = bytes_of_key + values::item_size(&attributes);
         }
         let guard = if tombstone { None } else { self.guard(change, now) };
-        Ok(ViewItem {
+        Ok(Some(ViewItem {
             key,
             objects_folder: Arc::clone(change.table.objects_folder()),
             committed: change.committed,
@@ -216,7 +250,67 @@ impl Projector {
             bytes,
             guard,
             notes,
-        })
+        }))
+    }
+
+    /// The key and the attributes of a change's item. `None` if the row is not in the view by its key.
+    fn drawn<'a>(
+        &self,
+        change: &ChangeEvent<'a>,
+        schema: &TableSchema,
+        notes: &mut Notes,
+    ) -> Result<Option<Drawn<'a>>, ProjectionError> {
+        let table = change.table;
+        if let Some(shape) = table.shape() {
+            return self.shaped(change, shape, schema, notes);
+        }
+        let (partition, attributes) = match change.image {
+            RowImage::Upsert(row) => {
+                let (key, columns) = self.row(table, schema, row, notes)?;
+                (key, Some(columns))
+            }
+            RowImage::Delete(primary_key) => (deleted_key(table, primary_key)?, None),
+        };
+        let key = ItemKey { view: table.view_place(), partition, sort: None };
+        Ok(Some(Drawn { key, attributes, expires_at: None, shaped: None }))
+    }
+
+    fn shaped<'a>(
+        &self,
+        change: &ChangeEvent<'a>,
+        shape: &'a Shape,
+        schema: &TableSchema,
+        notes: &mut Notes,
+    ) -> Result<Option<Drawn<'a>>, ProjectionError> {
+        let (table, deleted) = (change.table, matches!(change.image, RowImage::Delete(_)));
+        let (RowImage::Upsert(image) | RowImage::Delete(image)) = change.image;
+        let name = if deleted { "before" } else { "after" };
+        let row = ShapedRow::read(shape, image).ok_or_else(|| not_a_row(image, name))?;
+        let shown = row.shown(change.nulls_are_there, deleted).map_err(ProjectionError::Undecided)?;
+        if shown == Shown::FilteredByKey {
+            return Ok(None);
+        }
+        let key = match row.key(table.view_place(), schema) {
+            Some(key) => key.map_err(|fault| ProjectionError::Key { fault, image: name })?,
+            None => {
+                let values = row.key_values(table.primary_key().len());
+                let partition = KeyColumns { table, values }.compose(name)?;
+                ItemKey { view: table.view_place(), partition, sort: None }
+            }
+        };
+        notes.hidden = shown == Shown::Outside;
+        let attributes = if deleted || notes.hidden {
+            None
+        } else {
+            let check_name = |column: &str| {
+                self.check_name(column, schema)?;
+                let is_made = shape.made.contains(column);
+                let error = || ProjectionError::ColumnNamedAsMade { column: column.to_owned() };
+                if is_made { Err(error()) } else { Ok(()) }
+            };
+            Some(row.attributes(schema, self.hash_key.as_deref(), notes, check_name)?)
+        };
+        Ok(Some(Drawn { key, attributes, expires_at: row.expires_at(), shaped: Some(row) }))
     }
 
     /// The guard of an upsert from the quarantine, if the tombstone of a later deletion may have expired already.
@@ -399,16 +493,18 @@ mod tests {
             transaction: Some(Cow::Borrowed("tx1")),
             creates: false,
             clock_behind: false,
+            nulls_are_there: true,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
         let projector = Projector {
             marks: Arc::default(),
             tombstone_ttl: Duration::from_secs(3600),
             overflow_bucket: bucket.map(str::to_owned),
+            hash_key: None,
         };
         let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT);
         let schema = TableSchema::with_partition_key("pk");
-        projector.project(&change, &schema, Circumstances { written_at, origin: Origin::Stream, tables: &[] })
+        projector.project(&change, &schema, Circumstances { written_at, origin: Origin::Stream, tables: &[] }).map(Option::unwrap)
     }
 
     fn s(text: &str) -> AttributeValue {
@@ -534,13 +630,14 @@ mod tests {
             transaction: None,
             creates: false,
             clock_behind: false,
+            nulls_are_there: true,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
         let projector =
             Projector { marks: Arc::default(), tombstone_ttl: Duration::from_hours(hours), overflow_bucket: None };
         let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_843_841 + written_at);
         let schema = TableSchema::with_partition_key("pk");
-        projector.project(&change, &schema, Circumstances { written_at, origin, tables: &[] }).unwrap().guard
+        projector.project(&change, &schema, Circumstances { written_at, origin, tables: &[] }).unwrap().unwrap().guard
     }
 
     #[test]
