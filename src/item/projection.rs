@@ -3,7 +3,6 @@
 //! Invariants: pure, the time of writing is an argument; an item that leaves this module keeps to DynamoDB's documented
 //! limits, if necessary with its largest columns moved to objects; an error names columns, never values.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +14,7 @@ use crate::definitions::source_tables::SourceTable;
 use crate::item::indexes::Indexes;
 use crate::item::key::{self, LONGEST_KEY};
 use crate::item::large_rows::{self, LARGEST_WHOLE_ITEM, MovedColumn};
+use crate::item::typed;
 use crate::item::values::{self, Column, LARGEST_ITEM, LONGEST_NAME};
 use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json;
@@ -302,7 +302,7 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
                 image,
                 table: self.table.to_string(),
             })?;
-            let text = key_text(value).map_err(|found| ProjectionError::KeyColumnUnusable {
+            let text = typed::key_text(value, None).map_err(|found| ProjectionError::KeyColumnUnusable {
                 column: column.clone(),
                 image,
                 found,
@@ -310,19 +310,6 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
             key::push_value(&mut key, &text);
         }
         Ok(key)
-    }
-}
-
-/// The text of a key column's value in the key: a string's text, a number in plain notation, a boolean as in the JSON.
-fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
-    let json = value.get();
-    match json.as_bytes().first() {
-        Some(b'"') => json::unquoted(value).map_err(|_| "text that is no JSON string"),
-        Some(b'n' | b'[' | b'{') | None => Err(json::kind(value)),
-        Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
-        Some(_) => {
-            values::plain_notation(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
-        }
     }
 }
 
