@@ -11,6 +11,8 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
+use crate::aws::secrets;
+use crate::aws::service_error::ServiceError;
 use crate::batch::answer::answer;
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::Disposition;
@@ -24,6 +26,7 @@ use crate::config::{Config, ViewTable};
 use crate::deadline::Deadline;
 use crate::item::projection::{Circumstances, Origin, Projector};
 use crate::item::schema::TableSchema;
+use crate::item::typed::HashKey;
 use crate::lock::lock;
 use crate::observe::notices::Notices;
 use crate::observe::{logs, metrics};
@@ -67,10 +70,18 @@ pub struct Processed<'a> {
     pub unconfigured_tables: usize,
 }
 
-/// Why the function cannot start: each view table with its problem.
+/// Why the function cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct StartError(Vec<OpenError>);
+pub enum StartError {
+    /// Each view table with a problem.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Views(Vec<OpenError>),
+    /// There is no secret to hash columns with.
+    #[error(
+        "VIEW_HASH_SECRET: {0}; check that the secret is there, and that the function may call secretsmanager:GetSecretValue on it"
+    )]
+    Secret(ServiceError),
+}
 
 /// The handler of the binaries: a view in DynamoDB, with moved columns, kept records and the quarantine in S3.
 pub type DynamoDbHandler = Handler<Remembering<OverflowView<S3Objects>>, S3Objects>;
@@ -102,15 +113,21 @@ impl DynamoDbHandler {
                 (Target { name: name.clone(), view, pace, attempts }, opened)
             }
         });
-        let (views, opened): (Vec<_>, Vec<_>) = futures_util::future::join_all(opened).await.into_iter().unzip();
+        let secret = async {
+            let id = config.hash_secret.as_deref()?;
+            Some(secrets::value(sdk_config, id).await.map(|secret| Arc::new(HashKey::new(&secret))))
+        };
+        let (opened, hash_key) = tokio::join!(futures_util::future::join_all(opened), secret);
+        let (views, opened): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         let tables = views.len();
         let problems: Vec<OpenError> = opened.into_iter().filter_map(Result::err).collect();
         if problems.len() == tables || problems.iter().any(OpenError::is_misfit) {
-            return Err(StartError(problems));
+            return Err(StartError::Views(problems));
         }
         for problem in problems {
             tracing::error!(%problem, "a table of the view cannot be written: its rows are reported, and the others are applied");
         }
+        let hash_key = hash_key.transpose().map_err(StartError::Secret)?;
         let planner = Planner {
             source_tables,
             commit_timestamp: config.commit_timestamp,
@@ -119,6 +136,7 @@ impl DynamoDbHandler {
                 marks: config.marks,
                 tombstone_ttl: config.tombstone_ttl,
                 overflow_bucket: config.objects_bucket,
+                hash_key,
             },
         };
         Ok(Self {

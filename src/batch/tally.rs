@@ -96,7 +96,7 @@ fn add(count: &mut Option<usize>, more: usize) {
 }
 
 impl Tally {
-    /// A tally that has every count, each at zero.
+    /// A tally that has every count of a view without definitions, each at zero.
     pub fn zeros() -> Self {
         let zero = Some(0);
         Self {
@@ -113,9 +113,10 @@ impl Tally {
             clock_behind: zero,
             stored_as_text: zero,
             left_out_of_indexes: zero,
-            unfit_values: zero,
-            unlisted_columns: zero,
-            hidden_rows: zero,
+            // Only a view with definitions has these.
+            unfit_values: None,
+            unlisted_columns: None,
+            hidden_rows: None,
             tombstones: zero,
             overflowed: zero,
             write_units: zero,
@@ -349,6 +350,9 @@ mod tests {
             clock_behind: Some(3),
             stored_as_text: Some(2),
             left_out_of_indexes: Some(1),
+            unfit_values: None,
+            unlisted_columns: None,
+            hidden_rows: None,
             tombstones: Some(1),
             overflowed: Some(0),
             write_units: Some(3),

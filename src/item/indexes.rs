@@ -137,7 +137,8 @@ fn has_type(value: &AttributeValue, wanted: &ScalarAttributeType) -> bool {
     match value {
         AttributeValue::S(text) => *wanted == ScalarAttributeType::S && !text.is_empty(),
         AttributeValue::N(_) => *wanted == ScalarAttributeType::N,
-        // The view has no binary values, and no other type can be a key.
+        AttributeValue::B(bytes) => *wanted == ScalarAttributeType::B && !bytes.as_ref().is_empty(),
+        // No other type can be a key.
         _ => false,
     }
 }

@@ -12,15 +12,15 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 
 use crate::definitions::marks::Marks;
-use crate::definitions::source_tables::SourceTable;
 use crate::definitions::shape::Shape;
+use crate::definitions::source_tables::SourceTable;
 use crate::item::filter::{Shown, Undecided};
 use crate::item::key::{self, ItemKey, LONGEST_KEY, LONGEST_SORT_KEY};
 use crate::item::large_rows::{self, MovedColumn};
 use crate::item::schema::TableSchema;
 use crate::item::shaped::ShapedRow;
 use crate::item::templates::KeyFault;
-use crate::item::typed::HashKey;
+use crate::item::typed::{self, HashKey};
 use crate::item::values::{self, Column, LARGEST_ITEM, LONGEST_NAME};
 use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json;
@@ -444,7 +444,7 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
                 image,
                 table: self.table.to_string(),
             })?;
-            let text = key_text(value).map_err(|found| ProjectionError::KeyColumnUnusable {
+            let text = typed::key_text(value, None).map_err(|found| ProjectionError::KeyColumnUnusable {
                 column: column.clone(),
                 image,
                 found,
@@ -452,19 +452,6 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
             key::push_value(&mut key, &text);
         }
         Ok(key)
-    }
-}
-
-/// The text of a key column's value in the key: a string's text, a number in plain notation, a boolean as in the JSON.
-fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
-    let json = value.get();
-    match json.as_bytes().first() {
-        Some(b'"') => json::unquoted(value).map_err(|_| "text that is no JSON string"),
-        Some(b'n' | b'[' | b'{') | None => Err(json::kind(value)),
-        Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
-        Some(_) => {
-            values::plain_notation(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
-        }
     }
 }
 
@@ -504,7 +491,9 @@ mod tests {
         };
         let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT);
         let schema = TableSchema::with_partition_key("pk");
-        projector.project(&change, &schema, Circumstances { written_at, origin: Origin::Stream, tables: &[] }).map(Option::unwrap)
+        projector
+            .project(&change, &schema, Circumstances { written_at, origin: Origin::Stream, tables: &[] })
+            .map(Option::unwrap)
     }
 
     fn s(text: &str) -> AttributeValue {
@@ -633,8 +622,12 @@ mod tests {
             nulls_are_there: true,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
-        let projector =
-            Projector { marks: Arc::default(), tombstone_ttl: Duration::from_hours(hours), overflow_bucket: None };
+        let projector = Projector {
+            marks: Arc::default(),
+            tombstone_ttl: Duration::from_hours(hours),
+            overflow_bucket: None,
+            hash_key: None,
+        };
         let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_843_841 + written_at);
         let schema = TableSchema::with_partition_key("pk");
         projector.project(&change, &schema, Circumstances { written_at, origin, tables: &[] }).unwrap().unwrap().guard
