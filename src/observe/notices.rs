@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use crate::batch::ledger::{Entry, Ledger};
+use crate::batch::ledger::{Entry, Ledger, Write};
 use crate::batch::plan::{MOST_NAMES, Sources};
 use crate::definitions::source_tables::{SourceTable, SourceTables, in_sql};
 use crate::item::schema::TableSchema;
@@ -36,6 +36,7 @@ impl Notices {
         let mut notices = told.of_sources(sources, tables);
         notices.extend(told.of_silence(sources, &entries));
         notices.extend(told.of_indexes(&entries, views));
+        notices.extend(told.of_columns(&entries));
         for notice in notices {
             tracing::warn!("{notice}");
         }
@@ -56,6 +57,7 @@ struct Told {
     second_cluster: bool,
     versions: HashSet<String>,
     left_out: HashSet<(String, String)>,
+    columns: HashSet<(&'static str, String, String)>,
 }
 
 /// A configured table, watched while a table of a near name is filtered.
@@ -154,14 +156,38 @@ impl Told {
                 let of = (table.key_prefix().to_owned(), attribute.clone());
                 if self.left_out.len() < MOST_NAMES && self.left_out.insert(of) {
                     let schema = views.get(table.view_place()).and_then(Option::as_ref);
-                    let wanted = schema.and_then(|schema| schema.indexes.wanted(attribute)).unwrap_or("another");
-                    notices.push(format!(
-                        "rows of {} have values of {} that an index of the view's table refuses: the attribute is left out of these rows. \
-                         The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows are in \
-                         the view, and not in that index",
-                        table.in_sql(),
-                        shown(attribute)
-                    ));
+                    let (table, attribute) = (table.in_sql(), shown(attribute));
+                    notices.push(match schema.and_then(|schema| schema.indexes.wanted(&attribute)) {
+                        Some(wanted) => format!(
+                            "rows of {table} have values of {attribute} that an index of the view's table refuses: the attribute is left out \
+                             of these rows. The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). \
+                             The rows are in the view, and not in that index"
+                        ),
+                        None => format!(
+                            "rows of {table} lack the attribute {attribute}, since a value cannot stand in its template: a document, an array, \
+                             bytes, or a number that does not fit the padding"
+                        ),
+                    });
+                }
+            }
+        }
+        notices
+    }
+}
+
+impl Told {
+    /// Warns of columns that the definitions do not list, and of columns with values that do not fit their types.
+    fn of_columns(&mut self, entries: &[Entry<'_>]) -> Vec<String> {
+        let mut notices = Vec::new();
+        for entry in entries {
+            let (Some(table), Some(Write { notes, .. })) = (entry.table(), entry.write()) else { continue };
+            let unlisted = "which the definitions do not list: list it in the table's columns";
+            let unfit = "with a value that does not fit its type: it stands as in the record";
+            let unlisted = notes.unlisted.iter().map(|column| (unlisted, column));
+            for (what, column) in unlisted.chain(notes.unfit.iter().map(|column| (unfit, column))) {
+                let of = (what, table.key_prefix().to_owned(), column.clone());
+                if self.columns.len() < MOST_NAMES && self.columns.insert(of) {
+                    notices.push(format!("a row of {} has the column {}, {what}", table.in_sql(), shown(column)));
                 }
             }
         }
