@@ -50,8 +50,8 @@ fn advice(why: &str) -> &'static str {
 /// that the record lacks, which is null unless `nulls_are_there`. For a delete, only the key's columns are asked for.
 ///
 /// # Errors
-/// A condition cannot be decided. That comes before any condition that fails for certain, unless that one is over a
-/// key column: a tombstone that another definition of the column would not have written must not be left behind.
+/// A condition cannot be decided, and none over a key column fails. That another condition fails does not help: it would
+/// depend on the row's other values whether a wrong definition is noticed.
 pub fn decide(
     shape: &Shape,
     values: &[Option<&RawValue>],
