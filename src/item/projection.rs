@@ -457,6 +457,8 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::definitions::source_tables::SourceTables;
 
