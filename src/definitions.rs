@@ -4,8 +4,11 @@
 //! Invariants: pure; everything is checked once, at the start; nothing behind this folder knows TOML or the text of a
 //! template.
 
+pub mod collisions;
 pub mod conditions;
+pub mod file;
 pub mod marks;
+pub mod numbers;
 pub mod shape;
 pub mod source_tables;
 pub mod template;
