@@ -70,14 +70,12 @@ pub fn column(json: &RawValue, kind: Option<ColumnType>, stands: Stands, level: 
         Stands::Document => document(json, level),
         Stands::Binary => binary(json).and_then(held),
     };
-    match converted {
-        Some((value, as_text)) => Typed { value: Some(value), as_text, unfit: false },
-        None => {
-            let values::Column { value, as_text } = values::nested_column(json, level);
-            let unfit = stands != Stands::AsInRecord && value.is_some();
-            Typed { value, as_text, unfit }
-        }
+    if let Some((value, as_text)) = converted {
+        return Typed { value: Some(value), as_text, unfit: false };
     }
+    let values::Column { value, as_text } = values::nested_column(json, level);
+    let unfit = stands != Stands::AsInRecord && value.is_some();
+    Typed { value, as_text, unfit }
 }
 
 /// The document in a string. A value that is no string is the document itself.

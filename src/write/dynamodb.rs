@@ -68,7 +68,9 @@ pub struct DynamoDbView {
 
 /// Checks that the rows of the view fit into a table with this schema. The error says what does not.
 #[derive(Clone)]
-pub struct Fits(Arc<dyn Fn(&TableSchema) -> Result<(), String> + Send + Sync>);
+pub struct Fits(Arc<Check>);
+
+type Check = dyn Fn(&TableSchema) -> Result<(), String> + Send + Sync;
 
 impl Fits {
     /// Checks with this function.
