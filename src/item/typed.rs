@@ -60,8 +60,7 @@ pub fn column(json: &RawValue, kind: Option<ColumnType>, stands: Stands, level: 
     let held = |value| Some((value, false));
     let converted = match stands {
         Stands::AsInRecord => None,
-        // Only null begins like this.
-        _ if json.get().starts_with('n') => None,
+        _ if json.get() == "null" => None,
         Stands::Number => number_text(json, Some(ColumnType::Numeric))
             .and_then(|text| held(AttributeValue::N(values::fitting_number(&text)?.to_owned()))),
         Stands::Iso8601 | Stands::Millis | Stands::Seconds => time_text(json, kind, stands).and_then(|text| {
@@ -70,14 +69,12 @@ pub fn column(json: &RawValue, kind: Option<ColumnType>, stands: Stands, level: 
         Stands::Document => document(json, level),
         Stands::Binary => binary(json).and_then(held),
     };
-    match converted {
-        Some((value, as_text)) => Typed { value: Some(value), as_text, unfit: false },
-        None => {
-            let values::Column { value, as_text } = values::nested_column(json, level);
-            let unfit = stands != Stands::AsInRecord && value.is_some();
-            Typed { value, as_text, unfit }
-        }
+    if let Some((value, as_text)) = converted {
+        return Typed { value: Some(value), as_text, unfit: false };
     }
+    let values::Column { value, as_text } = values::nested_column(json, level);
+    let unfit = stands != Stands::AsInRecord && value.is_some();
+    Typed { value, as_text, unfit }
 }
 
 /// The document in a string. A value that is no string is the document itself.
@@ -865,7 +862,7 @@ mod tests {
         #[test]
         fn dates_are_those_of_chrono(days in prop_oneof![DAYS, any::<i64>()]) {
             use chrono::Datelike;
-            let date = i32::try_from(days).ok().and_then(|days| NaiveDate::from_epoch_days(days));
+            let date = i32::try_from(days).ok().and_then(NaiveDate::from_epoch_days);
             let expected = date.filter(|date| (1..=9999).contains(&date.year())).map(|date| date.to_string());
             prop_assert_eq!(iso8601(days, Date), expected);
         }
