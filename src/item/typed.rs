@@ -2,7 +2,7 @@
 //!
 //! | type | in an item, if the definition says so | in a key |
 //! |---|---|---|
-//! | `smallint`, `integer`, `bigint`, `oid`, `real`, `double precision` | as in the record | the number in plain notation |
+//! | `integer` and its kin, `real`, `double precision` | as in the record | the number in plain notation |
 //! | `numeric` | N, digit for digit | the number in plain notation |
 //! | `date`, `time`, `timetz`, `timestamp`, `timestamptz` | ISO 8601 text | the same ISO 8601 text |
 //! | `timestamp`, `timestamptz` | N of milliseconds or seconds | the same ISO 8601 text |
