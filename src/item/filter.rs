@@ -28,7 +28,10 @@ pub enum Shown {
 
 /// A condition cannot be decided.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("nobody knows whether the view shows the row: the column {column} of its conditions is {why}: {}", advice(why))]
+#[error(
+    "the column {column} is {why}, so its condition cannot say whether the view shows the row: {advice}",
+    advice = advice(why)
+)]
 pub struct Undecided {
     /// The column of the condition.
     pub column: String,
@@ -50,8 +53,8 @@ fn advice(why: &str) -> &'static str {
 /// that the record lacks, which is null unless `nulls_are_there`. For a delete, only the key's columns are asked for.
 ///
 /// # Errors
-/// A condition cannot be decided, and none over a key column fails. That another condition fails does not help: it would
-/// depend on the row's other values whether a wrong definition is noticed.
+/// A condition cannot be decided, and none over a key column fails. If another condition fails, that does not help: it
+/// would depend on the row's other values whether a wrong definition is noticed.
 pub fn decide(
     shape: &Shape,
     values: &[Option<&RawValue>],
@@ -436,13 +439,13 @@ mod tests {
         let message = |why| Undecided { column: "status".to_owned(), why }.to_string();
         assert_eq!(
             message(MISSING),
-            "nobody knows whether the view shows the row: the column status of its conditions is missing: give the \
+            "the column status is missing, so its condition cannot say whether the view shows the row: give the \
              condition absent = \"inside\" or absent = \"outside\" in views.toml"
         );
         assert_eq!(
             message("an object"),
-            "nobody knows whether the view shows the row: the column status of its conditions is an object: correct \
-             the column's type in views.toml"
+            "the column status is an object, so its condition cannot say whether the view shows the row: correct the \
+             column's type in views.toml"
         );
     }
 
