@@ -64,10 +64,13 @@ pub fn decide(
     let in_key = |condition: &&Condition| shape.columns[condition.column].in_key.is_some();
     let holds = |condition: &Condition| {
         let column = &shape.columns[condition.column];
-        // A key column is never null, so a preview record that lacks it does not mean a null.
-        let nulls_are_there = nulls_are_there || column.in_key.is_some();
-        holds(condition, column.kind, values[condition.column], nulls_are_there)
-            .map_err(|why| Undecided { column: column.name.clone(), why })
+        let undecided = |why| Undecided { column: column.name.clone(), why };
+        let value = values[condition.column];
+        // Every record has its row's key, so one that lacks it must not be filtered unseen.
+        if column.in_key.is_some() && value.is_none_or(|json| json.get() == "null") {
+            return Err(undecided(value.map_or(MISSING, json::kind)));
+        }
+        holds(condition, column.kind, value, nulls_are_there).map_err(undecided)
     };
     let mut by_key = Ok(());
     for condition in shape.rows.iter().filter(in_key) {
@@ -406,7 +409,7 @@ mod tests {
 
     #[test]
     fn an_absent_column_is_null_only_where_records_leave_out_nulls() {
-        use Shown::{FilteredByKey, Inside, Outside};
+        use Shown::{Inside, Outside};
         let missing = |column: &str| Err(Undecided { column: column.to_owned(), why: "missing" });
         for (absent, test, there, left_out) in [
             (POISON, Test::IsNull(true), missing("a"), Ok(Inside)),
@@ -423,13 +426,13 @@ mod tests {
                 assert_eq!(decide(&shape, &[key, key, None, None], nulls_are_there, true), Ok(Inside));
             }
         }
-        // A key column is not null.
-        for (absent, expected) in
-            [(POISON, missing("k")), (Absent::Inside, Ok(Inside)), (Absent::Outside, Ok(FilteredByKey))]
-        {
+        // Every record has its row's key, whatever the condition says of an absent column.
+        for absent in [POISON, Absent::Inside, Absent::Outside] {
             let shape = shape(&[(0, absent, is("x"))]);
             for (nulls_are_there, delete) in [(false, false), (false, true), (true, false), (true, true)] {
-                assert_eq!(decide(&shape, &[None; 4], nulls_are_there, delete), expected, "{absent:?}");
+                assert_eq!(decide(&shape, &[None; 4], nulls_are_there, delete), missing("k"), "{absent:?}");
+                let null = Err(Undecided { column: "k".to_owned(), why: "null" });
+                assert_eq!(decide(&shape, &[Some(raw("null")), None, None, None], nulls_are_there, delete), null);
             }
         }
     }
