@@ -12,7 +12,7 @@ use dsql_view::item::projection::{Circumstances, Origin, Projector};
 use dsql_view::record::delivery::Delivery;
 use dsql_view::record::order::TimestampPlace;
 use dsql_view::write::dynamodb::retry::Sender;
-use dsql_view::write::dynamodb::{self, DynamoDbView};
+use dsql_view::write::dynamodb::{self, DynamoDbView, Fits};
 use dsql_view::write::pace::Pace;
 use dsql_view::write::view::View;
 use dsql_view_support::cdc::Change;
@@ -24,13 +24,14 @@ const BATCHES: [u64; 3] = [1, 100, 5000];
 
 fn planner() -> Planner {
     Planner {
-        source_tables: "order_items(id)".parse().expect("a list of tables"),
+        source_tables: Arc::new("order_items(id)".parse().expect("a list of tables")),
         commit_timestamp: TimestampPlace::default(),
         source_cluster: None,
         projector: Projector {
-            key_attribute: "pk".to_owned(),
+            marks: Arc::default(),
             tombstone_ttl: Duration::from_secs(1_209_600),
             overflow_bucket: None,
+            hash_key: None,
         },
     }
 }
@@ -44,8 +45,8 @@ fn event(records: u64) -> Vec<u8> {
 fn requests(planner: &Planner, view: &DynamoDbView, event: &[u8]) -> Vec<PutItemFluentBuilder> {
     let delivery: Delivery = serde_json::from_slice(event).expect("an event");
     let batch = delivery.into_batch().expect("a batch");
-    let indexes = view.indexes();
-    let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+    let tables = [view.schema()];
+    let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &tables };
     let plan = planner.plan(&batch.records, now);
     plan.rows.into_iter().flatten().map(|candidate| view.request(candidate.item)).collect()
 }
@@ -56,7 +57,9 @@ fn pipeline(criterion: &mut Criterion) {
     runtime.block_on(db.create_view("view"));
     let client = dynamodb::client::new(&sdk_config(&db.endpoint()));
     let sender = Sender { pace: Arc::new(Pace::new(NonZeroUsize::MIN)), attempts: Arc::default() };
-    let view = runtime.block_on(DynamoDbView::open(client, sender, "view".to_owned())).expect("a view");
+    let fits = Fits::new(|_| Ok(()));
+    let view = DynamoDbView::new(client, sender, ("VIEW_TABLE", "view".to_owned()), Arc::default(), fits);
+    runtime.block_on(view.open()).expect("a view");
     let planner = planner();
 
     let mut group = criterion.benchmark_group("event bytes to requests");

@@ -3,17 +3,28 @@
 //! Invariants: nothing else in the library reads these settings from the environment; [`VARIABLES`] names every
 //! variable that is read here; one message names everything that is wrong.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::definitions::collisions::collisions;
+use crate::definitions::file::{self, Definitions};
+use crate::definitions::marks::Marks;
 use crate::definitions::source_tables::{SourceTables, SourceTablesError};
+use crate::hash::hash;
 use crate::record::order::TimestampPlace;
 
 /// The variables that the function reads for itself. The AWS SDK, the Lambda runtime and [`crate::observe::logs`] read
 /// their own.
-pub const VARIABLES: [&str; 10] = [
+pub const VARIABLES: [&str; 13] = [
     VIEW_TABLE,
+    VIEW_TABLES,
     SOURCE_TABLES,
+    VIEW_DEFINITIONS,
+    VIEW_HASH_SECRET,
     COMMIT_TIMESTAMP,
     SOURCE_CLUSTER,
     TOMBSTONE_TTL,
@@ -25,7 +36,10 @@ pub const VARIABLES: [&str; 10] = [
 ];
 
 const VIEW_TABLE: &str = "VIEW_TABLE";
+const VIEW_TABLES: &str = "VIEW_TABLES";
 const SOURCE_TABLES: &str = "SOURCE_TABLES";
+const VIEW_DEFINITIONS: &str = "VIEW_DEFINITIONS";
+const VIEW_HASH_SECRET: &str = "VIEW_HASH_SECRET";
 const COMMIT_TIMESTAMP: &str = "COMMIT_TIMESTAMP";
 const SOURCE_CLUSTER: &str = "SOURCE_CLUSTER";
 const TOMBSTONE_TTL: &str = "TOMBSTONE_TTL";
@@ -54,10 +68,18 @@ const REDRIVE: Duration = Duration::from_hours(8);
 /// The settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `VIEW_TABLE`: the DynamoDB table that holds the view.
-    pub view_table: String,
-    /// `SOURCE_TABLES`: the tables that the view keeps, with their primary keys.
+    /// `VIEW_TABLE` and `VIEW_TABLES`: the DynamoDB tables that hold the view, each once. Each source table knows its
+    /// place among them.
+    pub view_tables: Vec<ViewTable>,
+    /// `SOURCE_TABLES`, or the definitions file: the tables that the view keeps, with their primary keys and the shapes
+    /// of their items.
     pub source_tables: SourceTables,
+    /// The names of the view's own attributes, from the definitions file.
+    pub marks: Arc<Marks>,
+    /// The definitions file, if there is one: its path and its SHA-256.
+    pub definitions: Option<(String, String)>,
+    /// `VIEW_HASH_SECRET`: the secret in Secrets Manager for columns that are hashed, if any are.
+    pub hash_secret: Option<String>,
     /// `COMMIT_TIMESTAMP`: where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
     /// `SOURCE_CLUSTER`: the cluster whose records are taken. If it is not set, records of all clusters are taken.
@@ -74,6 +96,16 @@ pub struct Config {
     pub objects_bucket: Option<String>,
     /// `TABLE_METRICS`: whether each source table has metrics, beside those of all records.
     pub table_metrics: bool,
+    warnings: Vec<String>,
+}
+
+/// A DynamoDB table of the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewTable {
+    /// Its name, or its ARN.
+    pub name: String,
+    /// The setting that names it.
+    pub setting: &'static str,
 }
 
 impl Config {
@@ -85,25 +117,39 @@ impl Config {
         let mut problems = Vec::new();
         let set = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
 
-        let view_table = set(VIEW_TABLE).unwrap_or_else(|| {
-            problems.push(format!("{VIEW_TABLE} is not set: give the name of the DynamoDB table that holds the view"));
-            String::new()
-        });
-        let source_tables = match set(SOURCE_TABLES) {
-            Some(text) => text.parse().map_err(|error: SourceTablesError| format!("{SOURCE_TABLES}: {error}")),
-            None => Err(format!(
-                "{SOURCE_TABLES} is not set: list the tables with their primary keys, for example: \
-                 public.users(id), public.order_items(order_id, item_id)"
-            )),
-        };
-        let source_tables = source_tables.unwrap_or_else(|problem| {
+        let file = definitions_file(set(VIEW_DEFINITIONS)).unwrap_or_else(|problem| {
             problems.push(problem);
-            SourceTables::default()
+            None
         });
+        let definitions = file.as_ref().map(|(path, digest, _)| (path.clone(), digest.clone()));
+        let file = file.map(|(_, _, definitions)| definitions);
+        let (mut source_tables, marks, mut warnings) = tables(set(SOURCE_TABLES), file, definitions.is_some())
+            .unwrap_or_else(|problem| {
+                problems.push(problem);
+                Default::default()
+            });
+        let (view_tables, unused) = view_tables(
+            set(VIEW_TABLE).as_deref(),
+            &set(VIEW_TABLES).unwrap_or_default(),
+            &mut source_tables,
+            &mut problems,
+        );
+        warnings.extend(unused);
+        problems.extend(collisions(&source_tables));
+        let hash_secret = set(VIEW_HASH_SECRET).filter(|_| hashes(&source_tables));
+        if hash_secret.is_none() && hashes(&source_tables) {
+            problems.push(format!(
+                "{VIEW_HASH_SECRET} is not set, and the definitions hash columns: give the ARN or the name of a secret in Secrets Manager"
+            ));
+        }
         let mut optional = Optional { set, problems };
         let config = Self {
-            view_table,
+            view_tables,
             source_tables,
+            marks: Arc::new(marks),
+            definitions,
+            hash_secret,
+            warnings,
             commit_timestamp: optional.or_default(COMMIT_TIMESTAMP, TimestampPlace::default(), timestamp_place),
             source_cluster: optional.or_default(SOURCE_CLUSTER, None, source_cluster),
             tombstone_ttl: optional.or_default(TOMBSTONE_TTL, DEFAULT_TOMBSTONE_TTL, tombstone_ttl),
@@ -118,7 +164,7 @@ impl Config {
 
     /// Warnings about settings that are allowed but unwise, for the log at start.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.warnings.clone();
         let latest = HELD_BACK_BY_THE_SERVICE + self.stream_retention + REDRIVE;
         if self.tombstone_ttl < latest {
             warnings.push(format!(
@@ -132,6 +178,130 @@ impl Config {
         }
         warnings
     }
+}
+
+/// The name of the definitions file beside the functions' binaries.
+const DEFINITIONS_FILE: &str = "views.toml";
+
+/// Reads the definitions file: its path, its SHA-256, and its contents. `None` if no file is set, and there is none
+/// beside the binary.
+fn definitions_file(set: Option<String>) -> Result<Option<(String, String, Definitions)>, String> {
+    let is_set = set.is_some();
+    let path = match (set, beside_the_binary()) {
+        (Some(path), Some(folder)) => folder.join(path),
+        (Some(path), None) => PathBuf::from(path),
+        (None, Some(folder)) => folder.join(DEFINITIONS_FILE),
+        (None, None) => return Ok(None),
+    };
+    let shown = path.display().to_string();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if !is_set && error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(format!(
+                "{VIEW_DEFINITIONS}: {shown} cannot be read: {error}; a relative path begins at the folder of the function's binary \
+                 (LAMBDA_TASK_ROOT)"
+            ));
+        }
+    };
+    let name = path.file_name().map_or_else(|| shown.clone(), |name| name.to_string_lossy().into_owned());
+    let definitions = file::read(&name, &bytes).map_err(|faults| faults.to_string())?;
+    Ok(Some((shown, hash(&bytes), definitions)))
+}
+
+/// The folder of the function's package.
+fn beside_the_binary() -> Option<PathBuf> {
+    let task_root = std::env::var_os("LAMBDA_TASK_ROOT").map(PathBuf::from);
+    task_root.or_else(|| std::env::current_exe().ok()?.parent().map(Path::to_owned))
+}
+
+/// The tables of the definitions file or of `SOURCE_TABLES`, with the marks and the file's warnings. If both are there,
+/// they must name the same tables and keys.
+fn tables(
+    short: Option<String>,
+    file: Option<Definitions>,
+    had_file: bool,
+) -> Result<(SourceTables, Marks, Vec<String>), String> {
+    let short: Option<SourceTables> = match short {
+        Some(text) => Some(text.parse().map_err(|error: SourceTablesError| format!("{SOURCE_TABLES}: {error}"))?),
+        None => None,
+    };
+    match (short, file) {
+        (None, Some(Definitions { tables, marks, warnings })) => Ok((tables, marks, warnings)),
+        (Some(short), None) => Ok((short, Marks::default(), Vec::new())),
+        (Some(short), Some(Definitions { tables, marks, warnings })) => {
+            let differences = tables.differences(&short);
+            if differences.is_empty() {
+                return Ok((tables, marks, warnings));
+            }
+            Err(format!(
+                "{SOURCE_TABLES} and the definitions file disagree: {}; make them name the same tables and keys, or remove {SOURCE_TABLES}",
+                differences.join(", ")
+            ))
+        }
+        // The problem of the file is told already.
+        (None, None) if had_file => Ok(Default::default()),
+        (None, None) => Err(format!(
+            "{SOURCE_TABLES} is not set: list the tables with their primary keys, for example: \
+             public.users(id), public.order_items(order_id, item_id); or put a definitions file, {DEFINITIONS_FILE}, beside the function's \
+             binary"
+        )),
+    }
+}
+
+/// Whether any column is hashed.
+fn hashes(tables: &SourceTables) -> bool {
+    tables.iter().filter_map(|table| table.shape()).any(|shape| shape.columns.iter().any(|column| column.hashed))
+}
+
+/// The DynamoDB tables of the view, each once, and a warning for each name in `VIEW_TABLES` that no source table uses.
+/// Puts each source table into its view table.
+fn view_tables(
+    only: Option<&str>,
+    mapped: &str,
+    tables: &mut SourceTables,
+    problems: &mut Vec<String>,
+) -> (Vec<ViewTable>, Vec<String>) {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for pair in mapped.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (logical, name) =
+            pair.split_once('=').map_or((pair, pair), |(logical, name)| (logical.trim(), name.trim()));
+        if logical.is_empty() || name.is_empty() {
+            problems.push(format!("{VIEW_TABLES}: expected pairs such as orders=my-orders-table, found {pair:?}"));
+        } else if names.insert(logical.to_owned(), name.to_owned()).is_some() {
+            problems.push(format!("{VIEW_TABLES} names {logical} twice: remove one of the two"));
+        }
+    }
+    let used: std::collections::BTreeSet<Option<String>> =
+        tables.iter().map(|table| table.view().map(str::to_owned)).collect();
+    let unused = names.keys().filter(|logical| !used.contains(&Some((*logical).clone())));
+    let unused = unused.map(|logical| format!("{VIEW_TABLES} names {logical}, which no table of the definitions uses"));
+    let unused = unused.collect();
+
+    let mut found: Vec<ViewTable> = Vec::new();
+    let mut places: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    // Without any source table, the problem is another one, and VIEW_TABLE is still asked for.
+    let used = if used.is_empty() { [None].into() } else { used };
+    for logical in used {
+        let table = match &logical {
+            None => only.map(|name| ViewTable { name: name.to_owned(), setting: VIEW_TABLE }),
+            Some(logical) => {
+                let name = names.get(logical).unwrap_or(logical).clone();
+                Some(ViewTable { name, setting: VIEW_TABLES })
+            }
+        };
+        let Some(table) = table else {
+            problems.push(format!("{VIEW_TABLE} is not set: give the name of the DynamoDB table that holds the view"));
+            continue;
+        };
+        let place = found.iter().position(|known| known.name == table.name).unwrap_or_else(|| {
+            found.push(table);
+            found.len() - 1
+        });
+        places.insert(logical, place);
+    }
+    tables.place_views(|view| places.get(&view.map(str::to_owned)).copied().unwrap_or_default());
+    (found, unused)
 }
 
 /// Reads the settings that have a default, and collects their problems.
@@ -230,7 +400,7 @@ mod tests {
     #[test]
     fn a_setting_that_is_not_set_has_its_documented_default() {
         let config = config(&REQUIRED).unwrap();
-        assert_eq!(config.view_table, "view");
+        assert_eq!(config.view_tables, [ViewTable { name: "view".to_owned(), setting: "VIEW_TABLE" }]);
         assert_eq!(config.commit_timestamp, TimestampPlace::Auto);
         assert_eq!(config.source_cluster, None);
         assert_eq!(config.stream_retention, Duration::from_secs(86_400));
@@ -266,7 +436,9 @@ mod tests {
         ])
         .unwrap_err();
         assert!(message.starts_with("9 settings are missing or wrong: "), "{message}");
-        for variable in VARIABLES.into_iter().filter(|variable| *variable != "OBJECTS_BUCKET") {
+        for variable in VARIABLES.into_iter().filter(|variable| {
+            !["OBJECTS_BUCKET", "VIEW_TABLES", "VIEW_DEFINITIONS", "VIEW_HASH_SECRET"].contains(&variable)
+        }) {
             assert!(message.contains(variable), "{variable} is not named in: {message}");
         }
     }

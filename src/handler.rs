@@ -11,6 +11,8 @@ use aws_lambda_events::event::streams::KinesisEventResponse;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
+use crate::aws::secrets;
+use crate::aws::service_error::ServiceError;
 use crate::batch::answer::answer;
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::Disposition;
@@ -20,11 +22,11 @@ use crate::batch::poison;
 use crate::batch::tally::BatchTally;
 use crate::bucket::s3::S3Objects;
 use crate::bucket::{MOST_OBJECTS_IN_FLIGHT, Objects};
-use crate::config::Config;
+use crate::config::{Config, ViewTable};
 use crate::deadline::Deadline;
-use crate::definitions::marks::OVERFLOW;
-use crate::item::indexes::Indexes;
 use crate::item::projection::{Circumstances, Origin, Projector};
+use crate::item::schema::TableSchema;
+use crate::item::typed::HashKey;
 use crate::lock::lock;
 use crate::observe::notices::Notices;
 use crate::observe::{logs, metrics};
@@ -34,27 +36,30 @@ use crate::split_changes::Assembler;
 use crate::write::apply::apply;
 use crate::write::attempts::Attempts;
 use crate::write::dynamodb::retry::Sender;
-use crate::write::dynamodb::{self, DynamoDbView, OpenError};
+use crate::write::dynamodb::sample;
+use crate::write::dynamodb::{self, DynamoDbView, Fits, OpenError};
 use crate::write::large_rows::OverflowView;
 use crate::write::memory::Remembering;
 use crate::write::pace::Pace;
-use crate::write::view::{Put, View};
+use crate::write::view::{Put, Target, View, schemas};
 
-/// How often the indexes are read again while values are left out for one of them, which may have been mended or
+/// How often a table is described again while values are left out for one of its indexes, which may have been mended or
 /// removed.
 const INDEXES_READ_EVERY: Duration = Duration::from_mins(5);
+
+/// How often a table is described again while it is missing, denied, or does not fit.
+const MISSING_READ_EVERY: Duration = Duration::from_secs(10);
 
 /// Keeps a view up to date, batch by batch.
 #[derive(Debug)]
 pub struct Handler<V, O> {
     planner: Planner,
-    view: V,
+    views: Vec<Target<V>>,
     objects: Option<O>,
-    pace: Arc<Pace>,
-    attempts: Arc<Attempts>,
     notices: Notices,
-    indexes_read: Mutex<Instant>,
+    described: Mutex<Instant>,
     table_metrics: bool,
+    view_metrics: bool,
 }
 
 /// A batch that is done.
@@ -68,20 +73,15 @@ pub struct Processed<'a> {
 
 /// Why the function cannot start.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum StartError {
-    #[error(transparent)]
-    View(#[from] OpenError),
+    /// Each view table with a problem.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Views(Vec<OpenError>),
+    /// There is no secret to hash columns with.
     #[error(
-        "SOURCE_TABLES and VIEW_TABLE do not fit: the key column {column} of {source_table} has the name of the view table's partition \
-         key, so that no row of it could be stored; use a view table whose partition key has a name that no column has"
+        "VIEW_HASH_SECRET: {0}; check that the secret is there, and that the function may call secretsmanager:GetSecretValue on it"
     )]
-    KeyColumnNamedAsKey { column: String, source_table: String },
-    #[error(
-        "SOURCE_TABLES: the key column {OVERFLOW} of {source_table} has the name that the view keeps for itself where OBJECTS_BUCKET is \
-         set; rename the column"
-    )]
-    KeyColumnReserved { source_table: String },
+    Secret(ServiceError),
 }
 
 /// The handler of the binaries: a view in DynamoDB, with moved columns, kept records and the quarantine in S3.
@@ -91,45 +91,67 @@ impl DynamoDbHandler {
     /// A handler for the view in DynamoDB that `config` names.
     ///
     /// # Errors
-    /// The view's table is missing, does not fit, or cannot be reached.
+    /// A table of the view does not fit, or none can be reached.
     pub async fn start(config: Config, sdk_config: &SdkConfig) -> Result<Self, StartError> {
-        let mut pace = Pace::new(config.write_concurrency);
-        if config.batched_creates {
-            pace = pace.with_creates_together();
-        }
-        let pace = Arc::new(pace);
-        let attempts = Arc::new(Attempts::default());
-        let sender = Sender { pace: Arc::clone(&pace), attempts: Arc::clone(&attempts) };
-        let table = DynamoDbView::open(dynamodb::client::new(sdk_config), sender, config.view_table).await?;
-        let key_attribute = table.key_attribute().to_owned();
-        for table in config.source_tables.iter() {
-            if table.primary_key().contains(&key_attribute) {
-                return Err(StartError::KeyColumnNamedAsKey { column: key_attribute, source_table: table.to_string() });
+        let client = dynamodb::client::new(sdk_config);
+        let objects = config.objects_bucket.clone().map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
+        let source_tables = Arc::new(config.source_tables);
+        let opened = config.view_tables.iter().enumerate().map(|(place, ViewTable { name, setting })| {
+            let mut pace = Pace::new(config.write_concurrency);
+            if config.batched_creates {
+                pace = pace.with_creates_together();
             }
-            if config.objects_bucket.is_some() && table.primary_key().iter().any(|column| column == OVERFLOW) {
-                return Err(StartError::KeyColumnReserved { source_table: table.to_string() });
+            let (pace, attempts) = (Arc::new(pace), Arc::new(Attempts::default()));
+            let sender = Sender { pace: Arc::clone(&pace), attempts: Arc::clone(&attempts) };
+            let overflow = config.objects_bucket.is_some().then(|| config.marks.overflow.clone());
+            let tables = Arc::clone(&source_tables);
+            let fits = Fits::new(move |schema| schema.takes_all(tables.of_view(place), overflow.as_deref()));
+            let table = DynamoDbView::new(client.clone(), sender, (*setting, name.clone()), config.marks.clone(), fits);
+            let (objects, tables, looks) = (objects.clone(), Arc::clone(&source_tables), config.definitions.is_some());
+            async move {
+                let opened = table.open().await;
+                if looks && opened.is_ok() {
+                    // Nothing waits for it: the look only warns.
+                    let (table, tables) = (table.clone(), tables);
+                    tokio::spawn(async move { sample::look(&table, &tables, place).await });
+                }
+                let view = Remembering::new(OverflowView::new(table, objects));
+                (Target { name: name.clone(), view, pace, attempts }, opened)
             }
+        });
+        let secret = async {
+            let id = config.hash_secret.as_deref()?;
+            Some(secrets::value(sdk_config, id).await.map(|secret| Arc::new(HashKey::new(&secret))))
+        };
+        let (opened, hash_key) = tokio::join!(futures_util::future::join_all(opened), secret);
+        let (views, opened): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        let tables = views.len();
+        let problems: Vec<OpenError> = opened.into_iter().filter_map(Result::err).collect();
+        if problems.len() == tables || problems.iter().any(OpenError::is_misfit) {
+            return Err(StartError::Views(problems));
         }
+        for problem in problems {
+            tracing::error!(%problem, "a table of the view cannot be written: its rows are reported, and the others are applied");
+        }
+        let hash_key = hash_key.transpose().map_err(StartError::Secret)?;
         let planner = Planner {
-            source_tables: config.source_tables,
+            source_tables,
             commit_timestamp: config.commit_timestamp,
             source_cluster: config.source_cluster,
             projector: Projector {
-                key_attribute,
+                marks: config.marks,
                 tombstone_ttl: config.tombstone_ttl,
-                overflow_bucket: config.objects_bucket.clone(),
+                overflow_bucket: config.objects_bucket,
+                hash_key,
             },
         };
-        let objects = config.objects_bucket.map(|bucket| S3Objects::new(sdk_config.clone(), bucket));
-        let view = Remembering::new(OverflowView::new(table, objects.clone()));
         Ok(Self {
             planner,
-            view,
+            view_metrics: config.definitions.is_some() || tables > 1,
+            views,
             objects,
-            pace,
-            attempts,
             notices: Notices::default(),
-            indexes_read: Mutex::new(Instant::now()),
+            described: Mutex::new(Instant::now()),
             table_metrics: config.table_metrics,
         })
     }
@@ -149,12 +171,22 @@ impl<V: View, O: Objects> Handler<V, O> {
     /// Applies a batch, and shows in the log and the metrics how its records have ended.
     pub async fn process_observed<'b>(&'b self, batch: &'b Batch, origin: Origin, deadline: Deadline) -> Ledger<'b> {
         // The start made requests too, which do not belong to this batch.
-        self.attempts.take();
+        for target in &self.views {
+            target.attempts.take();
+        }
         // On the heap, once a batch: the types of nested futures must not grow too deep for the compiler.
         let Processed { ledger, unconfigured_tables } = Box::pin(self.process(batch, origin, deadline)).await;
         let BatchTally { all, tables } = BatchTally::of(&ledger);
         logs::batch(&ledger, &all);
-        metrics::emit_batch(all, unconfigured_tables, self.attempts.take());
+        let attempted: Vec<_> = self.views.iter().map(|target| target.attempts.take()).collect();
+        if self.view_metrics {
+            metrics::emit_views(self.views.iter().map(|target| &*target.name).zip(&attempted), &ledger);
+        }
+        let attempted = attempted.into_iter().reduce(|mut sum, next| {
+            sum.add(&next);
+            sum
+        });
+        metrics::emit_batch(all, unconfigured_tables, attempted.unwrap_or_default());
         if self.table_metrics {
             metrics::emit_tables(tables);
         }
@@ -163,8 +195,8 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Applies a batch, and returns how its records have ended.
     pub async fn process<'b>(&'b self, batch: &'b Batch, origin: Origin, deadline: Deadline) -> Processed<'b> {
-        let indexes = self.view.indexes();
-        let Plan { ledger, rows, parts, sources } = self.plan(batch, origin, &indexes);
+        let known = schemas(&self.views);
+        let Plan { ledger, rows, parts, sources } = self.plan(batch, origin, &known);
 
         // An unreadable record must not wait for a slow DynamoDB, or it would hold the shard. Nor must the rows wait
         // for the bucket.
@@ -177,36 +209,69 @@ impl<V: View, O: Objects> Handler<V, O> {
         // The rest is rare, so it is on the heap.
         let is_time = || Instant::now() < deadline.stop_starting;
         if is_time() && ledger.any(|entry| entry.end().is_refused()) {
-            Box::pin(self.write_again(batch, &ledger, origin, &indexes, deadline)).await;
+            Box::pin(self.write_again(batch, &ledger, origin, &known, deadline)).await;
         }
-        if is_time() && self.objects.is_some() && poison::is_undecided(&ledger) {
-            Box::pin(self.decide(batch, &ledger, origin, deadline)).await;
+        if self.objects.is_some() {
+            for place in 0..self.views.len() {
+                if is_time() && poison::is_undecided(&ledger, place) {
+                    Box::pin(self.decide(batch, &ledger, origin, place, deadline)).await;
+                }
+            }
         }
         Box::pin(self.quarantine_refused(&ledger, deadline)).await;
-        let leaves_out = |entry: &Entry<'_>| entry.write().is_some_and(|write| !write.notes.left_out.is_empty());
-        if is_time() && ledger.any(leaves_out) && lock(&self.indexes_read).elapsed() >= INDEXES_READ_EVERY {
-            Box::pin(self.learn_indexes(&self.view.indexes(), deadline)).await;
+        if is_time() {
+            Box::pin(self.describe_again(&ledger, deadline)).await;
         }
-        self.notices.tell(&sources, &ledger, &self.planner.source_tables, &self.view.indexes());
+        self.notices.tell(&sources, &ledger, &self.planner.source_tables, &schemas(&self.views));
         Processed { ledger, unconfigured_tables: sources.unconfigured.len() }
     }
 
-    fn plan<'b>(&'b self, batch: &'b Batch, origin: Origin, indexes: &Indexes) -> Plan<'b> {
-        self.planner.plan(&batch.records, Circumstances { written_at: SystemTime::now(), origin, indexes })
+    fn plan<'b>(&'b self, batch: &'b Batch, origin: Origin, tables: &[Option<Arc<TableSchema>>]) -> Plan<'b> {
+        self.planner.plan(&batch.records, Circumstances { written_at: SystemTime::now(), origin, tables })
     }
 
+    /// Writes rows, those of each view table at the pace of that table.
     async fn apply(&self, ledger: &Ledger<'_>, rows: Vec<RowChanges>, deadline: Deadline) {
-        apply(&self.view, rows, &self.pace, deadline, |id, end| ledger.settle(id, end, SystemTime::now())).await;
+        let settle = |id, end| ledger.settle(id, end, SystemTime::now());
+        if let [Target { view, pace, .. }] = &self.views[..] {
+            return apply(view, rows, pace, deadline, settle).await;
+        }
+        let mut of_views: Vec<Vec<RowChanges>> = self.views.iter().map(|_| Vec::new()).collect();
+        for row in rows {
+            let place = row.first().map_or(0, |newest| newest.item.key.view);
+            of_views[place].push(row);
+        }
+        let applied = self.views.iter().zip(of_views).filter(|(_, rows)| !rows.is_empty());
+        let applied = applied.map(|(Target { view, pace, .. }, rows)| apply(view, rows, pace, deadline, settle));
+        futures_util::future::join_all(applied).await;
     }
 
-    /// Reads the indexes of the view's table again. Returns whether they differ from `known`; they are known from then
-    /// on.
-    async fn learn_indexes(&self, known: &Indexes, deadline: Deadline) -> bool {
-        *lock(&self.indexes_read) = Instant::now();
-        tokio::time::timeout_at(deadline.stop_starting, self.view.learn_indexes(known)).await == Ok(true)
+    /// Reads the schema of a view table again. Returns whether it differs from `known`; it is known from then on.
+    async fn learn_schema(&self, place: usize, known: Option<&TableSchema>, deadline: Deadline) -> bool {
+        *lock(&self.described) = Instant::now();
+        let learned = self.views[place].view.learn_schema(known);
+        tokio::time::timeout_at(deadline.stop_starting, learned).await == Ok(true)
     }
 
-    /// Writes the refused items again if the view's table has other indexes than `known`, without the values that the
+    /// Reads the schemas again of tables that have not been described yet, and of those with an index for which values
+    /// were left out, if the last time was long enough ago.
+    async fn describe_again(&self, ledger: &Ledger<'_>, deadline: Deadline) {
+        let age = lock(&self.described).elapsed();
+        if age < MISSING_READ_EVERY {
+            return;
+        }
+        let leaves_out = |entry: &Entry<'_>| entry.write().is_some_and(|write| !write.notes.left_out.is_empty());
+        for (place, known) in schemas(&self.views).into_iter().enumerate() {
+            let of_view = |entry: &Entry<'_>| entry.table().is_some_and(|table| table.view_place() == place);
+            let is_missing = known.is_none() && ledger.any(of_view);
+            let is_left_out = || age >= INDEXES_READ_EVERY && ledger.any(|entry| of_view(entry) && leaves_out(entry));
+            if is_missing || is_left_out() {
+                self.learn_schema(place, known.as_deref(), deadline).await;
+            }
+        }
+    }
+
+    /// Writes the refused items again if their view table has other indexes than `known`, without the values that the
     /// new indexes refuse.
     ///
     /// Between the refusals and this write, an older change of a row may have been written in the refused one's place,
@@ -216,26 +281,36 @@ impl<V: View, O: Objects> Handler<V, O> {
         batch: &Batch,
         ledger: &Ledger<'_>,
         origin: Origin,
-        known: &Indexes,
+        known: &[Option<Arc<TableSchema>>],
         deadline: Deadline,
     ) {
-        if !self.learn_indexes(known, deadline).await {
+        let mut changed = Vec::new();
+        for (place, known) in known.iter().enumerate() {
+            let is_refused = |entry: &Entry<'_>| {
+                entry.end().is_refused() && entry.table().is_some_and(|table| table.view_place() == place)
+            };
+            if ledger.any(is_refused) && self.learn_schema(place, known.as_deref(), deadline).await {
+                changed.push(place);
+            }
+        }
+        if changed.is_empty() {
             return;
         }
-        let Plan { ledger: planned, mut rows, .. } = self.plan(batch, origin, &self.view.indexes());
+        let Plan { ledger: planned, mut rows, .. } = self.plan(batch, origin, &schemas(&self.views));
         for row in &mut rows {
-            row.retain(|change| ledger.entry(change.id).end().is_refused());
+            row.retain(|change| changed.contains(&change.item.key.view) && ledger.entry(change.id).end().is_refused());
         }
         rows.retain(|row| !row.is_empty());
         ledger.plan_again(planned);
         self.apply(ledger, rows, deadline).await;
     }
 
-    /// Writes one remembered change again, so that DynamoDB shows whether it refuses everything.
-    async fn decide(&self, batch: &Batch, ledger: &Ledger<'_>, origin: Origin, deadline: Deadline) {
-        let rows = self.plan(batch, origin, &self.view.indexes()).rows;
-        let Some(Candidate { id, item }) = poison::deciding_change(rows, ledger) else { return };
-        let put = tokio::time::timeout_at(deadline.answer_by, self.view.put_without_memory(item)).await;
+    /// Writes one remembered change of a view table again, so that DynamoDB shows whether it refuses everything.
+    async fn decide(&self, batch: &Batch, ledger: &Ledger<'_>, origin: Origin, place: usize, deadline: Deadline) {
+        let rows = self.plan(batch, origin, &schemas(&self.views)).rows;
+        let Some(Candidate { id, item }) = poison::deciding_change(rows, ledger, place) else { return };
+        let put = self.views[place].view.put_without_memory(item);
+        let put = tokio::time::timeout_at(deadline.answer_by, put).await;
         let end = match put {
             Ok(Put::Applied) => Disposition::Applied,
             Ok(Put::Superseded(how)) => how.into(),
@@ -259,7 +334,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         if parts.is_empty() {
             return;
         }
-        let assembler = Assembler { planner: &self.planner, view: &self.view, objects, origin };
+        let assembler = Assembler { planner: &self.planner, views: &self.views, objects, origin };
         // On the heap: nearly all batches have no split changes, and pay nothing for them.
         Box::pin(assembler.settle(ledger, parts, deadline)).await;
     }
@@ -281,7 +356,8 @@ impl<V: View, O: Objects> Handler<V, O> {
             // A set has many megabytes.
             (1, "split changes are reported, since the quarantine does not take them")
         } else {
-            let at_once = self.pace.most().get().min(MOST_OBJECTS_IN_FLIGHT);
+            let most = self.views.iter().map(|target| target.pace.most().get()).max().unwrap_or(1);
+            let at_once = most.min(MOST_OBJECTS_IN_FLIGHT);
             (at_once, "poison records are reported, since the quarantine does not take them")
         };
         let writes = stream::iter(poison).map(async |id| (id, quarantine::take(objects, ledger, id).await));

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt};
@@ -30,8 +31,8 @@ use crate::batch::plan::{Planner, Role, SetObject};
 use crate::bucket::{self, MOST_OBJECTS_IN_FLIGHT, Objects, StoredObject, list_all};
 use crate::deadline::Deadline;
 use crate::definitions::source_tables::SourceTable;
-use crate::item::indexes::Indexes;
 use crate::item::projection::{Circumstances, Origin, ViewItem};
+use crate::item::schema::TableSchema;
 use crate::observe::logs;
 use crate::quarantine;
 use crate::record::decode::{self, Envelope};
@@ -39,7 +40,7 @@ use crate::record::delivery::Record;
 use crate::record::fragments::{self, AssemblyError, FragmentSet};
 use crate::write::apply::apply;
 use crate::write::pace::Pace;
-use crate::write::view::View;
+use crate::write::view::{Target, View, schemas};
 
 /// Puts split changes together.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub struct Assembler<'h, V, O> {
     /// Reads main records and fragments.
     pub planner: &'h Planner,
     /// Where the changes go.
-    pub view: &'h V,
+    pub views: &'h [Target<V>],
     /// Where the members of sets wait.
     pub objects: &'h O,
     /// Where the records of this batch come from.
@@ -173,15 +174,16 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         main_record: &StoredObject,
         deadline: Deadline,
     ) -> Result<Fate<'h>, ServiceError> {
-        let indexes = self.view.indexes();
-        let Assembled { table, item, objects } = self.assemble(set, total, main_record, &indexes).await?;
+        let known = schemas(self.views);
+        let Assembled { table, item, objects } = self.assemble(set, total, main_record, &known).await?;
         let mut fate = Fate { table, ..Fate::of(Disposition::Filtered) };
         let to_quarantine = match item {
             Ok(None) => None,
             Ok(Some(item)) => {
+                let place = item.key.view;
                 self.put(item, &mut fate, deadline).await;
-                if fate.end.is_refused() && self.view.learn_indexes(&indexes).await {
-                    let again = self.assemble(set, total, main_record, &self.view.indexes()).await?;
+                if fate.end.is_refused() && self.views[place].view.learn_schema(known[place].as_deref()).await {
+                    let again = self.assemble(set, total, main_record, &schemas(self.views)).await?;
                     if let Ok(Some(item)) = again.item {
                         self.put(item, &mut fate, deadline).await;
                     }
@@ -233,7 +235,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         set: &FragmentSet,
         total: u32,
         main_record: &StoredObject,
-        indexes: &Indexes,
+        tables: &[Option<Arc<TableSchema>>],
     ) -> Result<Assembled<'h>, ServiceError> {
         let fragments: Vec<&StoredObject> = set.fragments_of(total).collect();
         let objects =
@@ -259,7 +261,7 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
         let record = quarantine::kept_record(self.objects, &main_record.key).await?;
         let was_replayed = self.origin == Origin::Stream && set.is_replayed(main_record, total);
         let origin = if was_replayed { Origin::Quarantine } else { self.origin };
-        let now = Circumstances { written_at: SystemTime::now(), origin, indexes };
+        let now = Circumstances { written_at: SystemTime::now(), origin, tables };
         let (table, item) = self.planner.assemble(&record.data.0, variants, now);
         Ok(Assembled { table, item, objects })
     }
@@ -267,8 +269,8 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
     async fn put(&self, item: ViewItem, fate: &mut Fate<'h>, deadline: Deadline) {
         fate.write = Some(Write::of(&item));
         fate.end = Failure::OutOfTime.into();
+        let view = &self.views[item.key.view].view;
         let rows = vec![vec![Candidate { id: RecordId(0), item }]];
-        apply(self.view, rows, &Pace::new(NonZeroUsize::MIN), deadline, |_, end| fate.settle(end, SystemTime::now()))
-            .await;
+        apply(view, rows, &Pace::new(NonZeroUsize::MIN), deadline, |_, end| fate.settle(end, SystemTime::now())).await;
     }
 }

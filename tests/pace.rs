@@ -5,15 +5,16 @@
 //! repeats refused writes as the client does.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dsql_view::batch::coalesce::{Candidate, RowChanges};
 use dsql_view::batch::disposition::Disposition;
 use dsql_view::batch::ledger::RecordId;
 use dsql_view::deadline::Deadline;
-use dsql_view::item::projection::{Notes, ViewItem};
+use dsql_view::item::projection::ViewItem;
+use dsql_view::item::schema::TableSchema;
 use dsql_view::record::order::CommitTimestamp;
 use dsql_view::write::apply::apply;
 use dsql_view::write::dynamodb::retry::{FIRST_BACKOFF, THROTTLED_FOR, longest_backoff};
@@ -98,6 +99,10 @@ impl Table {
 }
 
 impl View for Client<'_> {
+    fn schema(&self) -> Option<Arc<TableSchema>> {
+        None
+    }
+
     async fn put(&self, _: ViewItem) -> Put {
         tokio::time::sleep(LATENCY).await;
         let first = Instant::now();
@@ -122,16 +127,7 @@ impl View for Client<'_> {
 
 fn row(record: usize) -> RowChanges {
     let committed = CommitTimestamp::from_nanoseconds(1).unwrap();
-    let item = ViewItem {
-        key: record.to_string(),
-        committed,
-        creates: false,
-        attributes: HashMap::new(),
-        moved: Vec::new(),
-        bytes: 0,
-        guard: None,
-        notes: Notes::default(),
-    };
+    let item = ViewItem::without_attributes(record.to_string(), committed);
     vec![Candidate { id: RecordId(record), item }]
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use dsql_view::bucket::s3::RETIRED;
 use dsql_view::config::{SHORTEST_STREAM_RETENTION, VARIABLES};
+use dsql_view::definitions::source_tables::SourceTables;
 use dsql_view::quarantine::QUARANTINE;
 use dsql_view::record::fragments::FRAGMENTS;
 use dsql_view::redrive::Invocation;
@@ -320,7 +321,8 @@ fn the_bucket_removes_what_is_not_needed_and_no_part_of_the_view() {
         (OVERFLOW.to_owned(), vec![unneeded], 1),
     ];
     assert_eq!(expiring, BTreeSet::from(expected));
-    assert!(dsql_view::item::large_rows::folder("public.users#1").starts_with(OVERFLOW));
+    let tables: SourceTables = "users(id)".parse().unwrap();
+    assert!(tables.iter().all(|table| table.objects_folder().starts_with(OVERFLOW)));
     assert!(rules.iter().any(|rule| rule.get("AbortIncompleteMultipartUpload").is_some()));
 }
 

@@ -204,7 +204,7 @@ impl Deliveries {
             let inline = change.kind == Kind::OnlyUnneeded;
             if inline || (has_come && ways <= MOST_WAYS) {
                 let view = self.world.view.borrow();
-                let shown = view.get(&row.key()).unwrap_or_else(|| panic!("{} is not shown", row.key()));
+                let shown = view.get(&row.key().into()).unwrap_or_else(|| panic!("{} is not shown", row.key()));
                 assert!(shown.committed.to_string().parse::<u64>().unwrap() >= row.committed);
             }
             if has_come {
@@ -223,7 +223,7 @@ impl Deliveries {
                 let Expected::Row(row) = CONTRACT.expects(change.whole().as_bytes()) else { return false };
                 let mut attributes = shown.attributes.clone();
                 let tombstone = matches!(attributes.remove("_expires_at"), Some(AttributeValue::N(_)));
-                shown.key == row.key() && tombstone == row.deleted && attributes == row.attributes
+                shown.key == row.key().into() && tombstone == row.deleted && attributes == row.attributes
             });
             assert!(says_so, "no change says {shown:?}");
         }

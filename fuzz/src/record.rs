@@ -5,13 +5,14 @@
 //! for a hundred thousand.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view::batch::disposition::{Disposition, Failure};
 use dsql_view::batch::plan::{Plan, Planner, Role};
-use dsql_view::item::indexes::Indexes;
 use dsql_view::item::projection::{Circumstances, Origin, Projector, ViewItem};
+use dsql_view::item::schema::TableSchema;
 use dsql_view::record::delivery::{Data, Record};
 use dsql_view::record::order::TimestampPlace;
 
@@ -38,8 +39,9 @@ pub fn check(data: &[u8]) -> Vec<ViewItem> {
     let records: Vec<&[u8]> = records.split(|byte| *byte == SEPARATOR).take(MOST_RECORDS).collect();
 
     let planner = planner(contract);
-    let (written_at, indexes) = (SystemTime::UNIX_EPOCH + WRITTEN_AT, Indexes::default());
-    let now = Circumstances { written_at, origin: Origin::Stream, indexes: &indexes };
+    let tables = tables();
+    let written_at = SystemTime::UNIX_EPOCH + WRITTEN_AT;
+    let now = Circumstances { written_at, origin: Origin::Stream, tables: &tables };
     let batch = delivered(records.iter().map(|record| record.to_vec()));
     let plan = planner.plan(&batch, now);
     assert_every_record_ends_once(&records, contract, &plan);
@@ -71,15 +73,21 @@ fn contract(settings: u8) -> Contract {
 /// The function's planner with these settings.
 pub fn planner(contract: Contract) -> Planner {
     Planner {
-        source_tables: SOURCE_TABLES.parse().expect("tables of our own"),
+        source_tables: Arc::new(SOURCE_TABLES.parse().expect("tables of our own")),
         commit_timestamp: contract.place,
         source_cluster: contract.cluster.then(|| CLUSTER.to_owned()),
         projector: Projector {
-            key_attribute: KEY_ATTRIBUTE.to_owned(),
+            marks: Arc::default(),
             tombstone_ttl: TOMBSTONE_TTL,
             overflow_bucket: contract.bucket.then(|| "bucket".to_owned()),
+            hash_key: None,
         },
     }
+}
+
+/// The view's table.
+pub fn tables() -> [Option<Arc<TableSchema>>; 1] {
+    [Some(Arc::new(TableSchema::with_partition_key(KEY_ATTRIBUTE)))]
 }
 
 fn expanded(records: &[u8]) -> Vec<u8> {
@@ -148,10 +156,11 @@ fn assert_too_large(row: &Row, failure: &Failure, contract: Contract) {
 }
 
 fn assert_item(row: &Row, item: &ViewItem, contract: Contract) {
-    assert_eq!(item.key, row.key());
-    assert_eq!(name_in_key(&item.key), row.name, "a key tells its row");
+    let key = &item.key.partition;
+    assert_eq!((key, &item.key.sort), (&row.key(), &None));
+    assert_eq!(name_in_key(key), row.name, "a key tells its row");
     assert_eq!(item.committed.to_string(), row.committed.to_string());
-    assert_storable(KEY_ATTRIBUTE, &item.key, &item.attributes);
+    assert_storable(KEY_ATTRIBUTE, key, &item.attributes);
 
     let mut attributes = item.attributes.clone();
     let expiry = attributes.remove("_expires_at");

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dsql_view::aws::service_error::ServiceError;
@@ -9,17 +11,19 @@ use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view::batch::plan::Planner;
 use dsql_view::bucket::{Objects, Page, StoredObject};
 use dsql_view::deadline::Deadline;
-use dsql_view::item::indexes::Indexes;
+use dsql_view::item::key::ItemKey;
 use dsql_view::item::projection::{Circumstances, Origin, ViewItem};
+use dsql_view::item::schema::TableSchema;
 use dsql_view::record::delivery::{Data, Record};
 use dsql_view::record::order::TimestampPlace;
 use dsql_view::record::sequence::SequenceNumber;
 use dsql_view::split_changes::Assembler;
-use dsql_view::write::view::{Put, View};
+use dsql_view::write::pace::Pace;
+use dsql_view::write::view::{Put, Target, View};
 
 use super::contract::{Contract, Expected};
 use super::fragments::crc32c;
-use super::record::planner;
+use super::record::{planner, tables};
 
 /// The function's settings.
 pub const CONTRACT: Contract = Contract { place: TimestampPlace::Auto, bucket: true, cluster: false };
@@ -29,7 +33,7 @@ pub struct World {
     planner: Planner,
     objects: RefCell<BTreeMap<String, Vec<u8>>>,
     /// What the view shows, by key.
-    pub view: RefCell<HashMap<String, ViewItem>>,
+    pub view: RefCell<HashMap<ItemKey, ViewItem>>,
     /// All records that were delivered.
     pub delivered: Vec<String>,
 }
@@ -54,13 +58,15 @@ impl World {
     /// Delivers a batch; checks that each of its records ends once, and how it ends.
     pub fn deliver(&mut self, batch: &[String]) {
         let records: Vec<Record> = batch.iter().enumerate().map(delivered).collect();
-        let indexes = Indexes::default();
-        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+        let tables = tables();
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &tables };
         let plan = self.planner.plan(&records, now);
         for change in plan.rows.into_iter().flatten() {
             plan.ledger.settle(change.id, self.write(change.item), SystemTime::UNIX_EPOCH);
         }
-        let assembler = Assembler { planner: &self.planner, view: &*self, objects: &*self, origin: Origin::Stream };
+        let pace = Arc::new(Pace::new(NonZeroUsize::MIN));
+        let views = [Target { name: "view".to_owned(), view: &*self, pace, attempts: Arc::default() }];
+        let assembler = Assembler { planner: &self.planner, views: &views, objects: &*self, origin: Origin::Stream };
         let deadline = Deadline::after(Duration::from_secs(900));
         RUNTIME.with(|runtime| runtime.block_on(assembler.settle(&plan.ledger, &plan.parts, deadline)));
         for (entry, record) in plan.ledger.entries().iter().zip(batch) {
@@ -118,7 +124,11 @@ fn delivered((place, data): (usize, &String)) -> Record {
     }
 }
 
-impl View for World {
+impl View for &World {
+    fn schema(&self) -> Option<Arc<TableSchema>> {
+        tables()[0].clone()
+    }
+
     async fn put(&self, item: ViewItem) -> Put {
         match self.write(item) {
             Disposition::Applied => Put::Applied,

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::batch::ledger::RecordId;
+use crate::item::key::ItemKey;
 use crate::item::projection::ViewItem;
 
 /// An item to write, and the record that it comes from.
@@ -27,7 +28,7 @@ pub type RowChanges = Vec<Candidate>;
 /// Groups changes by row. The rows stand in the order of their first appearance.
 pub fn coalesce(candidates: impl IntoIterator<Item = Candidate>) -> Vec<RowChanges> {
     let mut rows: Vec<RowChanges> = Vec::new();
-    let mut place_of_key: HashMap<String, usize> = HashMap::new();
+    let mut place_of_key: HashMap<ItemKey, usize> = HashMap::new();
     for candidate in candidates {
         if let Some(&place) = place_of_key.get(&candidate.item.key) {
             rows[place].push(candidate);
@@ -46,24 +47,11 @@ pub fn coalesce(candidates: impl IntoIterator<Item = Candidate>) -> Vec<RowChang
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::item::projection::Notes;
     use crate::record::order::CommitTimestamp;
 
     fn candidate(record: usize, key: &str, committed: u64) -> Candidate {
         let committed = CommitTimestamp::from_nanoseconds(committed).unwrap();
-        Candidate {
-            id: RecordId(record),
-            item: ViewItem {
-                key: key.to_owned(),
-                committed,
-                creates: false,
-                attributes: HashMap::new(),
-                moved: Vec::new(),
-                bytes: 0,
-                guard: None,
-                notes: Notes::default(),
-            },
-        }
+        Candidate { id: RecordId(record), item: ViewItem::without_attributes(key.to_owned(), committed) }
     }
 
     fn check(changes: &[(&str, u64)], expected: &[&[usize]]) {

@@ -195,7 +195,7 @@ mod tests {
     fn a_failure_that_may_pass_is_never_poison() {
         for (failure, poison, stage) in [
             (Failure::Decode(DecodeError::UnknownType), true, Stage::Decode),
-            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), true, Stage::Project),
+            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049, most: 2048 }), true, Stage::Project),
             (Failure::Refused(String::new()), true, Stage::Apply),
             (Failure::NoBucket, false, Stage::Assemble),
             (Failure::Assemble(AssemblyError::Checksum), true, Stage::Assemble),
@@ -219,7 +219,7 @@ mod tests {
         let objects = ServiceError { service: OBJECTS_BUCKET, action: "take an object", reason: "SlowDown".to_owned() };
         for (failure, expected) in [
             (Failure::Decode(DecodeError::UnknownType), "the record's type is not known"),
-            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049 }), "the key has 2049 bytes"),
+            (Failure::Project(ProjectionError::KeyTooLong { bytes: 2049, most: 2048 }), "the key has 2049 bytes"),
             (Failure::Refused("too large".to_owned()), "DynamoDB does not take the item: too large"),
             (Failure::NoBucket, "set OBJECTS_BUCKET"),
             (Failure::Assemble(AssemblyError::Checksum), "do not have the CRC32C"),

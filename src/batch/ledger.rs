@@ -11,7 +11,6 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::time::{Duration, SystemTime};
 
 use crate::batch::disposition::{Disposition, Failure, Superseded};
-use crate::definitions::marks::DELETED;
 use crate::definitions::source_tables::SourceTable;
 use crate::item::projection::{Notes, ViewItem};
 use crate::record::delivery::Record;
@@ -73,7 +72,7 @@ impl Write {
         Self {
             committed: item.committed,
             units: item.bytes.div_ceil(BYTES_OF_A_WRITE_UNIT),
-            tombstone: item.attributes.contains_key(DELETED),
+            tombstone: item.tombstone,
             overflowed: !item.moved.is_empty(),
             notes: item.notes.clone(),
             coalesced: false,

@@ -3,6 +3,8 @@
 //! Invariants: pure, with everything it depends on as an argument; one bad record never affects its neighbours; every
 //! record is settled here, is a candidate of exactly one row, or is one member of a set.
 
+use std::sync::Arc;
+
 use crate::batch::coalesce::{Candidate, RowChanges, coalesce};
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::ledger::{Ledger, RecordId, Write};
@@ -19,7 +21,7 @@ use crate::record::order::TimestampPlace;
 #[derive(Debug, Clone)]
 pub struct Planner {
     /// The tables that are kept in the view.
-    pub source_tables: SourceTables,
+    pub source_tables: Arc<SourceTables>,
     /// Where a record carries the time of its commit.
     pub commit_timestamp: TimestampPlace,
     /// The only cluster whose records are taken; `None` takes those of every cluster.
@@ -107,10 +109,17 @@ pub enum Role {
 }
 
 /// The next step for a record.
+#[expect(clippy::large_enum_variant, reason = "most steps are writes, and none is kept")]
 enum Step {
     Write(ViewItem),
     Keep,
     Filter,
+}
+
+impl Step {
+    fn of(item: Option<ViewItem>) -> Self {
+        item.map_or(Self::Filter, Self::Write)
+    }
 }
 
 impl Planner {
@@ -166,7 +175,7 @@ impl Planner {
         };
         match decode::read(record) {
             Ok(Envelope::Full(full)) => match route(&full) {
-                Some(table) => (Some(table), self.item(full, table, now).map(Step::Write)),
+                Some(table) => (Some(table), self.item(full, table, now).map(Step::of)),
                 None => (None, Ok(Step::Filter)),
             },
             Ok(Envelope::Chunked(chunked)) => {
@@ -181,10 +190,22 @@ impl Planner {
         }
     }
 
-    fn item(&self, full: FullRecord<'_>, table: &SourceTable, now: Circumstances<'_>) -> Result<ViewItem, Failure> {
+    /// The item of a record; `None` if the view never has the row, by its key.
+    fn item(
+        &self,
+        full: FullRecord<'_>,
+        table: &SourceTable,
+        now: Circumstances<'_>,
+    ) -> Result<Option<ViewItem>, Failure> {
         full.check_source(self.source_cluster.as_deref()).map_err(Failure::Decode)?;
         let change = full.into_change(table, self.commit_timestamp).map_err(Failure::Decode)?;
-        self.projector.project(&change, now).map_err(Failure::Project)
+        let Some(schema) = now.tables.get(table.view_place()).and_then(Option::as_deref) else {
+            let view = table.view().unwrap_or("of VIEW_TABLE");
+            return Err(Failure::Unavailable(format!(
+                "the view table {view} is missing, denied, or does not fit, as the log of the start says"
+            )));
+        };
+        self.projector.project(&change, schema, now).map_err(Failure::Project)
     }
 
     fn main_record(
@@ -209,7 +230,7 @@ impl Planner {
         };
         let chunks = chunked.chunks().map_err(Failure::Decode)?;
         not_needed(chunks.unneeded);
-        let Some(image) = chunks.needed else { return self.item(chunked, table, now).map(Step::Write) };
+        let Some(image) = chunks.needed else { return self.item(chunked, table, now).map(Step::of) };
         keep(fragments::folder(&image.chunk_id), fragments::main_record_object(&image, record), Role::Member);
         Ok(Step::Keep)
     }
@@ -252,7 +273,7 @@ impl Planner {
             }),
             None => self.item(chunked, table, now),
         };
-        (Some(table), item.map(Some))
+        (Some(table), item)
     }
 }
 
@@ -261,20 +282,21 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::item::indexes::Indexes;
+    use crate::item::schema::TableSchema;
     use crate::record::delivery::Data;
 
     const COMMIT: u64 = 1_705_318_200_000_000_000;
 
     fn planner() -> Planner {
         Planner {
-            source_tables: "users(id)".parse().unwrap(),
+            source_tables: Arc::new("users(id)".parse().unwrap()),
             commit_timestamp: TimestampPlace::default(),
             source_cluster: None,
             projector: Projector {
-                key_attribute: "pk".to_owned(),
+                marks: Arc::default(),
                 tombstone_ttl: Duration::from_secs(60),
                 overflow_bucket: None,
+                hash_key: None,
             },
         }
     }
@@ -283,12 +305,16 @@ mod tests {
         records.iter().map(|record| Record { data: Data(record.clone().into_bytes()), ..Record::default() }).collect()
     }
 
+    fn tables() -> [Option<Arc<TableSchema>>; 1] {
+        [Some(Arc::new(TableSchema::with_partition_key("pk")))]
+    }
+
+    fn now(tables: &[Option<Arc<TableSchema>>]) -> Circumstances<'_> {
+        Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables }
+    }
+
     fn plan<'p>(planner: &'p Planner, records: &'p [Record]) -> Plan<'p> {
-        let indexes = Indexes::default();
-        planner.plan(
-            records,
-            Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes },
-        )
+        planner.plan(records, now(&tables()))
     }
 
     fn end(plan: &Plan<'_>, place: usize) -> Disposition {
@@ -380,9 +406,8 @@ mod tests {
                 let record = record_of(table, split, cluster, version);
                 let records = delivered(std::slice::from_ref(&record));
                 let plan = plan(&planner, &records);
-                let indexes = Indexes::default();
-                let now =
-                    Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, indexes: &indexes };
+                let tables = tables();
+                let now = now(&tables);
                 let failure = match end(&plan, 0) {
                     // A set is checked once it is whole, so that all of it can be quarantined.
                     Disposition::Reported(Failure::NoBucket) => {

@@ -14,12 +14,11 @@
 //!
 //! Invariants: pure; a reason that all writes of a batch share counts as a misconfiguration, not as poison.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::batch::ledger::{Entry, Ledger, RecordId};
-use crate::definitions::marks::DELETED;
 use crate::definitions::source_tables::SourceTable;
 
 /// The records that are poison before anything is written.
@@ -31,30 +30,41 @@ pub fn unreadable(ledger: &Ledger<'_>) -> Vec<RecordId> {
 
 /// The records that are poison because DynamoDB refused them, once all rows are written.
 ///
-/// The list is empty if DynamoDB refused every write, two or more, for the same reason. That is a misconfiguration,
-/// such as an index whose key has another type than the column. Once a person has mended it, the records are good.
+/// Each view table counts for itself. None of its records is poison if it refused every write, two or more, for the
+/// same reason. That is a misconfiguration, such as an index whose key has another type than the column. Once a person
+/// has mended it, the records are good.
 pub fn refused(ledger: &Ledger<'_>) -> Vec<RecordId> {
-    if refuses_everything_alike(ledger) { Vec::new() } else { ledger.select(is_refused) }
+    let views: BTreeSet<usize> = ledger.entries().iter().filter(|entry| is_refused(entry)).map(view).collect();
+    let alike: Vec<usize> = views.into_iter().filter(|view| refuses_everything_alike(ledger, *view)).collect();
+    ledger.select(|entry| is_refused(entry) && !alike.contains(&view(entry)))
 }
 
-/// Whether every write of the batch was refused for the same reason, and the only other rows were skipped from memory.
-/// Then nobody can tell a bad index from poison.
-pub fn is_undecided(ledger: &Ledger<'_>) -> bool {
-    ledger.entries().iter().any(is_remembered) && refuses_everything_alike(ledger)
+/// Whether every write to this view table was refused for the same reason, and its only other rows were skipped from
+/// memory. Then nobody can tell a bad index from poison.
+pub fn is_undecided(ledger: &Ledger<'_>, of_view: usize) -> bool {
+    let is_remembered = |entry: &Entry<'_>| is_remembered(entry) && view(entry) == of_view;
+    ledger.entries().iter().any(is_remembered) && refuses_everything_alike(ledger, of_view)
+}
+
+/// The place of the view table that a record belongs to.
+fn view(entry: &Entry<'_>) -> usize {
+    entry.table().map_or(0, SourceTable::view_place)
 }
 
 /// Picks the change whose second write decides the matter: a remembered one out of the batch's `rows`.
 ///
 /// It resembles the refused ones most, in its table and its columns, so that an index which is wrong for these is wrong
 /// for it. A change without moved columns is preferred.
-pub fn deciding_change(rows: Vec<RowChanges>, ledger: &Ledger<'_>) -> Option<Candidate> {
+pub fn deciding_change(rows: Vec<RowChanges>, ledger: &Ledger<'_>, of_view: usize) -> Option<Candidate> {
     let entries = ledger.entries();
-    let refused = entries.iter().filter(|entry| is_refused(entry));
+    let refused = entries.iter().filter(|entry| is_refused(entry) && view(entry) == of_view);
     let tables: HashSet<_> = refused.filter_map(Entry::table).map(SourceTable::key_prefix).collect();
-    let newest = |row: RowChanges| row.into_iter().find(|change| is_remembered(&entries[change.id.0]));
+    let newest = |row: RowChanges| {
+        row.into_iter().find(|change| change.item.key.view == of_view && is_remembered(&entries[change.id.0]))
+    };
     rows.into_iter().filter_map(newest).max_by_key(|Candidate { id, item }| {
         let of_their_table = entries[id.0].table().is_some_and(|table| tables.contains(table.key_prefix()));
-        let is_row = !item.attributes.contains_key(DELETED);
+        let is_row = !item.tombstone;
         (of_their_table, is_row, item.moved.is_empty(), item.attributes.len())
     })
 }
@@ -67,10 +77,10 @@ fn is_remembered(entry: &Entry<'_>) -> bool {
     *entry.end() == Disposition::Superseded(Superseded::Remembered)
 }
 
-fn refuses_everything_alike(ledger: &Ledger<'_>) -> bool {
+fn refuses_everything_alike(ledger: &Ledger<'_>, of_view: usize) -> bool {
     let entries = ledger.entries();
     let mut reasons = Vec::new();
-    for entry in &*entries {
+    for entry in entries.iter().filter(|entry| view(entry) == of_view) {
         match entry.end() {
             Disposition::Reported(Failure::Refused(reason)) => reasons.push(reason),
             // DynamoDB took a write, or did not object to one.
@@ -94,7 +104,7 @@ mod tests {
     use crate::batch::ledger::tests::ended;
     use crate::definitions::source_tables::SourceTables;
     use crate::item::large_rows::MovedColumn;
-    use crate::item::projection::{Notes, ViewItem};
+    use crate::item::projection::ViewItem;
     use crate::record::delivery::Record;
     use crate::record::envelope::DecodeError;
     use crate::record::order::CommitTimestamp;
@@ -117,7 +127,7 @@ mod tests {
             (vec![refused("a"), KNOWN, refused("a"), SAME], false),
         ] {
             let ledger = ended(&record, ends.into_iter().map(|end| (None, end)));
-            assert_eq!(is_undecided(&ledger), expected, "{ledger:?}");
+            assert_eq!(is_undecided(&ledger, 0), expected, "{ledger:?}");
         }
     }
 
@@ -128,7 +138,7 @@ mod tests {
         let record = Record::default();
         let refused = || Disposition::Reported(Failure::Refused("why".to_owned()));
         // A record in its row: its table, how it ended, its attributes, whether it has moved columns.
-        let (row, deleted) = (["x", "y"].as_slice(), [DELETED, "x", "y"].as_slice());
+        let (row, deleted) = (["x", "y"].as_slice(), ["_deleted", "x", "y"].as_slice());
         let (short, long) = (["x"].as_slice(), ["x", "y", "z"].as_slice());
         for (rows, expected) in [
             (vec![vec![(a, refused(), long, false)], vec![(a, TOLD, row, false)]], None),
@@ -177,7 +187,7 @@ mod tests {
                 })
                 .collect();
             let ledger = ended(&record, ends);
-            let found = deciding_change(rows, &ledger).map(|change| change.id.0);
+            let found = deciding_change(rows, &ledger, 0).map(|change| change.id.0);
             assert_eq!(found, expected, "{ledger:?}");
         }
     }
@@ -186,14 +196,10 @@ mod tests {
         let attribute = |name: &&str| ((*name).to_owned(), AttributeValue::Bool(true));
         let column = MovedColumn { object: "object".to_owned(), json: "1".to_owned() };
         ViewItem {
-            key: "key".to_owned(),
-            committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
-            creates: false,
+            tombstone: attributes.contains(&"_deleted"),
             attributes: attributes.iter().map(attribute).collect(),
             moved: moves.then_some(column).into_iter().collect(),
-            bytes: 0,
-            guard: None,
-            notes: Notes::default(),
+            ..ViewItem::without_attributes("key".to_owned(), CommitTimestamp::from_nanoseconds(1).unwrap())
         }
     }
 

@@ -63,12 +63,21 @@ pub struct Tally {
     /// Columns of applied records that stand as text, because DynamoDB or its readers cannot hold them as they are.
     #[metrics(unit = Count)]
     pub stored_as_text: Option<usize>,
+    /// Columns of applied records whose values do not fit the types of the definition, and so stand as in the record.
+    #[metrics(unit = Count)]
+    pub unfit_values: Option<usize>,
+    /// Columns of applied records that the definition does not list.
+    #[metrics(unit = Count)]
+    pub unlisted_columns: Option<usize>,
     /// Attributes that applied records lack, because an index does not take them.
     #[metrics(unit = Count)]
     pub left_out_of_indexes: Option<usize>,
-    /// Applied deletions.
+    /// Applied deletions, those of hidden rows included.
     #[metrics(unit = Count)]
     pub tombstones: Option<usize>,
+    /// Applied records of rows that the conditions of the definition hide.
+    #[metrics(unit = Count)]
+    pub hidden_rows: Option<usize>,
     /// Applied rows over DynamoDB's 400 KB.
     #[metrics(unit = Count)]
     pub overflowed: Option<usize>,
@@ -80,14 +89,14 @@ pub struct Tally {
 }
 
 /// Adds to a count. Adding zero does not create a count.
-fn add(count: &mut Option<usize>, more: usize) {
+pub(crate) fn add(count: &mut Option<usize>, more: usize) {
     if more > 0 {
         *count = Some(count.unwrap_or_default().saturating_add(more));
     }
 }
 
 impl Tally {
-    /// A tally that has every count, each at zero.
+    /// A tally that has every count of a view without definitions, each at zero.
     pub fn zeros() -> Self {
         let zero = Some(0);
         Self {
@@ -104,6 +113,10 @@ impl Tally {
             clock_behind: zero,
             stored_as_text: zero,
             left_out_of_indexes: zero,
+            // Only a view with definitions has these.
+            unfit_values: None,
+            unlisted_columns: None,
+            hidden_rows: None,
             tombstones: zero,
             overflowed: zero,
             write_units: zero,
@@ -136,6 +149,9 @@ impl Tally {
         if *entry.end() == Disposition::Applied {
             add(&mut self.stored_as_text, write.notes.as_text);
             add(&mut self.left_out_of_indexes, write.notes.left_out.len());
+            add(&mut self.unfit_values, write.notes.unfit.len());
+            add(&mut self.unlisted_columns, write.notes.unlisted.len());
+            add(&mut self.hidden_rows, usize::from(write.notes.hidden));
             add(&mut self.tombstones, usize::from(write.tombstone));
             add(&mut self.overflowed, usize::from(write.overflowed));
             add(&mut self.write_units, write.units);
@@ -208,6 +224,13 @@ impl<const PER_MILLISECOND: u32> Distribution<PER_MILLISECOND> {
         self.0.entry(rounded(number, DIGITS)).or_default().add(Group { count: 1, sum: number });
     }
 
+    /// Adds all durations of another distribution.
+    pub fn add(&mut self, other: &Self) {
+        for (number, group) in &other.0 {
+            self.0.entry(*number).or_default().add(*group);
+        }
+    }
+
     /// Its groups, the lowest first, and at most `most` of them, which is 64 or more. If there are too many, the groups
     /// become coarser.
     pub fn groups(&self, most: usize) -> Vec<Group> {
@@ -271,14 +294,8 @@ mod tests {
 
     fn write(bytes: usize, tombstone: bool) -> Write {
         let item = ViewItem {
-            key: "k".to_owned(),
-            committed: CommitTimestamp::from_nanoseconds(COMMIT).unwrap(),
-            creates: false,
-            attributes: std::collections::HashMap::new(),
-            moved: Vec::new(),
             bytes,
-            guard: None,
-            notes: Notes::default(),
+            ..ViewItem::without_attributes("k".to_owned(), CommitTimestamp::from_nanoseconds(COMMIT).unwrap())
         };
         {
             let mut write = Write::of(&item);
@@ -298,7 +315,7 @@ mod tests {
         let [mut row, tombstone, mut older] = [write(1025, false), write(60, true), write(1, false)];
         older.coalesced = true;
         older.notes.clock_behind = true;
-        row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()] };
+        row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()], ..Notes::default() };
         let record = Record::default();
         let mut ledger = Ledger::default();
         for (table, end, write) in [
@@ -333,6 +350,9 @@ mod tests {
             clock_behind: Some(3),
             stored_as_text: Some(2),
             left_out_of_indexes: Some(1),
+            unfit_values: None,
+            unlisted_columns: None,
+            hidden_rows: None,
             tombstones: Some(1),
             overflowed: Some(0),
             write_units: Some(3),

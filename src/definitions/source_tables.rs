@@ -20,8 +20,10 @@ use std::iter::Peekable;
 use std::str::{CharIndices, FromStr};
 use std::sync::Arc;
 
+use crate::bucket::{segment, table_folder};
 use crate::definitions::marks::Marks;
 use crate::definitions::shape::Shape;
+use crate::definitions::template::Template;
 
 const DEFAULT_SCHEMA: &str = "public";
 
@@ -31,7 +33,8 @@ pub struct SourceTable {
     schema: String,
     name: String,
     primary_key: Vec<String>,
-    key_prefix: Arc<str>,
+    key_prefix: String,
+    objects_folder: Arc<str>,
     view: Option<String>,
     shape: Option<Box<Shape>>,
     view_place: usize,
@@ -40,13 +43,17 @@ pub struct SourceTable {
 impl SourceTable {
     /// A table whose rows stand as the contract without definitions has them, in the view's only table.
     pub fn new(schema: String, name: String, primary_key: Vec<String>) -> Self {
-        let key_prefix = prefix(&schema, &name).into();
-        Self { schema, name, primary_key, key_prefix, view: None, shape: None, view_place: 0 }
+        let key_prefix = prefix(&schema, &name);
+        let objects_folder = format!("overflow/{}/", table_folder(&key_prefix)).into();
+        Self { schema, name, primary_key, key_prefix, objects_folder, view: None, shape: None, view_place: 0 }
     }
 
     /// The same table, in the view table with this logical name, and with this shape.
     #[must_use]
     pub fn with_definition(mut self, view: Option<String>, shape: Option<Shape>) -> Self {
+        if let Some(view) = &view {
+            self.objects_folder = format!("{}{}/", self.objects_folder, segment(view)).into();
+        }
         (self.view, self.shape) = (view, shape.map(Box::new));
         self
     }
@@ -59,6 +66,22 @@ impl SourceTable {
     /// The shape of its items, if the definitions give one.
     pub fn shape(&self) -> Option<&Shape> {
         self.shape.as_deref()
+    }
+
+    /// The texts with which the partition keys and the sort keys of all its items begin.
+    pub fn key_prefixes(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+        match self.shape().and_then(|shape| shape.key.as_ref()) {
+            Some(key) => {
+                let sort = key.sort.as_ref().map_or("", Template::prefix);
+                (Cow::Borrowed(key.partition.prefix()), Cow::Borrowed(sort))
+            }
+            None => (Cow::Owned(format!("{}#", self.key_prefix)), Cow::Borrowed("")),
+        }
+    }
+
+    /// The folder of the objects that hold its rows' moved columns.
+    pub fn objects_folder(&self) -> &Arc<str> {
+        &self.objects_folder
     }
 
     /// The place of its view table among those of the function.
@@ -109,6 +132,35 @@ impl SourceTables {
     /// The table with this schema and name, if it is configured. Both must match exactly.
     pub fn get(&self, schema: &str, name: &str) -> Option<&SourceTable> {
         self.by_schema.get(schema)?.get(name)
+    }
+
+    /// What these tables have and `short` has not, and the other way round: tables and their primary keys.
+    pub fn differences(&self, short: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        for table in self.iter() {
+            match short.get(&table.schema, &table.name) {
+                None => differences.push(format!("only the file names {}", table.in_sql())),
+                Some(other) if other.primary_key != table.primary_key => {
+                    let keys = [&table.primary_key, &other.primary_key].map(|key| key.join(", "));
+                    differences.push(format!(
+                        "the key of {} is ({}) in the file, and ({})",
+                        table.in_sql(),
+                        keys[0],
+                        keys[1]
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let only_there = short.iter().filter(|table| self.get(&table.schema, &table.name).is_none());
+        differences.extend(only_there.map(|table| format!("the file lacks {}", table.in_sql())));
+        differences.sort();
+        differences
+    }
+
+    /// The tables of a view table, given by its place; in no particular order.
+    pub fn of_view(&self, place: usize) -> impl Iterator<Item = &SourceTable> {
+        self.iter().filter(move |table| table.view_place == place)
     }
 
     /// All tables, in no particular order.

@@ -33,6 +33,13 @@ pub enum ColumnType {
     OidVector,
 }
 
+impl ColumnType {
+    /// Whether a record has its values as numbers, or as text that is a number.
+    pub fn can_be_number(self) -> bool {
+        !matches!(self, Self::Boolean | Self::Text | Self::Json | Self::Bytea | Self::OidVector)
+    }
+}
+
 /// How the values of a column stand in an item. A value that does not fit stands as [`Stands::AsInRecord`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stands {

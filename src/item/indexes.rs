@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType, TableDescription,
 };
 
-use crate::definitions::marks::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
+use crate::definitions::marks::Marks;
 use crate::item::values;
 
 /// DynamoDB's limits for the key of an index, in bytes. All attributes of a partition key share one limit, and so do
@@ -22,7 +22,9 @@ const LONGEST_SORT_KEY: usize = 1024;
 
 /// The attributes that an item never loses. Without them it would have no order, or would look like a row that it is
 /// not.
-const NEEDED: [&str; 4] = [TS_NS, DELETED, EXPIRES_AT, OVERFLOW];
+fn needed(marks: &Marks) -> [&str; 4] {
+    [&marks.ts_ns, &marks.deleted, &marks.expires_at, &marks.overflow]
+}
 
 /// The key attributes of a table's indexes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,13 +55,20 @@ impl Indexes {
         Self { types, keys }
     }
 
-    /// Removes each value that an index would refuse from an item's `attributes`, and returns their names. `key` is the
-    /// name and the value of the item's key in the table, which stays.
-    pub fn leave_out(&self, key: (&str, &str), attributes: &mut HashMap<String, AttributeValue>) -> Vec<String> {
+    /// Removes each value that an index would refuse from an item's `attributes`, and returns their names. `key` has
+    /// the names and the texts of the item's key in the table, which stays.
+    pub fn leave_out(
+        &self,
+        marks: &Marks,
+        key: &[(&str, &str)],
+        attributes: &mut HashMap<String, AttributeValue>,
+    ) -> Vec<String> {
         if self.types.is_empty() {
             return Vec::new();
         }
-        let may_go = |name: &str| name != key.0 && !NEEDED.contains(&name);
+        let of_key = |name: &str| key.iter().find(|(known, _)| *known == name);
+        let needed = needed(marks);
+        let may_go = |name: &str| of_key(name).is_none() && !needed.contains(&name);
         let mut left_out = Vec::new();
         for (name, wanted) in self.types.iter().filter(|(name, _)| may_go(name)) {
             if attributes.get(name).is_some_and(|value| !has_type(value, wanted)) {
@@ -70,14 +79,14 @@ impl Indexes {
         for index in &self.keys {
             for (names, most_bytes) in [(&index.partition, LONGEST_PARTITION_KEY), (&index.sort, LONGEST_SORT_KEY)] {
                 let size = |name: &str, attributes: &HashMap<String, AttributeValue>| {
-                    if name == key.0 { key.1.len() } else { attributes.get(name).map_or(0, values::size) }
+                    of_key(name).map_or_else(|| attributes.get(name).map_or(0, values::size), |(_, text)| text.len())
                 };
                 while names.iter().map(|name| size(name, attributes)).sum::<usize>() > most_bytes {
                     let removable = |name: &&String| may_go(name) && attributes.contains_key(*name);
                     let longest = names.iter().filter(removable).max_by_key(|name| size(name, attributes));
                     // If the table's key alone is too long, the removal of any other key attribute takes the item out
                     // of the index. That is needed only while the item has all of them.
-                    let is_there = |name: &String| name == key.0 || attributes.contains_key(name);
+                    let is_there = |name: &String| of_key(name).is_some() || attributes.contains_key(name);
                     let other = || index.attributes().find(removable).filter(|_| index.attributes().all(is_there));
                     let Some(name) = longest.or_else(other).cloned() else { break };
                     attributes.remove(&name);
@@ -90,13 +99,17 @@ impl Indexes {
 
     /// The view's own attributes for which an index wants a type that they never have, each with that type. With such
     /// an index, DynamoDB would refuse each item.
-    pub fn impossible(&self) -> Vec<(&'static str, &str)> {
-        let wanted = |name: &'static str| Some((name, self.types.get(name)?));
-        let never = |(name, wanted): &(&str, &ScalarAttributeType)| match *name {
-            TS_NS | EXPIRES_AT => **wanted != ScalarAttributeType::N,
-            _ => true,
-        };
-        NEEDED.into_iter().filter_map(wanted).filter(never).map(|(name, wanted)| (name, wanted.as_str())).collect()
+    pub fn impossible<'m>(&self, marks: &'m Marks) -> Vec<(&'m str, &str)> {
+        let wanted = |name: &'m str| Some((name, self.types.get(name)?));
+        let is_number = |name: &str| name == marks.ts_ns || name == marks.expires_at;
+        let never =
+            |(name, wanted): &(&str, &ScalarAttributeType)| !is_number(name) || **wanted != ScalarAttributeType::N;
+        needed(marks)
+            .into_iter()
+            .filter_map(wanted)
+            .filter(never)
+            .map(|(name, wanted)| (name, wanted.as_str()))
+            .collect()
     }
 
     /// The type that an index wants for an attribute, if an index names it.
@@ -124,13 +137,15 @@ fn has_type(value: &AttributeValue, wanted: &ScalarAttributeType) -> bool {
     match value {
         AttributeValue::S(text) => *wanted == ScalarAttributeType::S && !text.is_empty(),
         AttributeValue::N(_) => *wanted == ScalarAttributeType::N,
-        // The view has no binary values, and no other type can be a key.
+        AttributeValue::B(bytes) => *wanted == ScalarAttributeType::B && !bytes.as_ref().is_empty(),
+        // No other type can be a key.
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::primitives::Blob;
     use aws_sdk_dynamodb::types::AttributeDefinition;
 
     use super::*;
@@ -154,6 +169,10 @@ mod tests {
 
     fn s(text: &str) -> AttributeValue {
         AttributeValue::S(text.to_owned())
+    }
+
+    fn b(bytes: &[u8]) -> AttributeValue {
+        AttributeValue::B(Blob::new(bytes))
     }
 
     fn n(digits: &str) -> AttributeValue {
@@ -180,12 +199,22 @@ mod tests {
             ("age", n("36"), false),
             ("age", s("NaN"), true),
             ("raw", s("AA=="), true),
+            ("raw", b(&[0]), false),
+            ("raw", b(&[]), true),
+            ("raw", b(&[0; 2048]), false),
+            ("raw", b(&[0; 2049]), true),
+            ("name", b(&[0]), true),
+            ("age", b(&[0]), true),
             ("unused", s("of no index"), false),
             ("other", s(""), false),
         ] {
             let mut item = HashMap::from([(name.to_owned(), value.clone())]);
             let expected = if left_out { vec![name.to_owned()] } else { Vec::new() };
-            assert_eq!(indexes.leave_out(("_key", "k"), &mut item), expected, "{name}: {value:?}");
+            assert_eq!(
+                indexes.leave_out(&Marks::default(), &[("_key", "k")], &mut item),
+                expected,
+                "{name}: {value:?}"
+            );
             assert_eq!(item.contains_key(name), !left_out, "{name}: {value:?}");
         }
     }
@@ -198,7 +227,7 @@ mod tests {
         for (a, b, expected) in [(1000, 1048, &[][..]), (1000, 1049, &["b"]), (2049, 2050, &["b", "a"])] {
             let text = |length: usize| s(&"x".repeat(length));
             let mut item = HashMap::from([("a".to_owned(), text(a)), ("b".to_owned(), text(b))]);
-            assert_eq!(indexes.leave_out(("_key", "k"), &mut item), expected, "{a} and {b}");
+            assert_eq!(indexes.leave_out(&Marks::default(), &[("_key", "k")], &mut item), expected, "{a} and {b}");
         }
     }
 
@@ -211,10 +240,10 @@ mod tests {
         for (length, expected) in [(1024, &[][..]), (1025, &["status"])] {
             let key = "k".repeat(length);
             let mut item = HashMap::from(["status", "other"].map(|name| (name.to_owned(), s("new"))));
-            assert_eq!(indexes.leave_out(("_key", &key), &mut item), expected, "{length}");
+            assert_eq!(indexes.leave_out(&Marks::default(), &[("_key", &key)], &mut item), expected, "{length}");
             assert!(item.contains_key("other"));
             // An item without a status is not in the index, so nothing is left out.
-            assert_eq!(indexes.leave_out(("_key", &key), &mut HashMap::new()), [""; 0]);
+            assert_eq!(indexes.leave_out(&Marks::default(), &[("_key", &key)], &mut HashMap::new()), [""; 0]);
         }
     }
 
@@ -223,11 +252,11 @@ mod tests {
         use KeyType::Hash;
         use ScalarAttributeType::{N, S};
         let right = indexes(&[("_ts_ns", N), ("_expires_at", N)], &[&[("_ts_ns", Hash)], &[("_expires_at", Hash)]]);
-        assert_eq!(right.impossible(), []);
+        assert_eq!(right.impossible(&Marks::default()), []);
         let wrong = indexes(&[("_ts_ns", S), ("_deleted", S)], &[&[("_ts_ns", Hash)], &[("_deleted", Hash)]]);
-        assert_eq!(wrong.impossible(), [("_ts_ns", "S"), ("_deleted", "S")]);
+        assert_eq!(wrong.impossible(&Marks::default()), [("_ts_ns", "S"), ("_deleted", "S")]);
         let tombstone =
             HashMap::from([("_ts_ns".to_owned(), n("1")), ("_deleted".to_owned(), AttributeValue::Bool(true))]);
-        assert_eq!(wrong.leave_out(("_key", "k"), &mut tombstone.clone()), [""; 0]);
+        assert_eq!(wrong.leave_out(&Marks::default(), &[("_key", "k")], &mut tombstone.clone()), [""; 0]);
     }
 }

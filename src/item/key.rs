@@ -1,15 +1,63 @@
-//! The view's partition key: one string that names a row of a table, and no other row.
+//! The key of an item: one that names a row of a table, and no other row.
 //!
-//! A key reads `<schema>.<table>#<key 1>#<key 2>…`. Two characters would be read as structure, and are written as in
+//! Without a template, the key is one string. It reads `<schema>.<table>#<key 1>#<key 2>…`. Two characters would be read as structure, and are written as in
 //! URLs: `%` as `%25` and `#` as `%23`. In the names of the schema and the table, `.` is written as `%2E` too.
 //!
 //! Invariant: two different rows never share a key. Within a table the columns and their types are fixed, so `#` alone
 //! separates the columns in a key's text.
 
+use std::fmt;
+
 use crate::definitions::source_tables::push_escaped;
 
 /// DynamoDB's limit for a partition key, in bytes of UTF-8.
 pub const LONGEST_KEY: usize = 2048;
+
+/// DynamoDB's limit for a sort key, in bytes of UTF-8.
+pub const LONGEST_SORT_KEY: usize = 1024;
+
+/// The key of an item, in one of the view's tables. Two keys are equal only if they are of one row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemKey {
+    /// The place of the view table among those of the function.
+    pub view: usize,
+    /// The text of the partition key; digits if that has the type N.
+    pub partition: String,
+    /// The text of the sort key, if the table has one.
+    pub sort: Option<String>,
+}
+
+impl ItemKey {
+    /// Its bytes, without the names of the attributes.
+    pub fn len(&self) -> usize {
+        self.partition.len() + self.sort.as_ref().map_or(0, String::len)
+    }
+
+    /// Whether it has no bytes. No key of the view is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<String> for ItemKey {
+    /// The key with this partition key, in the function's first view table, which has no sort key.
+    fn from(partition: String) -> Self {
+        Self { view: 0, partition, sort: None }
+    }
+}
+
+impl From<&str> for ItemKey {
+    fn from(partition: &str) -> Self {
+        partition.to_owned().into()
+    }
+}
+
+impl fmt::Display for ItemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.partition)?;
+        self.sort.iter().try_for_each(|sort| write!(f, " / {sort}"))
+    }
+}
 
 /// Appends the next key column, whose value has the text `value` before it is escaped.
 pub(crate) fn push_value(key: &mut String, value: &str) {

@@ -1,27 +1,32 @@
 //! Rows over DynamoDB's 400 KB: which columns move to objects, and where these objects are.
 //!
-//! `overflow/<schema>.<table>/<hash of the key>/<ts_ns>/<column>` holds a column's JSON text; the item's [`OVERFLOW`]
-//! names each moved column with its `s3://` address. A change has the same objects however often it is delivered.
+//! `overflow/<schema>.<table>/<hash of the key>/<ts_ns>/<attribute>` holds a column's JSON text. The item's mark
+//! [`Marks::overflow`] names each moved attribute with its `s3://` address. The objects of a table with a view table of
+//! its own are in `overflow/<schema>.<table>/<view>/`. A change has the same objects however often it is delivered.
 //!
 //! Invariants: pure; key columns never move; an item that leaves this module fits, even with the mark of [`mark`].
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use serde_json::value::RawValue;
-
-use crate::bucket::{segment, table_folder};
-use crate::definitions::marks::OVERFLOW;
+use crate::bucket::segment;
+use crate::definitions::marks::Marks;
 use crate::hash::hash;
+use crate::item::key::ItemKey;
 use crate::item::values::{self, LARGEST_ITEM};
 use crate::record::order::CommitTimestamp;
+use aws_sdk_dynamodb::types::AttributeValue;
 
 /// The bytes that [`mark`] adds to an item: the attribute's name, and an empty map.
-const MARK: usize = OVERFLOW.len() + 3;
+fn size_of_mark(marks: &Marks) -> usize {
+    marks.overflow.len() + 3
+}
 
 /// The largest item that is written as it is, with room for the mark.
-pub const LARGEST_WHOLE_ITEM: usize = LARGEST_ITEM - MARK;
+pub fn largest_whole_item(marks: &Marks) -> usize {
+    LARGEST_ITEM - size_of_mark(marks)
+}
 
 /// A column that is in an object instead of the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +37,14 @@ pub struct MovedColumn {
     pub json: String,
 }
 
-/// The folder of all objects of the row with this view key, whatever their commit.
-pub fn folder(view_key: &str) -> String {
-    let table = view_key.split_once('#').map_or(view_key, |(table, _)| table);
-    format!("overflow/{}/{}/", table_folder(table), hash(view_key.as_bytes()))
+/// The folder of all objects of the row with this key, whatever their commit. `of_table` is the table's folder.
+pub fn folder(of_table: &str, key: &ItemKey) -> String {
+    let hash = match &key.sort {
+        None => hash(key.partition.as_bytes()),
+        // The length tells where the one ends and the other begins.
+        Some(sort) => hash(format!("{} {}{sort}", key.partition.len(), key.partition).as_bytes()),
+    };
+    format!("{of_table}{hash}/")
 }
 
 /// The object of a column, as a commit left it.
@@ -57,25 +66,25 @@ pub fn commit_of(folder: &str, object: &str) -> Option<CommitTimestamp> {
 /// left.
 pub fn move_columns(
     bucket: &str,
-    view_key: &str,
+    folder: &str,
+    marks: &Marks,
     committed: CommitTimestamp,
-    mut movable: Vec<(String, &RawValue)>,
+    mut movable: Vec<(String, Cow<'_, str>)>,
     attributes: &mut HashMap<String, AttributeValue>,
     mut bytes: usize,
 ) -> Result<Vec<MovedColumn>, usize> {
-    let folder = folder(view_key);
     let stored = |attributes: &HashMap<_, _>, column: &str| attributes.get(column).map_or(0, values::size);
     // Columns of one size move in the order of their names, so that a change has the same objects at each delivery.
     movable.sort_by_cached_key(|(column, _)| (Reverse(stored(attributes, column) + column.len()), column.clone()));
 
     let mut moved = Vec::new();
     let mut addresses = HashMap::new();
-    bytes += MARK;
+    bytes += size_of_mark(marks);
     for (column, json) in movable {
         if bytes <= LARGEST_ITEM {
             break;
         }
-        let object = object(&folder, committed, &column);
+        let object = object(folder, committed, &column);
         let address = format!("s3://{bucket}/{object}");
         let (saved, added) = (column.len() + stored(attributes, &column), 1 + column.len() + address.len());
         // If a name needs many escapes, its address can be longer than the column. The next column may still save
@@ -85,19 +94,19 @@ pub fn move_columns(
         }
         bytes = bytes + added - saved;
         attributes.remove(&column);
-        moved.push(MovedColumn { object, json: json.get().to_owned() });
+        moved.push(MovedColumn { object, json: json.into_owned() });
         addresses.insert(column, AttributeValue::S(address));
     }
     if bytes > LARGEST_ITEM {
         return Err(bytes);
     }
-    attributes.insert(OVERFLOW.to_owned(), AttributeValue::M(addresses));
+    attributes.insert(marks.overflow.clone(), AttributeValue::M(addresses));
     Ok(moved)
 }
 
 /// Marks an item that replaces one with moved columns: the objects of those columns must still be retired.
-pub fn mark(attributes: &mut HashMap<String, AttributeValue>) {
-    attributes.insert(OVERFLOW.to_owned(), AttributeValue::M(HashMap::new()));
+pub fn mark(marks: &Marks, attributes: &mut HashMap<String, AttributeValue>) {
+    attributes.insert(marks.overflow.clone(), AttributeValue::M(HashMap::new()));
 }
 
 #[cfg(test)]
@@ -110,11 +119,17 @@ mod tests {
 
     #[test]
     fn an_object_s_key_tells_its_row_and_its_commit() {
-        let row = folder("public.users#7");
+        let of_table = |key: &str| folder("overflow/public.users/", &key.to_owned().into());
+        let row = of_table("public.users#7");
         assert!(row.starts_with("overflow/public.users/") && row.ends_with('/'), "{row}");
         assert_eq!(row.len(), "overflow/public.users/".len() + 64 + 1);
-        assert_ne!(row, folder("public.users#8"));
-        assert!(folder("a/b.%2E%2E#1").starts_with("overflow/a%2Fb.%2E%2E/"));
+        assert_ne!(row, of_table("public.users#8"));
+        let sorted = |partition: &str, sort: &str| {
+            let key = ItemKey { view: 0, partition: partition.to_owned(), sort: Some(sort.to_owned()) };
+            folder("overflow/public.users/", &key)
+        };
+        let all = [sorted("a", "bc"), sorted("ab", "c"), sorted("abc", ""), of_table("abc")];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
 
         let key = object(&row, commit(12), "a/../b");
         assert_eq!(key, format!("{row}12/a%2F%2E%2E%2Fb"));
@@ -124,21 +139,21 @@ mod tests {
         }
     }
 
+    fn folder_of_a_row() -> String {
+        folder("overflow/public.t/", &"public.t#1".to_owned().into())
+    }
+
     /// The names of the columns that move out of a row with text columns of these lengths, or the bytes that are left.
     fn moved(columns: &[(&str, usize)]) -> Result<Vec<String>, usize> {
-        let json: Vec<(String, Box<RawValue>)> = columns
-            .iter()
-            .map(|(name, bytes)| {
-                ((*name).to_owned(), RawValue::from_string(format!("\"{}\"", "x".repeat(*bytes))).unwrap())
-            })
-            .collect();
+        let text = |bytes: usize| "x".repeat(bytes);
         let mut attributes: HashMap<String, AttributeValue> =
-            json.iter().map(|(name, json)| (name.clone(), values::column(json).value.unwrap())).collect();
+            columns.iter().map(|(name, bytes)| ((*name).to_owned(), AttributeValue::S(text(*bytes)))).collect();
         let bytes = values::item_size(&attributes);
-        let movable = json.iter().map(|(name, json)| (name.clone(), &**json)).collect();
-        let moved = move_columns("b", "public.t#1", commit(1), movable, &mut attributes, bytes)?;
+        let movable = columns.iter().map(|(name, bytes)| ((*name).to_owned(), text(*bytes).into())).collect();
+        let moved =
+            move_columns("b", &folder_of_a_row(), &Marks::default(), commit(1), movable, &mut attributes, bytes)?;
         assert!(values::item_size(&attributes) <= LARGEST_ITEM);
-        let AttributeValue::M(addresses) = &attributes[OVERFLOW] else { panic!("no map") };
+        let AttributeValue::M(addresses) = &attributes["_overflow"] else { panic!("no map") };
         for column in &moved {
             let name = column.object.rsplit_once('/').unwrap().1;
             assert_eq!(addresses[name], AttributeValue::S(format!("s3://b/{}", column.object)));
@@ -190,8 +205,8 @@ mod tests {
 
     #[test]
     fn columns_move_until_the_item_fits_to_the_byte() {
-        let address = format!("s3://b/{}", object(&folder("public.t#1"), commit(1), "a"));
-        let beside_b = MARK + 1 + "a".len() + address.len() + "b".len();
+        let address = format!("s3://b/{}", object(&folder_of_a_row(), commit(1), "a"));
+        let beside_b = size_of_mark(&Marks::default()) + 1 + "a".len() + address.len() + "b".len();
         let fits = LARGEST_ITEM - beside_b;
         assert_eq!(moved(&[("a", 500_000), ("b", fits)]), Ok(vec!["a".to_owned()]));
         assert_eq!(moved(&[("a", 500_000), ("b", fits + 1)]), Ok(vec!["a".to_owned(), "b".to_owned()]));
@@ -200,8 +215,9 @@ mod tests {
     #[test]
     fn the_mark_takes_the_room_that_is_left_for_it() {
         let mut attributes = HashMap::new();
-        mark(&mut attributes);
-        assert_eq!(LARGEST_WHOLE_ITEM + values::item_size(&attributes), LARGEST_ITEM);
+        let marks = Marks::default();
+        mark(&marks, &mut attributes);
+        assert_eq!(largest_whole_item(&marks) + values::item_size(&attributes), LARGEST_ITEM);
     }
 
     #[test]

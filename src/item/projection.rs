@@ -5,16 +5,22 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 
-use crate::definitions::marks::{DELETED, EXPIRES_AT, OVERFLOW, RESERVED_COLUMNS, TS_NS, TX_ID};
+use crate::definitions::marks::Marks;
+use crate::definitions::shape::Shape;
 use crate::definitions::source_tables::SourceTable;
-use crate::item::indexes::Indexes;
-use crate::item::key::{self, LONGEST_KEY};
-use crate::item::large_rows::{self, LARGEST_WHOLE_ITEM, MovedColumn};
+use crate::item::filter::{Shown, Undecided};
+use crate::item::key::{self, ItemKey, LONGEST_KEY, LONGEST_SORT_KEY};
+use crate::item::large_rows::{self, MovedColumn};
+use crate::item::schema::TableSchema;
+use crate::item::shaped::ShapedRow;
+use crate::item::templates::KeyFault;
+use crate::item::typed::{self, HashKey};
 use crate::item::values::{self, Column, LARGEST_ITEM, LONGEST_NAME};
 use crate::record::change::{ChangeEvent, RowImage};
 use crate::record::json;
@@ -26,13 +32,17 @@ const TIME_TO_WRITE: Duration = Duration::from_hours(1);
 /// A row or a tombstone, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ViewItem {
-    /// The value of the view's partition key.
-    pub key: String,
+    /// Its key.
+    pub key: ItemKey,
+    /// The folder of the objects that hold moved columns of its table.
+    pub objects_folder: Arc<str>,
     /// The commit that the item shows.
     pub committed: CommitTimestamp,
     /// Whether the record says that the change created the row, see [`ChangeEvent::creates`].
     pub creates: bool,
-    /// All attributes but the partition key.
+    /// Whether it is a tombstone.
+    pub tombstone: bool,
+    /// All attributes but those of the key.
     pub attributes: HashMap<String, AttributeValue>,
     /// The columns that the item only names, because it had no room for them.
     pub moved: Vec<MovedColumn>,
@@ -42,6 +52,24 @@ pub struct ViewItem {
     pub guard: Option<Guard>,
     /// Facts about the item that are counted and logged.
     pub notes: Notes,
+}
+
+impl ViewItem {
+    /// An item without any attributes but its key, of a row that this commit left.
+    pub fn without_attributes(key: impl Into<ItemKey>, committed: CommitTimestamp) -> Self {
+        Self {
+            key: key.into(),
+            objects_folder: Arc::default(),
+            committed,
+            creates: false,
+            tombstone: false,
+            attributes: HashMap::new(),
+            moved: Vec::new(),
+            bytes: 0,
+            guard: None,
+            notes: Notes::default(),
+        }
+    }
 }
 
 /// The item may only replace an existing item: the row may have been deleted since, and nothing would show it.
@@ -62,8 +90,14 @@ pub struct Notes {
     /// The number of columns that became text, or hold a value that did, because DynamoDB or its clients cannot hold
     /// them as they are.
     pub as_text: usize,
-    /// The attributes that the item lacks because an index does not take them.
+    /// The attributes that the item lacks because an index does not take them, or because a value cannot stand in them.
     pub left_out: Vec<String>,
+    /// The columns whose values do not fit their types, and so stand as in the record.
+    pub unfit: Vec<String>,
+    /// The columns that the definition does not list.
+    pub unlisted: Vec<String>,
+    /// Whether the conditions of the definition hide the row, so that a tombstone stands there.
+    pub hidden: bool,
 }
 
 /// The inputs of a projection besides the change.
@@ -73,8 +107,8 @@ pub struct Circumstances<'c> {
     pub written_at: SystemTime,
     /// Where the change comes from.
     pub origin: Origin,
-    /// The indexes of the view's table.
-    pub indexes: &'c Indexes,
+    /// The tables of the view; `None` for one that DynamoDB has not described yet.
+    pub tables: &'c [Option<Arc<TableSchema>>],
 }
 
 /// Where a change comes from.
@@ -102,8 +136,8 @@ pub enum ProjectionError {
         "the key column {column} is {found} in {image}: expected a string, a boolean, or a number that fits into a key"
     )]
     KeyColumnUnusable { column: String, image: &'static str, found: &'static str },
-    #[error("the key has {bytes} bytes (each # and % of a value counts three): DynamoDB takes at most {LONGEST_KEY}")]
-    KeyTooLong { bytes: usize },
+    #[error("the key has {bytes} bytes (each # and % of a value counts three): DynamoDB takes at most {most}")]
+    KeyTooLong { bytes: usize, most: usize },
     #[error("the column {column} has the name of an attribute that the view keeps for itself: rename the column")]
     ReservedColumn { column: String },
     #[error(
@@ -111,6 +145,14 @@ pub enum ProjectionError {
          key that no column is named after"
     )]
     ColumnNamedAsKey { column: String },
+    #[error(
+        "the column {column} has the name of an attribute that the definition makes: rename one of the two in views.toml"
+    )]
+    ColumnNamedAsMade { column: String },
+    #[error("{fault} in {image}")]
+    Key { fault: KeyFault, image: &'static str },
+    #[error(transparent)]
+    Undecided(Undecided),
     #[error("the name of a column has {bytes} bytes: DynamoDB takes 1 to {LONGEST_NAME}")]
     UnusableName { bytes: usize },
     #[error("the item has {bytes} bytes: DynamoDB takes at most {LARGEST_ITEM}")]
@@ -120,45 +162,74 @@ pub enum ProjectionError {
 /// Makes items for a view.
 #[derive(Debug, Clone)]
 pub struct Projector {
-    /// The name of the view table's partition key.
-    pub key_attribute: String,
+    /// The names of the view's own attributes.
+    pub marks: Arc<Marks>,
     /// How long a tombstone stays after it was written.
     pub tombstone_ttl: Duration,
     /// The bucket for columns that an item has no room for. Without it, a row over [`LARGEST_ITEM`] cannot become an
     /// item.
     pub overflow_bucket: Option<String>,
+    /// Hashes the columns for readers who may compare and not see. It is there if any column is hashed.
+    pub hash_key: Option<Arc<HashKey>>,
+}
+
+/// A change's item, before the view's own attributes and DynamoDB's limits.
+struct Drawn<'a> {
+    key: ItemKey,
+    /// The columns and index attributes of a row; `None` for a tombstone.
+    attributes: Option<HashMap<String, AttributeValue>>,
+    /// When the row may go, if it tells.
+    expires_at: Option<u64>,
+    /// The row's values, if its table has a shape.
+    shaped: Option<ShapedRow<'a, 'a>>,
 }
 
 impl Projector {
     /// The item that the view must hold after `change`: the row, or a tombstone that may expire
-    /// [`Projector::tombstone_ttl`] after it is written.
+    /// [`Projector::tombstone_ttl`] after it is written. A row that its table's conditions hide is a tombstone too.
+    /// `None` if the view never has the row, by its key.
     ///
     /// # Errors
     /// The row's key is not complete, a column has a reserved name, or DynamoDB could not store the item.
-    pub fn project(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Result<ViewItem, ProjectionError> {
+    pub fn project(
+        &self,
+        change: &ChangeEvent<'_>,
+        schema: &TableSchema,
+        now: Circumstances<'_>,
+    ) -> Result<Option<ViewItem>, ProjectionError> {
         let mut notes = Notes { clock_behind: change.clock_behind, ..Notes::default() };
-        let (key, mut attributes) = match change.image {
-            RowImage::Upsert(row) => self.row(change.table, row, &mut notes)?,
-            RowImage::Delete(primary_key) => (deleted_key(change.table, primary_key)?, HashMap::new()),
-        };
-        if key.len() > LONGEST_KEY {
-            return Err(ProjectionError::KeyTooLong { bytes: key.len() });
-        }
-        attributes.insert(TS_NS.to_owned(), AttributeValue::N(change.committed.to_string()));
+        let Some(drawn) = self.drawn(change, schema, &mut notes)? else { return Ok(None) };
+        let Drawn { key, attributes, expires_at, shaped } = drawn;
+        let tombstone = attributes.is_none();
+        let mut attributes = attributes.unwrap_or_default();
+        check_key(&key)?;
+        let marks = &*self.marks;
+        attributes.insert(marks.ts_ns.clone(), AttributeValue::N(change.committed.to_string()));
         if let Some(transaction) = &change.transaction {
-            attributes.insert(TX_ID.to_owned(), AttributeValue::S(transaction.clone().into_owned()));
+            attributes.insert(marks.tx_id.clone(), AttributeValue::S(transaction.clone().into_owned()));
         }
-        if let RowImage::Delete(_) = change.image {
-            attributes.insert(DELETED.to_owned(), AttributeValue::Bool(true));
-            attributes.insert(EXPIRES_AT.to_owned(), AttributeValue::N(self.expiry(now.written_at).to_string()));
+        if tombstone {
+            attributes.insert(marks.deleted.clone(), AttributeValue::Bool(true));
         }
-        notes.left_out = now.indexes.leave_out((&self.key_attribute, &key), &mut attributes);
-        let bytes_of_key = self.key_attribute.len() + key.len();
+        // A row's item is also the guard against older changes, so it stays for as long as a tombstone would.
+        let guarded = self.expiry(now.written_at);
+        let expiry = if tombstone { Some(guarded) } else { expires_at.map(|time| time.max(guarded)) };
+        if let Some(expiry) = expiry {
+            attributes.insert(marks.expires_at.clone(), AttributeValue::N(expiry.to_string()));
+        }
+        let texts = [Some(&key.partition), key.sort.as_ref()].into_iter().flatten().map(String::as_str);
+        let named: Vec<(&str, &str)> = schema.key_names().zip(texts).collect();
+        notes.left_out.extend(schema.indexes.leave_out(marks, &named, &mut attributes));
+        let bytes_of_key = named.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
         let mut bytes = bytes_of_key + values::item_size(&attributes);
         let moved = match (&self.overflow_bucket, change.image) {
-            (Some(bucket), RowImage::Upsert(row)) if bytes > LARGEST_WHOLE_ITEM => {
-                let movable = movable_columns(change.table, row, &attributes);
-                large_rows::move_columns(bucket, &key, change.committed, movable, &mut attributes, bytes)
+            (Some(bucket), RowImage::Upsert(row)) if !tombstone && bytes > large_rows::largest_whole_item(marks) => {
+                let movable = match &shaped {
+                    Some(row) => row.movable(&attributes),
+                    None => movable_columns(change.table, row, &attributes),
+                };
+                let folder = large_rows::folder(change.table.objects_folder(), &key);
+                large_rows::move_columns(bucket, &folder, marks, change.committed, movable, &mut attributes, bytes)
                     .map_err(|bytes| ProjectionError::ItemTooLarge { bytes })?
             }
             _ if bytes > LARGEST_ITEM => return Err(ProjectionError::ItemTooLarge { bytes }),
@@ -167,17 +238,78 @@ impl Projector {
         if !moved.is_empty() {
             bytes = bytes_of_key + values::item_size(&attributes);
         }
-        let guard = self.guard(change, now);
-        Ok(ViewItem {
+        let guard = if tombstone { None } else { self.guard(change, now) };
+        Ok(Some(ViewItem {
             key,
+            objects_folder: Arc::clone(change.table.objects_folder()),
             committed: change.committed,
             creates: change.creates,
+            tombstone,
             attributes,
             moved,
             bytes,
             guard,
             notes,
-        })
+        }))
+    }
+
+    /// The key and the attributes of a change's item. `None` if the row is not in the view by its key.
+    fn drawn<'a>(
+        &self,
+        change: &ChangeEvent<'a>,
+        schema: &TableSchema,
+        notes: &mut Notes,
+    ) -> Result<Option<Drawn<'a>>, ProjectionError> {
+        let table = change.table;
+        if let Some(shape) = table.shape() {
+            return self.shaped(change, shape, schema, notes);
+        }
+        let (partition, attributes) = match change.image {
+            RowImage::Upsert(row) => {
+                let (key, columns) = self.row(table, schema, row, notes)?;
+                (key, Some(columns))
+            }
+            RowImage::Delete(primary_key) => (deleted_key(table, primary_key)?, None),
+        };
+        let key = ItemKey { view: table.view_place(), partition, sort: None };
+        Ok(Some(Drawn { key, attributes, expires_at: None, shaped: None }))
+    }
+
+    fn shaped<'a>(
+        &self,
+        change: &ChangeEvent<'a>,
+        shape: &'a Shape,
+        schema: &TableSchema,
+        notes: &mut Notes,
+    ) -> Result<Option<Drawn<'a>>, ProjectionError> {
+        let (table, deleted) = (change.table, matches!(change.image, RowImage::Delete(_)));
+        let (RowImage::Upsert(image) | RowImage::Delete(image)) = change.image;
+        let name = if deleted { "before" } else { "after" };
+        let row = ShapedRow::read(shape, image).ok_or_else(|| not_a_row(image, name))?;
+        let shown = row.shown(change.nulls_are_there, deleted).map_err(ProjectionError::Undecided)?;
+        if shown == Shown::FilteredByKey {
+            return Ok(None);
+        }
+        let key = if let Some(key) = row.key(table.view_place(), schema) {
+            key.map_err(|fault| ProjectionError::Key { fault, image: name })?
+        } else {
+            let values = row.key_values(table.primary_key().len());
+            let partition = KeyColumns { table, values }.compose(name)?;
+            ItemKey { view: table.view_place(), partition, sort: None }
+        };
+        notes.hidden = shown == Shown::Outside;
+        let attributes = if deleted || notes.hidden {
+            None
+        } else {
+            let check_name = |column: &str| {
+                self.check_name(column, schema)?;
+                let is_made = shape.made.contains(column);
+                let error = || ProjectionError::ColumnNamedAsMade { column: column.to_owned() };
+                if is_made { Err(error()) } else { Ok(()) }
+            };
+            Some(row.attributes(schema, self.hash_key.as_deref(), notes, check_name)?)
+        };
+        Ok(Some(Drawn { key, attributes, expires_at: row.expires_at(), shaped: Some(row) }))
     }
 
     /// The guard of an upsert from the quarantine, if the tombstone of a later deletion may have expired already.
@@ -186,7 +318,6 @@ impl Projector {
     /// tombstones are kept, no later tombstone has expired. A tombstone in the view shows that the row was not deleted
     /// since, but only if it was written before any later one can have expired.
     fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
-        let RowImage::Upsert(_) = change.image else { return None };
         let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
         let is_old = now.origin == Origin::Quarantine && change.committed.age(now.written_at) >= kept;
         let late = change.committed.since_epoch().saturating_add(kept).saturating_add(self.tombstone_ttl);
@@ -196,6 +327,7 @@ impl Projector {
     fn row(
         &self,
         table: &SourceTable,
+        schema: &TableSchema,
         row: &RawValue,
         notes: &mut Notes,
     ) -> Result<(String, HashMap<String, AttributeValue>), ProjectionError> {
@@ -206,7 +338,7 @@ impl Projector {
         let mut key = KeyColumns::of(table);
         json::for_each_member(row, |column, value| {
             key.take(&column, value);
-            self.check_name(&column)?;
+            self.check_name(&column, schema)?;
             let Column { value, as_text } = values::column(value);
             notes.as_text += usize::from(as_text);
             match value {
@@ -220,14 +352,15 @@ impl Projector {
         Ok((key.compose(IMAGE)?, columns))
     }
 
-    fn check_name(&self, column: &str) -> Result<(), ProjectionError> {
+    fn check_name(&self, column: &str, schema: &TableSchema) -> Result<(), ProjectionError> {
         if column.is_empty() || column.len() > LONGEST_NAME {
             return Err(ProjectionError::UnusableName { bytes: column.len() });
         }
-        if column == self.key_attribute {
+        if schema.key_names().any(|name| name == column) {
             return Err(ProjectionError::ColumnNamedAsKey { column: column.to_owned() });
         }
-        if RESERVED_COLUMNS.contains(&column) || (column == OVERFLOW && self.overflow_bucket.is_some()) {
+        let marks = &*self.marks;
+        if marks.reserved().contains(&column) || (column == marks.overflow && self.overflow_bucket.is_some()) {
             return Err(ProjectionError::ReservedColumn { column: column.to_owned() });
         }
         Ok(())
@@ -245,11 +378,11 @@ fn movable_columns<'a>(
     table: &SourceTable,
     row: &'a RawValue,
     attributes: &HashMap<String, AttributeValue>,
-) -> Vec<(String, &'a RawValue)> {
-    let mut columns: HashMap<String, &RawValue> = HashMap::new();
+) -> Vec<(String, Cow<'a, str>)> {
+    let mut columns: HashMap<String, Cow<'_, str>> = HashMap::new();
     let read = json::for_each_member(row, |column, json| {
         if attributes.contains_key(&*column) && !table.primary_key().iter().any(|key_column| *key_column == column) {
-            columns.insert(column.into_owned(), json);
+            columns.insert(column.into_owned(), Cow::Borrowed(json.get()));
         }
         Ok::<_, ()>(())
     });
@@ -267,6 +400,14 @@ fn deleted_key(table: &SourceTable, primary_key: &RawValue) -> Result<String, Pr
     })
     .map_err(|error: Option<ProjectionError>| error.unwrap_or_else(|| not_a_row(primary_key, IMAGE)))?;
     key.compose(IMAGE)
+}
+
+/// Checks the lengths of a key.
+fn check_key(key: &ItemKey) -> Result<(), ProjectionError> {
+    let too_long = |bytes: usize, most: usize| (bytes > most).then_some(ProjectionError::KeyTooLong { bytes, most });
+    let partition = too_long(key.partition.len(), LONGEST_KEY);
+    let sort = key.sort.as_ref().and_then(|sort| too_long(sort.len(), LONGEST_SORT_KEY));
+    partition.or(sort).map_or(Ok(()), Err)
 }
 
 fn not_a_row(image: &RawValue, name: &'static str) -> ProjectionError {
@@ -302,7 +443,7 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
                 image,
                 table: self.table.to_string(),
             })?;
-            let text = key_text(value).map_err(|found| ProjectionError::KeyColumnUnusable {
+            let text = typed::key_text(value, None).map_err(|found| ProjectionError::KeyColumnUnusable {
                 column: column.clone(),
                 image,
                 found,
@@ -313,21 +454,10 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
     }
 }
 
-/// The text of a key column's value in the key: a string's text, a number in plain notation, a boolean as in the JSON.
-fn key_text(value: &RawValue) -> Result<Cow<'_, str>, &'static str> {
-    let json = value.get();
-    match json.as_bytes().first() {
-        Some(b'"') => json::unquoted(value).map_err(|_| "text that is no JSON string"),
-        Some(b'n' | b'[' | b'{') | None => Err(json::kind(value)),
-        Some(b't' | b'f') => Ok(Cow::Borrowed(json)),
-        Some(_) => {
-            values::plain_notation(json, LONGEST_KEY).ok_or("a number of more than 2,048 characters when written out")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::definitions::source_tables::SourceTables;
 
@@ -351,16 +481,20 @@ mod tests {
             transaction: Some(Cow::Borrowed("tx1")),
             creates: false,
             clock_behind: false,
+            nulls_are_there: true,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
         let projector = Projector {
-            key_attribute: "pk".to_owned(),
+            marks: Arc::default(),
             tombstone_ttl: Duration::from_secs(3600),
             overflow_bucket: bucket.map(str::to_owned),
+            hash_key: None,
         };
         let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN_AT);
-        let indexes = Indexes::default();
-        projector.project(&change, Circumstances { written_at, origin: Origin::Stream, indexes: &indexes })
+        let schema = TableSchema::with_partition_key("pk");
+        projector
+            .project(&change, &schema, Circumstances { written_at, origin: Origin::Stream, tables: &[] })
+            .map(Option::unwrap)
     }
 
     fn s(text: &str) -> AttributeValue {
@@ -374,7 +508,7 @@ mod tests {
     #[test]
     fn a_row_becomes_its_columns_and_the_view_s_own_attributes() {
         let item = project("users(id)", r#"{"id":7,"name":"Ada","note":null,"age":36.50}"#, false).unwrap();
-        assert_eq!(item.key, "public.users#7");
+        assert_eq!(item.key.partition, "public.users#7");
         let expected = [
             ("id", n("7")),
             ("name", s("Ada")),
@@ -388,7 +522,7 @@ mod tests {
     #[test]
     fn a_tombstone_has_no_columns_and_expires_after_its_ttl() {
         let item = project("users(id)", r#"{"id":7,"name":"Ada"}"#, true).unwrap();
-        assert_eq!(item.key, "public.users#7");
+        assert_eq!(item.key.partition, "public.users#7");
         let expected = [
             ("_deleted", AttributeValue::Bool(true)),
             ("_expires_at", n("1800003600")),
@@ -403,13 +537,13 @@ mod tests {
         let tables = "order_items(order_id, item_id)";
         let row = project(tables, r#"{"item_id":"a#b","quantity":1,"order_id":1001}"#, false).unwrap();
         let deleted = project(tables, r#"{"order_id":1001,"item_id":"a\u0023b"}"#, true).unwrap();
-        assert_eq!(row.key, "public.order_items#1001#a%23b");
+        assert_eq!(row.key.partition, "public.order_items#1001#a%23b");
         assert_eq!(row.key, deleted.key);
     }
 
     #[test]
     fn a_number_has_one_text_in_the_key_and_a_boolean_stands_as_in_the_json() {
-        let key = |value: &str| project("t(k)", &format!(r#"{{"k":{value}}}"#), false).unwrap().key;
+        let key = |value: &str| project("t(k)", &format!(r#"{{"k":{value}}}"#), false).unwrap().key.partition;
         for (value, text) in [
             ("9223372036854775807", "9223372036854775807"),
             ("-1", "-1"),
@@ -431,7 +565,7 @@ mod tests {
     #[test]
     fn the_last_value_of_a_repeated_column_counts() {
         let item = project("t(k)", r#"{"k":1,"k":2,"a":1,"a":null}"#, false).unwrap();
-        assert_eq!((item.key.as_str(), item.attributes.get("a")), ("public.t#2", None));
+        assert_eq!((item.key.partition.as_str(), item.attributes.get("a")), ("public.t#2", None));
     }
 
     #[test]
@@ -486,16 +620,18 @@ mod tests {
             transaction: None,
             creates: false,
             clock_behind: false,
+            nulls_are_there: true,
             image: if delete { RowImage::Delete(raw) } else { RowImage::Upsert(raw) },
         };
         let projector = Projector {
-            key_attribute: "pk".to_owned(),
+            marks: Arc::default(),
             tombstone_ttl: Duration::from_hours(hours),
             overflow_bucket: None,
+            hash_key: None,
         };
         let written_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_843_841 + written_at);
-        let indexes = Indexes::default();
-        projector.project(&change, Circumstances { written_at, origin, indexes: &indexes }).unwrap().guard
+        let schema = TableSchema::with_partition_key("pk");
+        projector.project(&change, &schema, Circumstances { written_at, origin, tables: &[] }).unwrap().unwrap().guard
     }
 
     #[test]
@@ -533,7 +669,7 @@ mod tests {
         for delete in [false, true] {
             assert!(project("users(id)", &image(2048), delete).is_ok());
             let error = project("users(id)", &image(2049), delete).unwrap_err();
-            assert_eq!(error, ProjectionError::KeyTooLong { bytes: 2049 });
+            assert_eq!(error, ProjectionError::KeyTooLong { bytes: 2049, most: 2048 });
         }
     }
 
@@ -582,7 +718,8 @@ mod tests {
     #[test]
     fn with_a_bucket_a_row_that_fits_with_its_mark_stays_whole() {
         let overhead = 50;
-        for (bytes, moves) in [(9_000, false), (LARGEST_WHOLE_ITEM, false), (LARGEST_WHOLE_ITEM + 1, true)] {
+        let largest = large_rows::largest_whole_item(&Marks::default());
+        for (bytes, moves) in [(9_000, false), (largest, false), (largest + 1, true)] {
             let image = format!(r#"{{"id":1,"text":"{}"}}"#, "x".repeat(bytes - overhead));
             let item = project_with(Some("bucket"), "users(id)", &image, false).unwrap();
             let found = (item.moved.len(), item.attributes.contains_key("_overflow"));

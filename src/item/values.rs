@@ -14,6 +14,7 @@
 //! value, without a JSON tree in between; recursion ends at [`DEEPEST_NESTING`].
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -58,13 +59,25 @@ struct NotHeld;
 
 /// The attribute value of a column.
 pub fn column(json: &RawValue) -> Column {
+    nested_column(json, 1)
+}
+
+/// The attribute value of a column that is an attribute itself, at level 1, or stands within one, at a deeper level.
+pub fn nested_column(json: &RawValue, level: usize) -> Column {
     if json.get() == "null" {
         return Column { value: None, as_text: false };
     }
     let mut as_text = false;
-    let value = attribute(json, 1, &mut as_text);
+    let value = attribute(json, level, &mut as_text);
     as_text |= value.is_err();
     Column { value: Some(value.unwrap_or_else(|NotHeld| AttributeValue::S(json.get().to_owned()))), as_text }
+}
+
+/// The value of a document at a level, and whether a number in it became text. `None` if DynamoDB cannot hold it.
+pub(crate) fn document(json: &RawValue, level: usize) -> Option<(AttributeValue, bool)> {
+    let mut as_text = false;
+    let value = attribute(json, level, &mut as_text).ok()?;
+    Some((value, as_text))
 }
 
 fn attribute(value: &RawValue, level: usize, as_text: &mut bool) -> Result<AttributeValue, NotHeld> {
@@ -100,21 +113,60 @@ fn attribute(value: &RawValue, level: usize, as_text: &mut bool) -> Result<Attri
 }
 
 fn number(json: &str, as_text: &mut bool) -> AttributeValue {
+    let number = fitting_number(json);
+    *as_text |= number.is_none();
+    match number {
+        Some(number) => AttributeValue::N(number.to_owned()),
+        None => AttributeValue::S(json.to_owned()),
+    }
+}
+
+/// A number as N takes it: digit for digit, but a zero written at length as `0`. `None` if DynamoDB's N cannot hold it,
+/// or its clients cannot read it.
+pub(crate) fn fitting_number(json: &str) -> Option<&str> {
     let Decimal { digits, power, .. } = Decimal::read(json);
     if digits == 0 {
         // DynamoDB checks the exponent and the digits after the point even of a zero. A plain zero always fits.
         let plain = json.len() <= MOST_DIGITS && !json.contains(['e', 'E']);
-        return AttributeValue::N(if plain { json.to_owned() } else { "0".to_owned() });
+        return Some(if plain { json } else { "0" });
     }
     let fits = digits <= MOST_DIGITS
         && (SMALLEST_POWER..=LARGEST_POWER).contains(&power)
         && power - count(digits) + 1 >= SMALLEST_POWER_OF_LAST_DIGIT;
-    if fits {
-        AttributeValue::N(json.to_owned())
-    } else {
-        *as_text = true;
-        AttributeValue::S(json.to_owned())
-    }
+    fits.then_some(json)
+}
+
+/// Whether a text is a number as JSON writes it, such as `-12.50` or `1e3`.
+pub(crate) fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (coefficient, exponent) = match text.bytes().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(place) => (&text[..place], Some(&text[place + 1..])),
+        None => (text, None),
+    };
+    let (whole, fraction) = match coefficient.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (coefficient, None),
+    };
+    digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+}
+
+/// The order of two numbers as JSON writes them.
+pub(crate) fn compare_numbers(left: &str, right: &str) -> Ordering {
+    let (a, b) = (Decimal::read(left), Decimal::read(right));
+    let sign = |number: &Decimal| match (number.digits, number.negative) {
+        (0, _) => 0,
+        (_, true) => -1,
+        (_, false) => 1,
+    };
+    sign(&a).cmp(&sign(&b)).then_with(|| {
+        // Neither has zeros at its end, so of two numbers that begin alike, the longer one is further from zero.
+        let magnitude = a.power.cmp(&b.power).then_with(|| a.significant(left).cmp(b.significant(right)));
+        if a.negative { magnitude.reverse() } else { magnitude }
+    })
 }
 
 /// A JSON number in plain notation: without an exponent or superfluous zeros, and `0` for any zero. All texts of one
@@ -124,17 +176,12 @@ pub(crate) fn plain_notation(json: &str, most_bytes: usize) -> Option<Cow<'_, st
     if is_plain_integer {
         return (json.len() <= most_bytes).then_some(Cow::Borrowed(json));
     }
-    let Decimal { negative, digits, power } = Decimal::read(json);
+    let decimal = Decimal::read(json);
+    let Decimal { negative, digits, power } = decimal;
     if digits == 0 {
         return Some(Cow::Borrowed("0"));
     }
-    let coefficient = json.split(['e', 'E']).next().unwrap_or_default().bytes();
-    let significant: String = coefficient
-        .filter(u8::is_ascii_digit)
-        .skip_while(|digit| *digit == b'0')
-        .take(digits)
-        .map(char::from)
-        .collect();
+    let significant: String = decimal.significant(json).map(char::from).collect();
     let zeros = |count: i64| {
         let count = usize::try_from(count).ok().filter(|count| *count <= most_bytes)?;
         Some("0".repeat(count))
@@ -190,6 +237,12 @@ impl Decimal {
         Self { negative, digits, power }
     }
 
+    /// The significant digits of the number, which was read from `json`.
+    fn significant(&self, json: &str) -> impl Iterator<Item = u8> {
+        // The digits of the exponent come after all of these.
+        json.bytes().filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').take(self.digits)
+    }
+
     /// The bytes that DynamoDB counts: one for the number, one for each two significant digits before the point and
     /// after it, and one for a minus sign.
     fn size(&self) -> usize {
@@ -216,7 +269,8 @@ pub fn size(value: &AttributeValue) -> usize {
         AttributeValue::M(members) => {
             3 + members.iter().map(|(name, value)| 1 + name.len() + size(value)).sum::<usize>()
         }
-        // A boolean or a null. No JSON value becomes anything else.
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        // A boolean or a null. No column becomes anything else.
         _ => 1,
     }
 }
@@ -315,6 +369,54 @@ mod tests {
         assert_eq!(plain_notation("1e-2046", 2048).map(|text| text.len()), Some(2048));
         for json in ["1e2048", "1e-2047", "-1e2047", "1e9999999999", "-1e-99999999999999999999", &"1".repeat(2049)] {
             assert_eq!(plain_notation(json, 2048), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_ordered_by_sign_power_and_digits() {
+        // Each row has texts of one number, and comes before the next.
+        let rows: [&[&str]; 20] = [
+            &["-1e99999999999999999999"],
+            &["-1e2", "-100", "-100.0"],
+            &["-99.99"],
+            &["-12"],
+            &["-10", "-1e1", "-1.0e+1"],
+            &["-9"],
+            &["-0.001", "-1e-3"],
+            &["-1e-400"],
+            &["0", "-0", "0.00", "0e99", "-0e-99"],
+            &["1e-400"],
+            &["0.001", "1e-3", "0.0010", "0.1E-2"],
+            &["0.0011"],
+            &["0.01"],
+            &["9", "9.000", "0.9e1"],
+            &["10", "1e1"],
+            &["10.000000000000000000000000000000000000000000001"],
+            &["9007199254740992", "9.007199254740992e15"],
+            &["9007199254740993"],
+            &[
+                "12345678901234567890123456789012345678901234567890",
+                "1234567890123456789012345678901234567890123456789e1",
+            ],
+            &["12345678901234567890123456789012345678901234567891"],
+        ];
+        for (place, left) in rows.iter().enumerate() {
+            for (other, right) in rows.iter().enumerate() {
+                for (left, right) in left.iter().flat_map(|left| right.iter().map(move |right| (left, right))) {
+                    assert_eq!(compare_numbers(left, right), place.cmp(&other), "{left} and {right}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_within_an_attribute_may_nest_a_level_less() {
+        let nested = |lists: usize| format!("{}1{}", "[".repeat(lists), "]".repeat(lists));
+        for (lists, level, text) in [(31, 1, false), (30, 2, false), (31, 2, true)] {
+            let json = nested(lists);
+            let found = nested_column(serde_json::from_str(&json).unwrap(), level);
+            assert_eq!(found.as_text, text, "{lists} at {level}");
+            assert_eq!(found.value == Some(AttributeValue::S(json)), text, "{lists} at {level}");
         }
     }
 

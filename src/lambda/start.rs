@@ -60,9 +60,15 @@ where
             tracing::warn!("{warning}");
         }
         let tables: Vec<String> = config.source_tables.iter().map(ToString::to_string).collect();
-        let view_table = config.view_table.clone();
+        let view_tables: Vec<String> = config.view_tables.iter().map(|table| table.name.clone()).collect();
+        let definitions = config.definitions.clone();
         let started = start(config, sdk_config().await?).await?;
-        tracing::info!(view_table, source_tables = tables.join(", "), "ready");
+        let (view_table, source_tables) = (view_tables.join(", "), named(&tables));
+        if let Some((definitions, digest)) = definitions {
+            tracing::info!(view_table, source_tables, definitions, digest, "ready");
+        } else {
+            tracing::info!(view_table, source_tables, "ready");
+        }
         Ok(started)
     };
     let started: Result<T, BoxError> = started.await;
@@ -70,6 +76,14 @@ where
         tell_lambda(error.as_ref()).await;
     }
     started
+}
+
+/// The names of the tables for the log, and how many more there are.
+fn named(tables: &[String]) -> String {
+    const MOST: usize = 100;
+    let more = tables.len().saturating_sub(MOST);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", tables[..tables.len().min(MOST)].join(", "))
 }
 
 /// The configuration that the SDK's clients share. Lambda gives a function its region and its credentials in the

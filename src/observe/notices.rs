@@ -5,12 +5,12 @@
 //! value of a row; the memory is bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use crate::batch::ledger::{Entry, Ledger};
+use crate::batch::ledger::{Entry, Ledger, Write};
 use crate::batch::plan::{MOST_NAMES, Sources};
 use crate::definitions::source_tables::{SourceTable, SourceTables, in_sql};
-use crate::item::indexes::Indexes;
+use crate::item::schema::TableSchema;
 use crate::lock::lock;
 
 /// A configured table counts as silent after this many batches with records of a near name, but no records of its own.
@@ -23,13 +23,20 @@ pub struct Notices(Mutex<Told>);
 impl Notices {
     /// Warns of everything that a batch shows for the first time. The ledger is that of the batch, once all of it has
     /// ended.
-    pub fn tell(&self, sources: &Sources, ledger: &Ledger<'_>, tables: &SourceTables, indexes: &Indexes) {
+    pub fn tell(
+        &self,
+        sources: &Sources,
+        ledger: &Ledger<'_>,
+        tables: &SourceTables,
+        views: &[Option<Arc<TableSchema>>],
+    ) {
         let entries = ledger.entries();
         let mut told = lock(&self.0);
         told.hear(&entries);
         let mut notices = told.of_sources(sources, tables);
         notices.extend(told.of_silence(sources, &entries));
-        notices.extend(told.of_indexes(&entries, indexes));
+        notices.extend(told.of_indexes(&entries, views));
+        notices.extend(told.of_columns(&entries));
         for notice in notices {
             tracing::warn!("{notice}");
         }
@@ -50,6 +57,7 @@ struct Told {
     second_cluster: bool,
     versions: HashSet<String>,
     left_out: HashSet<(String, String)>,
+    columns: HashSet<(&'static str, String, String)>,
 }
 
 /// A configured table, watched while a table of a near name is filtered.
@@ -140,21 +148,46 @@ impl Told {
         notices
     }
 
-    fn of_indexes(&mut self, entries: &[Entry<'_>], indexes: &Indexes) -> Vec<String> {
+    fn of_indexes(&mut self, entries: &[Entry<'_>], views: &[Option<Arc<TableSchema>>]) -> Vec<String> {
         let mut notices = Vec::new();
         for entry in entries {
             let (Some(table), Some(write)) = (entry.table(), entry.write()) else { continue };
             for attribute in &write.notes.left_out {
                 let of = (table.key_prefix().to_owned(), attribute.clone());
                 if self.left_out.len() < MOST_NAMES && self.left_out.insert(of) {
-                    let wanted = indexes.wanted(attribute).unwrap_or("another");
-                    notices.push(format!(
-                        "rows of {} have values of {} that an index of the view's table refuses: the attribute is left out of these rows. \
-                         The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). The rows are in \
-                         the view, and not in that index",
-                        table.in_sql(),
-                        shown(attribute)
-                    ));
+                    let schema = views.get(table.view_place()).and_then(Option::as_ref);
+                    let (table, attribute) = (table.in_sql(), shown(attribute));
+                    notices.push(match schema.and_then(|schema| schema.indexes.wanted(&attribute)) {
+                        Some(wanted) => format!(
+                            "rows of {table} have values of {attribute} that an index of the view's table refuses: the attribute is left out \
+                             of these rows. The index takes type {wanted}, not empty, up to 2,048 bytes (partition key) or 1,024 (sort key). \
+                             The rows are in the view, and not in that index"
+                        ),
+                        None => format!(
+                            "rows of {table} lack the attribute {attribute}, since a value cannot stand in its template: a document, an array, \
+                             bytes, or a number that does not fit the padding"
+                        ),
+                    });
+                }
+            }
+        }
+        notices
+    }
+}
+
+impl Told {
+    /// Warns of columns that the definitions do not list, and of columns with values that do not fit their types.
+    fn of_columns(&mut self, entries: &[Entry<'_>]) -> Vec<String> {
+        let mut notices = Vec::new();
+        for entry in entries {
+            let (Some(table), Some(Write { notes, .. })) = (entry.table(), entry.write()) else { continue };
+            let unlisted = "which the definitions do not list: list it in the table's columns";
+            let unfit = "with a value that does not fit its type: it stands as in the record";
+            let unlisted = notes.unlisted.iter().map(|column| (unlisted, column));
+            for (what, column) in unlisted.chain(notes.unfit.iter().map(|column| (unfit, column))) {
+                let of = (what, table.key_prefix().to_owned(), column.clone());
+                if self.columns.len() < MOST_NAMES && self.columns.insert(of) {
+                    notices.push(format!("a row of {} has the column {}, {what}", table.in_sql(), shown(column)));
                 }
             }
         }

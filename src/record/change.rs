@@ -22,6 +22,9 @@ pub struct ChangeEvent<'a> {
     /// Whether the commit timestamp is later than the time at which the change stream made the record: the stream's
     /// clock was behind.
     pub clock_behind: bool,
+    /// Whether the record has its row's nulls. A preview record may leave them out, so that a column which it lacks is
+    /// null.
+    pub nulls_are_there: bool,
     /// The row, or the key of the deleted row.
     pub image: RowImage<'a>,
 }

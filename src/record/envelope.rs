@@ -179,7 +179,8 @@ impl<'a> FullRecord<'a> {
         } else {
             RowImage::Upsert(self.root.after.ok_or(DecodeError::UpsertWithoutAfter)?)
         };
-        Ok(ChangeEvent { table, committed, transaction, creates: operation == "c", clock_behind, image })
+        let (creates, nulls_are_there) = (operation == "c", self.is_typed());
+        Ok(ChangeEvent { table, committed, transaction, creates, clock_behind, nulls_are_there, image })
     }
 
     /// The commit timestamp at `place`. To choose the earlier of two timestamps, both must be there: nobody can tell

@@ -160,14 +160,16 @@ async fn write<V: View>(
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::BTreeMap;
     use std::num::NonZeroUsize;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::batch::coalesce::Candidate;
     use crate::item::large_rows::MovedColumn;
-    use crate::item::projection::{Notes, ViewItem};
+    use crate::item::projection::ViewItem;
+    use crate::item::schema::TableSchema;
     use crate::record::order::CommitTimestamp;
 
     /// Answers as told, by key and commit. The tests with a real view check how a view behaves.
@@ -187,13 +189,17 @@ mod tests {
     }
 
     impl<F: Fn(&str, u64) -> Put> View for Script<F> {
+        fn schema(&self) -> Option<Arc<TableSchema>> {
+            None
+        }
+
         async fn put(&self, item: ViewItem) -> Put {
             self.in_flight.set(self.in_flight.get() + 1);
             self.most_in_flight.set(self.most_in_flight.get().max(self.in_flight.get()));
             tokio::time::sleep(self.latency).await;
             self.in_flight.set(self.in_flight.get() - 1);
             self.asked.borrow_mut().push(format!("{}@{}", item.key, item.committed));
-            (self.answer)(&item.key, item.committed.to_string().parse().unwrap())
+            (self.answer)(&item.key.partition, item.committed.to_string().parse().unwrap())
         }
 
         async fn put_without_memory(&self, item: ViewItem) -> Put {
@@ -208,7 +214,7 @@ mod tests {
         async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
             self.asked.borrow_mut().push(format!("create {}", items.len()));
             tokio::time::sleep(self.latency).await;
-            items.iter().map(|item| !item.key.starts_with("there")).collect()
+            items.iter().map(|item| !item.key.partition.starts_with("there")).collect()
         }
 
         async fn clear(&self, superseded: &ViewItem) -> Result<(), String> {
@@ -224,16 +230,10 @@ mod tests {
             .map(|(key, commits)| {
                 let candidates = commits.iter().map(|commit| Candidate {
                     id: RecordId(record.next().unwrap()),
-                    item: ViewItem {
-                        key: (*key).to_owned(),
-                        committed: CommitTimestamp::from_nanoseconds(*commit).unwrap(),
-                        creates: false,
-                        attributes: HashMap::new(),
-                        moved: Vec::new(),
-                        bytes: 0,
-                        guard: None,
-                        notes: Notes::default(),
-                    },
+                    item: ViewItem::without_attributes(
+                        (*key).to_owned(),
+                        CommitTimestamp::from_nanoseconds(*commit).unwrap(),
+                    ),
                 });
                 candidates.collect()
             })

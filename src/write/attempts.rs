@@ -24,6 +24,14 @@ pub struct Attempted {
     pub throttled: usize,
 }
 
+impl Attempted {
+    /// Adds the attempts at another table.
+    pub fn add(&mut self, other: &Self) {
+        self.dynamo_db_time.add(&other.dynamo_db_time);
+        self.throttled += other.throttled;
+    }
+}
+
 impl Attempts {
     /// Counts an attempt that ended after this time.
     pub fn ended(&self, after: Duration, throttled: bool) {

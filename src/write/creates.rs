@@ -129,24 +129,15 @@ impl<'c> Queue<'c> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
     use crate::batch::coalesce::Candidate;
     use crate::batch::ledger::RecordId;
-    use crate::item::projection::Notes;
     use crate::record::order::CommitTimestamp;
 
     fn row(key: usize) -> RowChanges {
         let item = ViewItem {
-            key: key.to_string(),
-            committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
             creates: true,
-            attributes: HashMap::new(),
-            moved: Vec::new(),
-            bytes: 0,
-            guard: None,
-            notes: Notes::default(),
+            ..ViewItem::without_attributes(key.to_string(), CommitTimestamp::from_nanoseconds(1).unwrap())
         };
         vec![Candidate { id: RecordId(key), item }]
     }
@@ -156,7 +147,7 @@ mod tests {
     }
 
     fn even(item: &ViewItem) -> bool {
-        item.key.parse::<usize>().unwrap().is_multiple_of(2)
+        item.key.partition.parse::<usize>().unwrap().is_multiple_of(2)
     }
 
     /// Writes `count` rows that may all be created. Those that `finds` names find something at their keys. Returns how

@@ -3,7 +3,9 @@
 //! Invariant: no write is without a condition, and none takes the view back in commit time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -12,18 +14,17 @@ use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{
-    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, KeySchemaElement,
-    KeyType, MultiRegionConsistency, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
-    TableDescription,
+    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, BatchStatementResponse, MultiRegionConsistency,
+    ReturnValue, ReturnValuesOnConditionCheckFailure, TableDescription,
 };
 use tokio::time::Instant;
 
 use self::errors::{classify, of_read, of_statements};
 use self::retry::{OPENING_TIMEOUT, OPERATION_TIMEOUT, Sender};
 use crate::batch::disposition::Superseded;
-use crate::definitions::marks::{DELETED, EXPIRES_AT, OVERFLOW, TS_NS};
-use crate::item::indexes::Indexes;
+use crate::definitions::marks::Marks;
 use crate::item::projection::{Guard, ViewItem};
+use crate::item::schema::TableSchema;
 use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
 
@@ -31,6 +32,7 @@ pub mod client;
 mod errors;
 mod insert_statement;
 pub mod retry;
+pub mod sample;
 
 /// Tells DynamoDB the rule of [`crate::record::order::CommitTimestamp::supersedes`]. A row that is not there is older
 /// than any commit.
@@ -50,15 +52,37 @@ const NEVER: &str = "attribute_exists(#ts) AND attribute_not_exists(#ts)";
 /// The item there shows this commit.
 const THIS_COMMIT: &str = "#ts = :ts";
 
-/// A DynamoDB table that fits the view.
+/// A DynamoDB table of the view.
 #[derive(Debug, Clone)]
 pub struct DynamoDbView {
     client: Client,
     sender: Sender,
     table: String,
-    key_attribute: String,
-    /// As DynamoDB described them last. All clones share them.
-    indexes: Arc<RwLock<Arc<Indexes>>>,
+    /// The setting that names the table, for messages.
+    setting: &'static str,
+    marks: Arc<Marks>,
+    fits: Fits,
+    /// As DynamoDB described it last; `None` until it did, or while it does not fit. All clones share it.
+    schema: Arc<RwLock<Option<Arc<TableSchema>>>>,
+}
+
+/// Checks that the rows of the view fit into a table with this schema. The error says what does not.
+#[derive(Clone)]
+pub struct Fits(Arc<Check>);
+
+type Check = dyn Fn(&TableSchema) -> Result<(), String> + Send + Sync;
+
+impl Fits {
+    /// Checks with this function.
+    pub fn new(check: impl Fn(&TableSchema) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+impl fmt::Debug for Fits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fits")
+    }
 }
 
 /// The condition on which a write takes place.
@@ -105,66 +129,98 @@ impl Standing {
     }
 }
 
-/// Why a table cannot hold the view.
+/// Why a table cannot hold rows of the view.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum OpenError {
     #[error(
-        "VIEW_TABLE: there is no table {table} in this account and region: create it, or correct VIEW_TABLE or AWS_REGION"
+        "{setting}: there is no table {table} in this account and region: create it, or correct {setting} or AWS_REGION"
     )]
-    NoTable { table: String },
+    NoTable { setting: &'static str, table: String },
     #[error(
-        "VIEW_TABLE: the table {table} may not be described: {message}; allow the function dynamodb:DescribeTable on it"
+        "{setting}: the table {table} may not be described: {message}; allow the function dynamodb:DescribeTable on it"
     )]
-    Denied { table: String, message: String },
+    Denied { setting: &'static str, table: String, message: String },
     #[error(
-        "VIEW_TABLE: DynamoDB refused to describe the table {table}: {code} (HTTP {status}); check AWS_REGION and the credentials, and \
+        "{setting}: DynamoDB refused to describe the table {table}: {code} (HTTP {status}); check AWS_REGION and the credentials, and \
          what answers at AWS_ENDPOINT_URL_DYNAMODB where it is set"
     )]
-    Refused { table: String, code: String, status: u16 },
+    Refused { setting: &'static str, table: String, code: String, status: u16 },
     #[error(
-        "VIEW_TABLE: no answer on the table {table}: {reason}; check that DynamoDB can be reached from here (network, AWS_REGION, \
+        "{setting}: no answer on the table {table}: {reason}; check that DynamoDB can be reached from here (network, AWS_REGION, \
          credentials, AWS_ENDPOINT_URL_DYNAMODB where it is set)"
     )]
-    NoAnswer { table: String, reason: String },
+    NoAnswer { setting: &'static str, table: String, reason: String },
+    #[error("{setting}: the table {table} does not fit: {problem}")]
+    DoesNotFit { setting: &'static str, table: String, problem: String },
     #[error(
-        "VIEW_TABLE: the table {table} does not fit: expected a partition key of type S and no sort key, found {found}; create a table \
-         with such a key"
-    )]
-    KeyDoesNotFit { table: String, found: String },
-    #[error(
-        "VIEW_TABLE: an index of the table {table} has the key attribute {attribute} of type {wanted}. The view writes that attribute in \
+        "{setting}: an index of the table {table} has the key attribute {attribute} of type {wanted}. The view writes that attribute in \
          another type, so DynamoDB would refuse each item that has it: remove the index"
     )]
-    IndexDoesNotFit { table: String, attribute: &'static str, wanted: String },
+    IndexDoesNotFit { setting: &'static str, table: String, attribute: String, wanted: String },
+}
+
+impl OpenError {
+    /// Whether DynamoDB described the table, and the view's rows do not fit into it.
+    pub fn is_misfit(&self) -> bool {
+        matches!(self, Self::DoesNotFit { .. } | Self::IndexDoesNotFit { .. })
+    }
 }
 
 impl DynamoDbView {
-    /// Opens the view: learns the name of the table's partition key, checks that it fits, and leaves a connection open.
+    /// A table of the view that DynamoDB has not described yet. It has this name, which this setting gives. `fits` checks
+    /// its schema.
+    pub fn new(
+        client: Client,
+        sender: Sender,
+        (setting, table): (&'static str, String),
+        marks: Arc<Marks>,
+        fits: Fits,
+    ) -> Self {
+        Self { client, sender, table, setting, marks, fits, schema: Arc::default() }
+    }
+
+    /// Learns the table's schema, checks that it fits, and leaves a connection open.
     ///
     /// # Errors
     /// The table is missing or does not fit, or DynamoDB does not describe it.
-    pub async fn open(client: Client, sender: Sender, table: String) -> Result<Self, OpenError> {
-        let attempt = || client.describe_table().table_name(&table).send();
-        let described = match sender.send(OPENING_TIMEOUT, of_read, attempt).await {
-            Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
-            Err(error) => return Err(not_described(table, &error)),
-        };
-        let key_attribute = string_partition_key(&described)
-            .map_err(|found| OpenError::KeyDoesNotFit { table: table.clone(), found })?;
-        let indexes = Indexes::of(&described);
-        if let Some((attribute, wanted)) = indexes.impossible().first() {
-            return Err(OpenError::IndexDoesNotFit { table, attribute, wanted: (*wanted).to_owned() });
-        }
-        if let Some(warning) = replicated_without_order(&described) {
-            tracing::warn!(table, "{warning}");
-        }
-        Ok(Self { client, sender, table, key_attribute, indexes: Arc::new(RwLock::new(Arc::new(indexes))) })
+    pub async fn open(&self) -> Result<(), OpenError> {
+        self.learn(OPENING_TIMEOUT).await.map(|_| ())
     }
 
-    /// The name of the table's partition key.
-    pub fn key_attribute(&self) -> &str {
-        &self.key_attribute
+    async fn learn(&self, limit: Duration) -> Result<Arc<TableSchema>, OpenError> {
+        let (setting, table) = (self.setting, || self.table.clone());
+        let attempt = || self.client.describe_table().table_name(&self.table).send();
+        let described = match self.sender.send(limit, of_read, attempt).await {
+            Ok(output) => output.table.unwrap_or_else(|| TableDescription::builder().build()),
+            Err(error) => return Err(not_described(setting, table(), &error)),
+        };
+        let schema = TableSchema::of(&described).map_err(|found| {
+            format!("expected key attributes of type S or N, found {found}; create a table with such a key")
+        });
+        let schema = schema.and_then(|schema| (self.fits.0)(&schema).map(|()| Arc::new(schema)));
+        let schema = schema.map_err(|problem| OpenError::DoesNotFit { setting, table: table(), problem })?;
+        if let Some((attribute, wanted)) = schema.indexes.impossible(&self.marks).first() {
+            let (attribute, wanted) = ((*attribute).to_owned(), (*wanted).to_owned());
+            return Err(OpenError::IndexDoesNotFit { setting, table: table(), attribute, wanted });
+        }
+        if self.schema().is_none()
+            && let Some(warning) = replicated_without_order(&described)
+        {
+            tracing::warn!(table = self.table, "{warning}");
+        }
+        *self.schema.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// The names of the view's own attributes.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// The name of the table.
+    pub fn table(&self) -> &str {
+        &self.table
     }
 
     /// The request that puts an item, if it is newer than the one that stands there.
@@ -174,22 +230,24 @@ impl DynamoDbView {
 
     fn request_if(&self, condition: Condition, item: ViewItem) -> PutItemFluentBuilder {
         let mut attributes = item.attributes;
-        attributes.insert(self.key_attribute.clone(), AttributeValue::S(item.key));
+        if let Some(schema) = self.schema() {
+            attributes.extend(schema.key_values(item.key).map(|(name, value)| (name.to_owned(), value)));
+        }
         let guard = item.guard.filter(|_| !matches!(condition, Condition::ThisCommit | Condition::Never));
         let request = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(attributes))
-            .expression_attribute_names("#ts", TS_NS)
+            .expression_attribute_names("#ts", &self.marks.ts_ns)
             .expression_attribute_values(":ts", AttributeValue::N(item.committed.to_string()));
         let (newer, request) = match guard {
             None => (NEWER_THAN_THE_VIEW, request),
             Some(Guard { late_expiry }) => (
                 NEWER_THAN_WHAT_STANDS_THERE,
                 request
-                    .expression_attribute_names("#deleted", DELETED)
-                    .expression_attribute_names("#expires", EXPIRES_AT)
+                    .expression_attribute_names("#deleted", &self.marks.deleted)
+                    .expression_attribute_names("#expires", &self.marks.expires_at)
                     .expression_attribute_values(":late", AttributeValue::N(late_expiry.to_string())),
             ),
         };
@@ -197,7 +255,7 @@ impl DynamoDbView {
             Condition::Newer => request.condition_expression(newer),
             Condition::NewerAndNothingMoved => request
                 .condition_expression(format!("({newer}) AND {NOTHING_MOVED}"))
-                .expression_attribute_names("#overflow", OVERFLOW),
+                .expression_attribute_names("#overflow", &self.marks.overflow),
             Condition::ThisCommit => request.condition_expression(THIS_COMMIT),
             Condition::Never => request.condition_expression(NEVER).set_expression_attribute_values(None),
         }
@@ -214,13 +272,21 @@ impl DynamoDbView {
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let before = (condition == Condition::Newer).then_some(ReturnValue::AllOld);
         match self.send(request.set_return_values(before)).await {
-            Ok(done) => Ok(Written::Done(done.attributes().map(standing))),
+            Ok(done) => Ok(Written::Done(done.attributes().map(|item| standing(&self.marks, item)))),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Written::NotMet(failed.item().map(standing)))
+                    Ok(Written::NotMet(failed.item().map(|item| standing(&self.marks, item))))
                 }
-                _ => Err(classify(&error).1),
+                _ => Err(self.ended(&error)),
             },
+        }
+    }
+
+    /// How a put has ended with this error. Of a table that cannot be written, the reason names the table.
+    fn ended(&self, error: &SdkError<PutItemError>) -> Put {
+        match classify(error).1 {
+            Put::Unavailable(reason) => Put::Unavailable(format!("the table {}: {reason}", self.table)),
+            other => other,
         }
     }
 
@@ -243,27 +309,18 @@ impl View for DynamoDbView {
                 Err(not_done) => not_done,
             };
         }
-        self.send(self.request(item)).await.map_or_else(|error| classify(&error).1, |_| Put::Applied)
+        self.send(self.request(item)).await.map_or_else(|error| self.ended(&error), |_| Put::Applied)
     }
 
-    fn indexes(&self) -> Arc<Indexes> {
-        Arc::clone(&self.indexes.read().unwrap_or_else(PoisonError::into_inner))
+    fn schema(&self) -> Option<Arc<TableSchema>> {
+        self.schema.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn learn_indexes(&self, known: &Indexes) -> bool {
-        let attempt = || self.client.describe_table().table_name(&self.table).send();
-        match self.sender.send(OPERATION_TIMEOUT, of_read, attempt).await {
-            Ok(output) => {
-                let indexes = output.table.as_ref().map(Indexes::of).unwrap_or_default();
-                let is_new = indexes != *known;
-                if is_new {
-                    *self.indexes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(indexes);
-                }
-                is_new
-            }
+    async fn learn_schema(&self, known: Option<&TableSchema>) -> bool {
+        match self.learn(OPERATION_TIMEOUT).await {
+            Ok(schema) => known != Some(&schema),
             Err(error) => {
-                let code = error.code().unwrap_or("no answer that can be read");
-                tracing::warn!(code, "the indexes of the view's table could not be read");
+                tracing::warn!(table = self.table, %error, "the view's table could not be described");
                 false
             }
         }
@@ -272,14 +329,17 @@ impl View for DynamoDbView {
     fn may_create(&self, item: &ViewItem) -> bool {
         item.creates
             && item.guard.is_none()
-            && insert_statement::is_possible(&self.table, &self.key_attribute, &item.attributes)
+            && self
+                .schema()
+                .is_some_and(|schema| insert_statement::is_possible(&self.table, schema.key_names(), &item.attributes))
     }
 
     async fn create(&self, items: Vec<ViewItem>) -> Vec<bool> {
         let asked = items.len();
+        let Some(schema) = self.schema() else { return vec![false; asked] };
         let inserts = items.into_iter().map(|item| {
-            let (text, parameters) =
-                insert_statement::insert(&self.table, &self.key_attribute, item.key, item.attributes);
+            let key = schema.key_values(item.key);
+            let (text, parameters) = insert_statement::insert(&self.table, key, item.attributes);
             BatchStatementRequest::builder().statement(text).set_parameters(Some(parameters)).build()
         });
         // Each statement has its text, so the builder misses nothing.
@@ -323,53 +383,33 @@ fn problem(responses: &[BatchStatementResponse]) -> Option<&str> {
     codes.find(|code| *code != BatchStatementErrorCodeEnum::DuplicateItem.as_str())
 }
 
-fn standing(item: &HashMap<String, AttributeValue>) -> Standing {
-    let committed = item.get(TS_NS).and_then(|commit| commit.as_n().ok()?.parse().ok());
+fn standing(marks: &Marks, item: &HashMap<String, AttributeValue>) -> Standing {
+    let committed = item.get(&marks.ts_ns).and_then(|commit| commit.as_n().ok()?.parse().ok());
     let addresses = |moved: &AttributeValue| match moved {
         AttributeValue::M(moved) => moved.values().filter_map(|address| address.as_s().ok().cloned()).collect(),
         _ => Vec::new(),
     };
     Standing {
         committed: committed.and_then(CommitTimestamp::from_nanoseconds),
-        moved: item.get(OVERFLOW).map(addresses),
-        deleted: item.contains_key(DELETED),
-        expires: item.get(EXPIRES_AT).and_then(|expires| expires.as_n().ok()?.parse().ok()),
+        moved: item.get(&marks.overflow).map(addresses),
+        deleted: item.contains_key(&marks.deleted),
+        expires: item.get(&marks.expires_at).and_then(|expires| expires.as_n().ok()?.parse().ok()),
     }
 }
 
-fn not_described(table: String, error: &SdkError<DescribeTableError>) -> OpenError {
+fn not_described(setting: &'static str, table: String, error: &SdkError<DescribeTableError>) -> OpenError {
     let SdkError::ServiceError(answer) = error else {
         // The table's description holds no rows, so the whole error may be shown.
-        return OpenError::NoAnswer { table, reason: DisplayErrorContext(error).to_string() };
+        return OpenError::NoAnswer { setting, table, reason: DisplayErrorContext(error).to_string() };
     };
     let message = answer.err().message().unwrap_or("no message").to_owned();
     match answer.err().code() {
-        Some("ResourceNotFoundException") => OpenError::NoTable { table },
-        Some("AccessDeniedException") => OpenError::Denied { table, message },
+        Some("ResourceNotFoundException") => OpenError::NoTable { setting, table },
+        Some("AccessDeniedException") => OpenError::Denied { setting, table, message },
         // A signature's error can quote the request with its session token, so only the code is shown.
         code => {
             let code = code.unwrap_or("an answer without DynamoDB's error code").to_owned();
-            OpenError::Refused { table, code, status: answer.raw().status().as_u16() }
-        }
-    }
-}
-
-/// The name of the partition key. If the table has anything but a partition key of type S alone, the error describes
-/// what was found.
-fn string_partition_key(table: &TableDescription) -> Result<String, String> {
-    let defined = table.attribute_definitions().iter();
-    let types: HashMap<_, _> = defined.map(|defined| (defined.attribute_name(), defined.attribute_type())).collect();
-    let is_text = |key: &KeySchemaElement| types.get(key.attribute_name()) == Some(&&ScalarAttributeType::S);
-    match table.key_schema() {
-        [key] if *key.key_type() == KeyType::Hash && is_text(key) => Ok(key.attribute_name().to_owned()),
-        [] => Err("no key".to_owned()),
-        keys => {
-            let found = keys.iter().map(|key| {
-                let role = if *key.key_type() == KeyType::Hash { "partition key" } else { "sort key" };
-                let of_type = types.get(key.attribute_name()).map_or("an unknown type", |found| found.as_str());
-                format!("the {role} {} of type {of_type}", key.attribute_name())
-            });
-            Err(found.collect::<Vec<_>>().join(" and "))
+            OpenError::Refused { setting, table, code, status: answer.raw().status().as_u16() }
         }
     }
 }
@@ -387,7 +427,7 @@ fn replicated_without_order(table: &TableDescription) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::{AttributeDefinition, BatchStatementError, KeySchemaElement, ReplicaDescription};
+    use aws_sdk_dynamodb::types::{BatchStatementError, ReplicaDescription};
 
     use super::*;
 
@@ -423,33 +463,6 @@ mod tests {
                 TableDescription::builder().set_replicas(Some(replicas)).set_multi_region_consistency(consistency);
             let warning = replicated_without_order(&table.build());
             assert_eq!(warning.is_some_and(|warning| warning.contains("write the view in one Region only")), warns);
-        }
-    }
-
-    #[test]
-    fn only_a_partition_key_of_type_s_alone_fits() {
-        use KeyType::{Hash, Range};
-        use ScalarAttributeType::{N, S};
-        for (keys, expected) in [
-            (vec![("pk", Hash, S)], Ok("pk")),
-            (vec![("row", Hash, S)], Ok("row")),
-            (vec![("id", Hash, N)], Err("the partition key id of type N")),
-            (
-                vec![("pk", Hash, S), ("sk", Range, S)],
-                Err("the partition key pk of type S and the sort key sk of type S"),
-            ),
-            (vec![], Err("no key")),
-        ] {
-            let mut table = TableDescription::builder();
-            for (name, role, of_type) in keys {
-                table = table
-                    .key_schema(KeySchemaElement::builder().attribute_name(name).key_type(role).build().unwrap())
-                    .attribute_definitions(
-                        AttributeDefinition::builder().attribute_name(name).attribute_type(of_type).build().unwrap(),
-                    );
-            }
-            let found = string_partition_key(&table.build());
-            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned));
         }
     }
 }

@@ -26,9 +26,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::aws::service_error::ServiceError;
 use crate::batch::disposition::Superseded;
 use crate::bucket::{Objects, list_all};
-use crate::item::indexes::Indexes;
 use crate::item::large_rows::{self, MovedColumn};
 use crate::item::projection::{Notes, ViewItem};
+use crate::item::schema::TableSchema;
 use crate::record::order::CommitTimestamp;
 use crate::write::dynamodb::{Condition, DynamoDbView, Standing, Written};
 use crate::write::view::{Put, View};
@@ -58,12 +58,12 @@ impl<O: Objects> View for OverflowView<O> {
         put.unwrap_or_else(|not_confirmed| not_confirmed)
     }
 
-    fn indexes(&self) -> Arc<Indexes> {
-        self.table.indexes()
+    fn schema(&self) -> Option<Arc<TableSchema>> {
+        self.table.schema()
     }
 
-    async fn learn_indexes(&self, known: &Indexes) -> bool {
-        self.table.learn_indexes(known).await
+    async fn learn_schema(&self, known: Option<&TableSchema>) -> bool {
+        self.table.learn_schema(known).await
     }
 
     fn may_create(&self, item: &ViewItem) -> bool {
@@ -129,10 +129,10 @@ impl<O: Objects> Row<'_, O> {
     async fn take_over(&self, item: ViewItem) -> Result<Put, Put> {
         let is_guarded = item.guard.is_some();
         let mut marked = item.clone();
-        large_rows::mark(&mut marked.attributes);
+        large_rows::mark(self.table.marks(), &mut marked.attributes);
         match self.table.write(marked, Condition::Newer).await? {
             Written::Done(replaced) => {
-                self.retire_replaced(&item.key, item.committed, replaced).await?;
+                self.retire_replaced(&folder(&item), item.committed, replaced).await?;
                 self.unmark(item, Put::Applied).await
             }
             Written::NotMet(standing) => match order(item.committed, standing.as_ref()) {
@@ -146,13 +146,13 @@ impl<O: Objects> Row<'_, O> {
 
     /// Finishes the work that another delivery of a marked item's change has left.
     async fn finish(&self, item: ViewItem, put: Put) -> Result<Put, Put> {
-        self.retire_older(&item.key, item.committed).await?;
+        self.retire_older(&folder(&item), item.committed).await?;
         self.unmark(item, put).await
     }
 
     /// Puts an item with moved columns.
     async fn put_moved(&self, mut item: ViewItem) -> Result<Put, Put> {
-        let (key, committed, is_guarded) = (item.key.clone(), item.committed, item.guard.is_some());
+        let (folder, committed, is_guarded) = (folder(&item), item.committed, item.guard.is_some());
         if let Some(guard) = item.guard {
             // Ask first: if the row is held back because it may be deleted, its objects would stay for good.
             let standing = match self.table.write(look(&item), Condition::Never).await? {
@@ -171,19 +171,19 @@ impl<O: Objects> Row<'_, O> {
 
         match self.table.write(item, Condition::Newer).await? {
             Written::Done(replaced) => {
-                self.retire_replaced(&key, committed, replaced).await?;
+                self.retire_replaced(&folder, committed, replaced).await?;
                 Ok(Put::Applied)
             }
             Written::NotMet(standing) => {
                 match (order(committed, standing.as_ref()), standing) {
                     (Order::Same, _) => {
-                        self.retire_older(&key, committed).await?;
+                        self.retire_older(&folder, committed).await?;
                         return Ok(Put::Superseded(Superseded::Same));
                     }
                     // This retires our objects. It also retires those of an item that ours replaced, if a crash or a
                     // lost answer came before they were retired.
                     (Order::Behind, Some(Standing { committed: Some(newer), .. })) => {
-                        self.retire_older(&key, newer).await?;
+                        self.retire_older(&folder, newer).await?;
                     }
                     // The item that stood there has expired since. Our objects stay: another replay, without a guard,
                     // may have made them the live ones meanwhile.
@@ -207,27 +207,25 @@ impl<O: Objects> Row<'_, O> {
     }
 
     /// Retires the objects of an item that a commit has replaced.
-    async fn retire_replaced(&self, key: &str, by: CommitTimestamp, replaced: Option<Standing>) -> Result<(), Put> {
+    async fn retire_replaced(&self, folder: &str, by: CommitTimestamp, replaced: Option<Standing>) -> Result<(), Put> {
         let Some(Standing { moved: Some(addresses), .. }) = replaced else { return Ok(()) };
         if addresses.is_empty() {
             // The replaced item was marked: the objects of the item before it may not be retired yet.
-            return self.retire_older(key, by).await;
+            return self.retire_older(folder, by).await;
         }
-        let folder = large_rows::folder(key);
         let here = format!("s3://{}/", self.objects.bucket());
-        let older = |object: &&str| large_rows::commit_of(&folder, object).is_some_and(|commit| by.supersedes(commit));
+        let older = |object: &&str| large_rows::commit_of(folder, object).is_some_and(|commit| by.supersedes(commit));
         let objects = addresses.iter().filter_map(|address| address.strip_prefix(&here)).filter(older);
         retire(self.objects, objects.map(str::to_owned).collect()).await.map_err(not_confirmed)
     }
 
     /// Retires all objects of the row's older commits that are not retired yet.
-    async fn retire_older(&self, key: &str, than: CommitTimestamp) -> Result<(), Put> {
-        let folder = large_rows::folder(key);
-        let objects = list_all(self.objects, &folder).await.map_err(not_confirmed)?;
+    async fn retire_older(&self, folder: &str, than: CommitTimestamp) -> Result<(), Put> {
+        let objects = list_all(self.objects, folder).await.map_err(not_confirmed)?;
         let older = objects
             .into_iter()
             .map(|object| object.key)
-            .filter(|object| large_rows::commit_of(&folder, object).is_some_and(|commit| than.supersedes(commit)));
+            .filter(|object| large_rows::commit_of(folder, object).is_some_and(|commit| than.supersedes(commit)));
         retire_left(self.objects, older).await.map_err(not_confirmed)
     }
 }
@@ -235,7 +233,13 @@ impl<O: Objects> Row<'_, O> {
 /// A copy of an item without its contents, to ask only which item stands at its key.
 fn look(item: &ViewItem) -> ViewItem {
     let attributes = HashMap::new();
-    ViewItem { attributes, moved: Vec::new(), key: item.key.clone(), notes: Notes::default(), ..*item }
+    let (key, objects_folder) = (item.key.clone(), Arc::clone(&item.objects_folder));
+    ViewItem { attributes, moved: Vec::new(), key, objects_folder, notes: Notes::default(), ..*item }
+}
+
+/// The folder of a row's objects.
+fn folder(item: &ViewItem) -> String {
+    large_rows::folder(&item.objects_folder, &item.key)
 }
 
 /// Retires those of the objects that exist and are not retired yet. To retire one again would keep it for longer.

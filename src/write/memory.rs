@@ -25,8 +25,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::batch::disposition::Superseded;
-use crate::item::indexes::Indexes;
+use crate::item::key::ItemKey;
 use crate::item::projection::ViewItem;
+use crate::item::schema::TableSchema;
 use crate::lock::lock;
 use crate::record::order::CommitTimestamp;
 use crate::write::view::{Put, View};
@@ -80,12 +81,12 @@ impl<V: View> View for Remembering<V> {
         self.ask(key, item).await
     }
 
-    fn indexes(&self) -> Arc<Indexes> {
-        self.view.indexes()
+    fn schema(&self) -> Option<Arc<TableSchema>> {
+        self.view.schema()
     }
 
-    async fn learn_indexes(&self, known: &Indexes) -> bool {
-        self.view.learn_indexes(known).await
+    async fn learn_schema(&self, known: Option<&TableSchema>) -> bool {
+        self.view.learn_schema(known).await
     }
 
     fn may_create(&self, item: &ViewItem) -> bool {
@@ -139,7 +140,7 @@ impl KnownCommits {
         Self { hashes: [RandomState::new(), RandomState::new()], places: Vec::new() }
     }
 
-    fn fingerprint(&self, key: &str) -> Fingerprint {
+    fn fingerprint(&self, key: &ItemKey) -> Fingerprint {
         Fingerprint([self.hashes[0].hash_one(key), self.hashes[1].hash_one(key)])
     }
 
@@ -182,11 +183,9 @@ fn seconds(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::collections::HashMap;
 
     use super::*;
     use crate::item::large_rows::MovedColumn;
-    use crate::item::projection::Notes;
 
     /// Answers as it is told, and records each question.
     struct Script {
@@ -195,6 +194,10 @@ mod tests {
     }
 
     impl View for Script {
+        fn schema(&self) -> Option<Arc<TableSchema>> {
+            None
+        }
+
         async fn put(&self, item: ViewItem) -> Put {
             self.asked.borrow_mut().push(format!("{}@{}", item.key, item.committed));
             self.answers.borrow_mut().remove(0)
@@ -223,16 +226,7 @@ mod tests {
     }
 
     fn item(key: &str, committed: u64) -> ViewItem {
-        ViewItem {
-            key: key.to_owned(),
-            committed: commit(committed),
-            creates: false,
-            attributes: HashMap::new(),
-            moved: Vec::new(),
-            bytes: 0,
-            guard: None,
-            notes: Notes::default(),
-        }
+        ViewItem::without_attributes(key.to_owned(), commit(committed))
     }
 
     fn large(key: &str, committed: u64) -> ViewItem {
@@ -360,7 +354,7 @@ mod tests {
     #[test]
     fn a_confirmed_commit_is_forgotten_after_its_time_and_when_the_clock_was_set_back() {
         let mut known = KnownCommits::new();
-        let key = known.fingerprint("a");
+        let key = known.fingerprint(&"a".into());
         assert_eq!(known.get(key, at(0)), None);
         known.insert(key, commit(5), at(10));
         for (now, expected) in [(9, None), (10, Some(commit(5))), (309, Some(commit(5))), (310, None)] {
@@ -395,14 +389,14 @@ mod tests {
     fn a_dozen_full_payloads_are_remembered_in_a_fixed_size() {
         let mut known = KnownCommits::new();
         let keys: Vec<Fingerprint> =
-            (0..40_000).map(|number| known.fingerprint(&format!("public.users#{number}"))).collect();
+            (0..40_000).map(|number| known.fingerprint(&format!("public.users#{number}").into())).collect();
         for key in &keys {
             known.insert(*key, commit(1), at(0));
         }
         let remembered = keys.iter().filter(|key| known.get(**key, at(0)).is_some()).count();
         // A set has four places and, on average, two or three keys, so few keys find no room.
         assert!(remembered > 36_000, "{remembered} of 40,000");
-        assert!(known.fingerprint("public.users#1") != known.fingerprint("public.users#2"));
+        assert!(known.fingerprint(&"public.users#1".into()) != known.fingerprint(&"public.users#2".into()));
         let bytes = size_of_val(&*known.places);
         assert!(bytes < 2_200_000, "{bytes} bytes");
     }

@@ -1,4 +1,4 @@
-//! The materialized view, as the handler sees it: it takes an item only if that is newer than the item in its place.
+//! A table of the materialized view, as the handler sees it: it takes an item only if that is newer than the item in its place.
 //!
 //! Invariant: the outcomes of [`Put`] hold: the answer is `Applied` or `Superseded` only if the view confirmed that.
 
@@ -6,8 +6,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::batch::disposition::Superseded;
-use crate::item::indexes::Indexes;
 use crate::item::projection::ViewItem;
+use crate::item::schema::TableSchema;
+use crate::write::attempts::Attempts;
+use crate::write::pace::Pace;
 
 /// A place to write items. It is a trait, so that the handler knows nothing of DynamoDB.
 pub trait View {
@@ -30,19 +32,36 @@ pub trait View {
         std::future::ready(vec![false; items.len()])
     }
 
-    /// The indexes of the view, as far as they are known. [`View::learn_indexes`] learns of a change.
-    fn indexes(&self) -> Arc<Indexes> {
-        Arc::default()
-    }
+    /// The key and the indexes of the view's table, as far as they are known. [`View::learn_schema`] learns of a change.
+    fn schema(&self) -> Option<Arc<TableSchema>>;
 
-    /// Reads the indexes again, for example because an item was refused. Returns whether they differ from `known`.
-    fn learn_indexes(&self, _known: &Indexes) -> impl Future<Output = bool> {
+    /// Reads the schema again, for example because an item was refused. Returns whether it differs from `known`.
+    fn learn_schema(&self, _known: Option<&TableSchema>) -> impl Future<Output = bool> {
         std::future::ready(false)
     }
 
     /// Clears whatever an earlier delivery may have left of an item. The item will not be put, because the view shows a
     /// newer one of its row.
     fn clear(&self, superseded: &ViewItem) -> impl Future<Output = Result<(), String>>;
+}
+
+/// A table of the view with everything that a function knows of it. A table that is throttled or missing does not slow
+/// the others down.
+#[derive(Debug)]
+pub struct Target<V> {
+    /// The name of the DynamoDB table.
+    pub name: String,
+    /// The table.
+    pub view: V,
+    /// How many writes may be in flight.
+    pub pace: Arc<Pace>,
+    /// The outcome of its requests.
+    pub attempts: Arc<Attempts>,
+}
+
+/// The schemas of these tables, as far as they are known now.
+pub fn schemas<V: View>(targets: &[Target<V>]) -> Vec<Option<Arc<TableSchema>>> {
+    targets.iter().map(|target| target.view.schema()).collect()
 }
 
 /// The outcome of a put.

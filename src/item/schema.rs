@@ -1,0 +1,190 @@
+//! What DynamoDB tells of a table of the view: the attributes of its key, and its indexes.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType, TableDescription};
+
+use crate::definitions::shape::{Column, Placement, Shape};
+use crate::definitions::source_tables::SourceTable;
+use crate::definitions::types::ColumnType;
+use crate::item::indexes::Indexes;
+use crate::item::key::ItemKey;
+
+/// A table of the view, as DynamoDB described it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSchema {
+    /// The attribute of the partition key.
+    pub partition: KeyAttribute,
+    /// The attribute of the sort key, if there is one.
+    pub sort: Option<KeyAttribute>,
+    /// The indexes.
+    pub indexes: Indexes,
+}
+
+/// An attribute of a table's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAttribute {
+    /// Its name.
+    pub name: String,
+    /// Whether it has the type N; if not, it has the type S.
+    pub is_number: bool,
+}
+
+impl KeyAttribute {
+    /// A key attribute of type S.
+    pub fn text(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_number: false }
+    }
+
+    /// The attribute's value, from its text.
+    pub fn value(&self, text: String) -> AttributeValue {
+        if self.is_number { AttributeValue::N(text) } else { AttributeValue::S(text) }
+    }
+}
+
+impl fmt::Display for KeyAttribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of type {}", self.name, if self.is_number { "N" } else { "S" })
+    }
+}
+
+impl TableSchema {
+    /// A table with a partition key of type S, without a sort key and without indexes.
+    pub fn with_partition_key(name: impl Into<String>) -> Self {
+        Self { partition: KeyAttribute::text(name), sort: None, indexes: Indexes::default() }
+    }
+
+    /// The schema in DynamoDB's description of a table.
+    ///
+    /// # Errors
+    /// A key attribute has a type that no key of the view has. The error describes the key that was found.
+    pub fn of(table: &TableDescription) -> Result<Self, String> {
+        let defined = table.attribute_definitions().iter();
+        let types: HashMap<_, _> = defined.map(|known| (known.attribute_name(), known.attribute_type())).collect();
+        let (mut partition, mut sort, mut found, mut fits) = (None, None, Vec::new(), true);
+        for key in table.key_schema() {
+            let name = key.attribute_name();
+            let kind = types.get(name).copied();
+            let (role, place) = match key.key_type() {
+                KeyType::Hash => ("partition key", &mut partition),
+                _ => ("sort key", &mut sort),
+            };
+            found.push(format!("the {role} {name} of type {}", kind.map_or("unknown", ScalarAttributeType::as_str)));
+            fits &= matches!(kind, Some(ScalarAttributeType::S | ScalarAttributeType::N));
+            *place = Some(KeyAttribute { name: name.to_owned(), is_number: kind == Some(&ScalarAttributeType::N) });
+        }
+        match partition {
+            Some(partition) if fits => Ok(Self { partition, sort, indexes: Indexes::of(table) }),
+            _ if found.is_empty() => Err("no key".to_owned()),
+            _ => Err(found.join(" and ")),
+        }
+    }
+
+    /// The key in words, for messages.
+    pub fn key_in_words(&self) -> String {
+        let sort = self.sort.as_ref().map_or_else(String::new, |sort| format!(" and the sort key {sort}"));
+        format!("the partition key {}{sort}", self.partition)
+    }
+
+    /// The names of the key's attributes.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.partition), self.sort.as_ref()].into_iter().flatten().map(|key| key.name.as_str())
+    }
+
+    /// The attributes of a key, with their values.
+    pub fn key_values(&self, key: ItemKey) -> impl Iterator<Item = (&str, AttributeValue)> {
+        let sort = self.sort.as_ref().zip(key.sort).map(|(sort, text)| (sort.name.as_str(), sort.value(text)));
+        [(self.partition.name.as_str(), self.partition.value(key.partition))].into_iter().chain(sort)
+    }
+
+    /// Checks that the rows of these source tables fit into the table. `overflow` is the name of the mark for moved
+    /// columns, if columns can move.
+    ///
+    /// # Errors
+    /// Everything that does not fit, in one text.
+    pub fn takes_all<'t>(
+        &self,
+        tables: impl Iterator<Item = &'t SourceTable>,
+        overflow: Option<&str>,
+    ) -> Result<(), String> {
+        let mut problems: Vec<String> = tables.flat_map(|table| self.misfits(table, overflow)).collect();
+        problems.sort();
+        // Tables with one problem have the same text.
+        problems.dedup();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    fn misfits(&self, table: &SourceTable, overflow: Option<&str>) -> Vec<String> {
+        let mut problems = Vec::new();
+        let templates = table.shape().and_then(|shape| Some((shape, shape.key.as_ref()?)));
+        let Some((shape, key)) = templates else {
+            if self.sort.is_some() || self.partition.is_number {
+                problems.push(format!(
+                    "expected a partition key of type S and no sort key, found {}; create a table with such a key, or give its source \
+                     tables a key in views.toml",
+                    self.key_in_words()
+                ));
+            }
+            if let Some(column) = table.primary_key().iter().find(|column| **column == self.partition.name) {
+                problems.push(format!(
+                    "the key column {column} of {table} has the name of the view table's partition key, so that no row of it could be \
+                     stored; use a view table whose partition key has a name that no column has"
+                ));
+            }
+            if let Some(overflow) = overflow.filter(|name| table.primary_key().iter().any(|column| column == name)) {
+                problems.push(format!(
+                    "the key column {overflow} of {table} has the name that the view keeps for itself where OBJECTS_BUCKET is set; rename \
+                     the column"
+                ));
+            }
+            if let Some(shape) = table.shape() {
+                problems.extend(named_as_key(table, shape, &self.partition, None));
+            }
+            return problems;
+        };
+        match (&self.sort, &key.sort) {
+            (None, Some(_)) => problems.push(format!(
+                "{table} has a template for a sort key, and the table has {} alone; remove sk from its key, or create a table with a sort \
+                 key",
+                self.key_in_words()
+            )),
+            (Some(sort), None) => problems.push(format!(
+                "{table} has no template for the sort key {sort}; add sk to its key, or create a table without a sort key"
+            )),
+            _ => {}
+        }
+        let roles = [(Some(&self.partition), Some(&key.partition)), (self.sort.as_ref(), key.sort.as_ref())];
+        for (attribute, template) in roles.into_iter().filter_map(|(attribute, template)| attribute.zip(template)) {
+            let lone = template.lone();
+            let is_number = lone.is_some_and(|lone| {
+                lone.pad.is_none() && shape.columns[lone.column].kind.is_none_or(ColumnType::can_be_number)
+            });
+            if attribute.is_number && !is_number {
+                problems.push(format!(
+                    "the key attribute {attribute} takes the template of one column with numbers alone, such as {{id}}, and {table} has \
+                     another one"
+                ));
+            }
+            problems.extend(named_as_key(table, shape, attribute, lone.map(|lone| lone.column)));
+        }
+        problems
+    }
+}
+
+/// The attributes of a table's items that have the name of this key attribute, other than the column of which the key's
+/// template consists.
+fn named_as_key(table: &SourceTable, shape: &Shape, attribute: &KeyAttribute, of_key: Option<usize>) -> Vec<String> {
+    let name = &attribute.name;
+    let is_named = |column: &Column| matches!(&column.placement, Placement::Attribute(placed) if placed == name);
+    let columns = shape.columns.iter().enumerate();
+    let columns = columns.filter(|(place, column)| Some(*place) != of_key && is_named(column));
+    let made = shape.attributes.iter().map(|(made, _)| made).chain(&shape.groups).filter(|made| *made == name);
+    let named = columns.map(|(_, column)| &column.name).chain(made);
+    let message = |found| {
+        format!(
+            "{table} puts {found} into an attribute with the name of the key attribute {name}; rename it, or leave it out"
+        )
+    };
+    named.map(message).collect()
+}
