@@ -8,6 +8,7 @@ pub mod collisions;
 pub mod conditions;
 pub mod file;
 pub mod marks;
+pub mod numbers;
 pub mod shape;
 pub mod source_tables;
 pub mod template;

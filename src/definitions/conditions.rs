@@ -27,11 +27,12 @@ pub enum Test {
 }
 
 /// A value to compare with, in the type of the column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Constant {
     /// Text, compared byte by byte.
     Text(String),
-    /// A number in plain notation without superfluous zeros, compared exactly.
+    /// A number in plain notation without superfluous zeros, compared exactly; or `NaN`, `Infinity` or `-Infinity`. See
+    /// [`crate::definitions::numbers`].
     Number(String),
     /// A date in days, or a time in microseconds, as the record has it.
     Integer(i64),

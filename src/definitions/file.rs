@@ -1,16 +1,183 @@
-//! stub
+//! The definitions file, `views.toml`: read and checked as a whole.
+//!
+//! Invariants: pure; either every table of the file is right, or nothing of it is used and one error names every fault
+//! with its place; a file of many tables takes no more time than its length tells.
+
+mod column_types;
+mod columns;
+mod constants;
+mod contradictions;
+mod faults;
+mod names;
+mod reading;
+mod rows;
+mod tables;
+mod templates;
+
+use std::collections::HashMap;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::definitions::file::column_types::Defaults;
+use crate::definitions::file::faults::Faults;
+pub use crate::definitions::file::faults::{DefinitionsError, Fault};
+use crate::definitions::file::reading::{KEYS, Value, kind_of, members, start, table, text, unknown_key, wrong_type};
+use crate::definitions::file::tables::Common;
 use crate::definitions::marks::Marks;
 use crate::definitions::source_tables::SourceTables;
-/// stub
+
+/// What a definitions file says.
+#[derive(Debug, Clone, Default)]
 pub struct Definitions {
-    /// stub
+    /// The tables that the view keeps.
     pub tables: SourceTables,
-    /// stub
+    /// The names of the view's own attributes.
     pub marks: Marks,
-    /// stub
+    /// What is allowed but hardly meant, one sentence each, with its place.
     pub warnings: Vec<String>,
 }
-/// stub
-pub fn read(_name: &str, _bytes: &[u8]) -> Result<Definitions, String> {
-    Err(String::new())
+
+/// Reads a definitions file. `name` is its path, which the messages show.
+///
+/// # Errors
+/// All faults of the file.
+pub fn read(name: &str, bytes: &[u8]) -> Result<Definitions, DefinitionsError> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Err(not_utf8(name, bytes, error.valid_up_to())),
+    };
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut faults = Faults::new(name, text);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut is_readable = true;
+    for error in &errors {
+        is_readable &= syntax(error, &mut faults);
+    }
+    let mut definitions = Definitions::default();
+    // What the parser makes of a broken file is not what the file means.
+    if is_readable {
+        (definitions.tables, definitions.marks) = definitions_of(root.get_ref(), &mut faults);
+    }
+    definitions.warnings = faults.finish()?;
+    Ok(definitions)
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> DefinitionsError {
+    let text = std::str::from_utf8(&bytes[..valid]).unwrap_or_default();
+    let byte = bytes[valid];
+    let mut faults = Faults::new(name, text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text));
+    let message = format!("byte {} of the file, {byte:#04x}, is no UTF-8: save the file as UTF-8", valid + 1);
+    faults.add(faults.end(), message);
+    faults.into_error()
+}
+
+/// Adds the fault of a text that is no TOML, and returns whether the rest can be read.
+fn syntax(error: &toml::de::Error, faults: &mut Faults<'_>) -> bool {
+    let span = error.span().unwrap_or_default();
+    let found = faults.quote(span.start, span.end);
+    if error.message() == "duplicate key" {
+        faults.add(span.start, format!("{found} stands twice here: remove one of the two"));
+        return true;
+    }
+    let found = if found.is_empty() { String::new() } else { format!(", found {found}") };
+    faults.add(span.start, format!("this is no TOML: {}{found}", error.message()));
+    false
+}
+
+fn definitions_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> (SourceTables, Marks) {
+    const TOP: [&str; 4] = ["version", "types", "marks", "table"];
+    if root.is_empty() {
+        let message =
+            "the file says nothing: begin with version = 1, and list each table as [[table]] with name and primary_key";
+        faults.add(0, message);
+        return <_>::default();
+    }
+    for (key, _) in members(root) {
+        if TOP.contains(&key.text) {
+        } else if KEYS.contains(&key.text) {
+            faults.add(key.at, format!("{} belongs to a table: write it below the [[table]]", key.text));
+        } else {
+            unknown_key(faults, key, "the file", &TOP);
+        }
+    }
+    match root.get("version") {
+        None => faults.add(0, "the file has no version: begin with version = 1"),
+        Some(value) => version(value, faults),
+    }
+    let types = root.get("types").and_then(|value| table(faults, "types", value, "[types]"));
+    let defaults = types.map(|types| Defaults::read(types, faults)).unwrap_or_default();
+    let marks = root.get("marks").and_then(|value| marks(value, faults)).unwrap_or_default();
+    let common = Common { defaults, marks };
+    let tables = root.get("table").map(|value| tables(value, &common, faults));
+    if tables.is_none() {
+        faults.add(faults.end(), "the file names no table: add each as [[table]] with name and primary_key");
+    }
+    (tables.unwrap_or_default(), common.marks)
+}
+
+fn version(value: &Value<'_>, faults: &mut Faults<'_>) {
+    if let DeValue::Integer(version) = value.get_ref() {
+        if version.to_string() != "1" {
+            let message = format!(
+                "version is {version}, and this function reads version 1: write version = 1, or deploy a later function"
+            );
+            faults.add(start(value), message);
+        }
+    } else {
+        wrong_type(faults, "version", value, "version = 1");
+    }
+}
+
+fn marks<'a>(value: &'a Value<'a>, faults: &mut Faults<'a>) -> Option<Marks> {
+    const LONGEST: usize = 32;
+    const EXAMPLE: &str = "[marks] and below it prefix = \"__\"";
+    let marks = table(faults, "marks", value, EXAMPLE)?;
+    for (key, _) in members(marks) {
+        if key.text != "prefix" {
+            unknown_key(faults, key, "[marks]", &["prefix"]);
+        }
+    }
+    let prefix = text(faults, "prefix", marks.get("prefix")?, "prefix = \"__\"")?;
+    let fits = |next: char| next.is_ascii_alphanumeric() || "_-.".contains(next);
+    if !(1..=LONGEST).contains(&prefix.text.len()) || !prefix.text.chars().all(fits) {
+        let message = format!(
+            "prefix is {}: write 1 to {LONGEST} letters, digits, _, - or ., as in prefix = \"__\"",
+            prefix.quoted()
+        );
+        faults.add(prefix.at, message);
+        return None;
+    }
+    Some(Marks::with_prefix(prefix.text))
+}
+
+fn tables<'a>(value: &'a Value<'a>, common: &Common, faults: &mut Faults<'a>) -> SourceTables {
+    let mut tables = SourceTables::default();
+    let DeValue::Array(entries) = value.get_ref() else {
+        let kind = kind_of(value);
+        faults.add(start(value), format!("table is {kind}: write [[table]] with two brackets above each table"));
+        return tables;
+    };
+    if entries.is_empty() {
+        faults.add(start(value), "the file names no table: add each as [[table]] with name and primary_key");
+    }
+    let mut places: HashMap<(String, String), usize> = HashMap::with_capacity(entries.len());
+    for entry in entries.iter() {
+        let Some(read) = tables::read(entry, common, faults) else { continue };
+        let name = (read.table.schema().to_owned(), read.table.name().to_owned());
+        if let Some(first) = places.get(&name) {
+            let message = format!(
+                "the table {} is in line {} too: remove one of the two",
+                read.table.in_sql(),
+                faults.line(*first)
+            );
+            faults.add(read.at, message);
+            continue;
+        }
+        places.insert(name, read.at);
+        // It is not there yet.
+        let _ = tables.insert(read.table);
+    }
+    tables
 }

@@ -225,6 +225,22 @@ impl FromStr for SourceTables {
     }
 }
 
+/// Reads the name of one table, as `SOURCE_TABLES` has it before the brackets: its schema and its name.
+///
+/// # Errors
+/// The text is something else.
+pub(crate) fn table_name(text: &str) -> Result<(String, String), SourceTablesError> {
+    let mut parser = Parser { text, chars: text.char_indices().peekable() };
+    let name = parser.table_name()?;
+    match parser.chars.peek() {
+        None => Ok(name),
+        Some((_, '.')) => Err(parser.unexpected("the end: a table has a schema and a name, no database")),
+        Some((_, '(')) => Err(parser.unexpected("the end: the columns of the key stand in primary_key")),
+        Some((_, '"')) => Err(parser.unexpected("the end; is a quotation mark missing, or one too many, before?")),
+        Some(_) => Err(parser.unexpected("the end: other characters in a name need quotation marks")),
+    }
+}
+
 /// A name as written in SQL: in quotation marks if it needs them.
 pub(crate) fn in_sql(name: &str) -> Cow<'_, str> {
     let mut chars = name.chars();
@@ -266,13 +282,17 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn table(&mut self) -> Result<SourceTable, SourceTablesError> {
+    fn table_name(&mut self) -> Result<(String, String), SourceTablesError> {
         let first = self.name("a table's name")?;
-        let (schema, name) = if self.accept('.') {
-            (first, self.name("the table's name after the schema")?)
+        if self.accept('.') {
+            Ok((first, self.name("the table's name after the schema")?))
         } else {
-            (DEFAULT_SCHEMA.to_owned(), first)
-        };
+            Ok((DEFAULT_SCHEMA.to_owned(), first))
+        }
+    }
+
+    fn table(&mut self) -> Result<SourceTable, SourceTablesError> {
+        let (schema, name) = self.table_name()?;
         let table = format!("{}.{}", in_sql(&schema), in_sql(&name));
 
         let instead = match self.chars.peek() {
