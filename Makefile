@@ -138,15 +138,21 @@ invoke: $(VENV)/cargo-lambda ## Invoke the watched function with EVENT=events/�
 lambda_build = CARGO_ENCODED_RUSTFLAGS=-Ctarget-cpu=$(if $(filter arm64,$(ARCH)),neoverse-n1,haswell) \
 	cargo lambda build --locked --release $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
 
+# Puts the view definitions beside a binary, where the function looks for them; or takes away those that the project has no longer.
+with_definitions = rm -f "$(1)/views.toml"$(if $(wildcard views.toml), && cp views.toml "$(1)/")
+
 build: $(VENV)/cargo-lambda ## Build both functions for Lambda with cargo-lambda, for ARCH
 	$(call say,Building the functions for $(ARCH) in the release profile. The first time takes some minutes.)
 	$(lambda_build) --bin dsql-view --bin redrive
+	$(call with_definitions,target/lambda/dsql-view)
+	$(call with_definitions,target/lambda/redrive)
 
 # `sam build` calls these with ARTIFACTS_DIR set.
 build-ViewFunction: BINARY := dsql-view
 build-RedriveFunction: BINARY := redrive
 build-ViewFunction build-RedriveFunction: $(VENV)/cargo-lambda
 	$(lambda_build) --bin $(BINARY) --lambda-dir "$(ARTIFACTS_DIR)" --flatten $(BINARY)
+	$(call with_definitions,$(ARTIFACTS_DIR))
 
 # The scripts read their settings from the environment, where make puts what is given to it.
 cdc-create: ## Make a change stream, with Kinesis stream and role: CLUSTER_ID=…, and STREAM=…, ROLE=… for other names
@@ -169,7 +175,7 @@ deploy: $(VENV)/sam ## Build and deploy template.yaml with SAM, asking for what 
 	sam build
 	@if grep -qs stack_name samconfig.toml; then sam deploy; else printf '\n\033[1m%s\033[0m\n%s\n%s\n' \
 	'SAM asks for the stack and its parameters. Return takes what stands in brackets.' \
-	'SourceTables has no default. make cdc-create has named StreamArn, ClusterId, MakeCdcRole and CdcStreamId. An empty StreamArn has the stack make a stream.' \
+	'SourceTables names the tables, unless views.toml does. make cdc-create has named StreamArn, ClusterId, MakeCdcRole and CdcStreamId. An empty StreamArn has the stack make a stream.' \
 	'Say yes where it asks whether to save: then make deploy asks for nothing the next time.'; \
 	sam deploy --guided --stack-name dsql-view --capabilities CAPABILITY_IAM; fi
 
@@ -277,7 +283,7 @@ check-invoke: $(VENV)/cargo-lambda
 # a source has changed.
 BUILT := .aws-sam/built
 check-build: $(BUILT)
-$(BUILT): Makefile template.yaml Cargo.toml Cargo.lock .cargo/config.toml $(shell find src -type f 2>/dev/null) | $(VENV)/cargo-lambda $(VENV)/sam
+$(BUILT): Makefile template.yaml Cargo.toml Cargo.lock .cargo/config.toml $(wildcard views.toml) $(shell find src -type f 2>/dev/null) | $(VENV)/cargo-lambda $(VENV)/sam
 	$(call say,sam build)
 	.ci/check-flags
 	@# Both at once, on all processors: sam build then finds them built.

@@ -128,7 +128,12 @@ impl Config {
                 problems.push(problem);
                 Default::default()
             });
-        let (view_tables, unused) = view_tables(set(VIEW_TABLE), set(VIEW_TABLES), &mut source_tables, &mut problems);
+        let (view_tables, unused) = view_tables(
+            set(VIEW_TABLE).as_deref(),
+            &set(VIEW_TABLES).unwrap_or_default(),
+            &mut source_tables,
+            &mut problems,
+        );
         warnings.extend(unused);
         problems.extend(collisions(&source_tables));
         let hash_secret = set(VIEW_HASH_SECRET).filter(|_| hashes(&source_tables));
@@ -252,14 +257,13 @@ fn hashes(tables: &SourceTables) -> bool {
 /// The DynamoDB tables of the view, each once, and a warning for each name in `VIEW_TABLES` that no source table uses.
 /// Puts each source table into its view table.
 fn view_tables(
-    only: Option<String>,
-    mapped: Option<String>,
+    only: Option<&str>,
+    mapped: &str,
     tables: &mut SourceTables,
     problems: &mut Vec<String>,
 ) -> (Vec<ViewTable>, Vec<String>) {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
-    let pairs = mapped.unwrap_or_default();
-    for pair in pairs.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty()) {
+    for pair in mapped.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty()) {
         let (logical, name) =
             pair.split_once('=').map_or((pair, pair), |(logical, name)| (logical.trim(), name.trim()));
         if logical.is_empty() || name.is_empty() {
@@ -280,7 +284,7 @@ fn view_tables(
     let used = if used.is_empty() { [None].into() } else { used };
     for logical in used {
         let table = match &logical {
-            None => only.clone().map(|name| ViewTable { name, setting: VIEW_TABLE }),
+            None => only.map(|name| ViewTable { name: name.to_owned(), setting: VIEW_TABLE }),
             Some(logical) => {
                 let name = names.get(logical).unwrap_or(logical).clone();
                 Some(ViewTable { name, setting: VIEW_TABLES })

@@ -36,6 +36,7 @@ use crate::split_changes::Assembler;
 use crate::write::apply::apply;
 use crate::write::attempts::Attempts;
 use crate::write::dynamodb::retry::Sender;
+use crate::write::dynamodb::sample;
 use crate::write::dynamodb::{self, DynamoDbView, Fits, OpenError};
 use crate::write::large_rows::OverflowView;
 use crate::write::memory::Remembering;
@@ -106,9 +107,14 @@ impl DynamoDbHandler {
             let tables = Arc::clone(&source_tables);
             let fits = Fits::new(move |schema| schema.takes_all(tables.of_view(place), overflow.as_deref()));
             let table = DynamoDbView::new(client.clone(), sender, (*setting, name.clone()), config.marks.clone(), fits);
-            let objects = objects.clone();
+            let (objects, tables, looks) = (objects.clone(), Arc::clone(&source_tables), config.definitions.is_some());
             async move {
                 let opened = table.open().await;
+                if looks && opened.is_ok() {
+                    // Nothing waits for it: the look only warns.
+                    let (table, tables) = (table.clone(), tables);
+                    tokio::spawn(async move { sample::look(&table, &tables, place).await });
+                }
                 let view = Remembering::new(OverflowView::new(table, objects));
                 (Target { name: name.clone(), view, pace, attempts }, opened)
             }

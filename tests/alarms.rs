@@ -6,12 +6,13 @@ mod stack;
 use std::collections::BTreeSet;
 
 use dsql_view::observe::metrics::{FUNCTION, NAMESPACE, TABLE};
-use dsql_view_support::pages::metrics;
+use dsql_view_support::pages::{metrics, metrics_by_view_table};
+use serde_json::json;
 use serde_norway::Value;
 use stack::evaluated::Stack;
 use stack::{at, named, number, properties, template};
 
-const ALARMS: [&str; 13] = [
+const ALARMS: [&str; 15] = [
     "FreshnessAlarm",
     "IteratorAgeAlarm",
     "StreamUnreadAlarm",
@@ -19,13 +20,18 @@ const ALARMS: [&str; 13] = [
     "CdcLagAlarm",
     "FailedBatchesAlarm",
     "ViewErrorsAlarm",
+    "ViewTableAlarm",
     "ThrottlingAlarm",
     "QuarantineAlarm",
     "DeadLetterQueueAlarm",
     "LostRecordsAlarm",
     "RedriveErrorsAlarm",
+    "RedriveViewTableAlarm",
     "IncompleteSetsAlarm",
 ];
+
+/// The second dimension of a view table's metrics.
+const VIEW_TABLE: &str = "ViewTable";
 
 /// The namespace of the service's own metrics on its change streams.
 const DSQL: &str = "AWS/AuroraDSQL";
@@ -101,9 +107,33 @@ fn the_alarms_watch_what_the_code_tells() {
         if let Some(unit) = properties.get("Unit") {
             assert!(metrics().iter().any(|(name, of, _)| name == metric && unit.as_str().is_some_and(|unit| unit.to_lowercase() == *of)), "{alarm}");
         }
-        let actions: Vec<_> = properties["AlarmActions"].as_sequence().unwrap().iter().map(optional).collect();
+    }
+    for alarm in ALARMS {
+        let actions = properties(&template, alarm)["AlarmActions"].as_sequence().unwrap();
+        let actions: Vec<_> = actions.iter().map(optional).collect();
         assert_eq!(actions, [("AlarmsHaveTopic", "AlarmTopicArn"), ("AlarmsHaveEmail", "AlarmTopic")], "{alarm}");
     }
+}
+
+#[test]
+fn a_view_table_that_is_missing_or_denied_rings_by_its_name() {
+    let stack = Stack::with(&[]);
+    for (alarm, function) in [("ViewTableAlarm", "ViewFunction"), ("RedriveViewTableAlarm", "RedriveFunction")] {
+        let alarm = stack.properties(alarm);
+        // Exactly the dimensions that the metric has, and a series for each table.
+        let query = format!(
+            "SELECT SUM(UnavailableRecords) FROM SCHEMA(\"{NAMESPACE}\", {FUNCTION}, {VIEW_TABLE}) \
+             WHERE {FUNCTION} = '{function}' GROUP BY {VIEW_TABLE} ORDER BY SUM() DESC"
+        );
+        let metrics = json!([{ "Id": "unavailable", "Expression": query, "Period": 300, "ReturnData": true }]);
+        assert_eq!(alarm["Metrics"], metrics);
+        assert_eq!((&alarm["Threshold"], &alarm["EvaluationPeriods"]), (&json!(1), &json!(1)));
+        assert_eq!(alarm["ComparisonOperator"], "GreaterThanOrEqualToThreshold");
+        assert_eq!(alarm["TreatMissingData"], "notBreaching");
+        // An alarm has either a metric of its own or a query.
+        assert!(["Namespace", "MetricName", "Dimensions", "Period"].iter().all(|name| alarm[name].is_null()));
+    }
+    assert!(metrics_by_view_table().iter().any(|(name, _)| name == "UnavailableRecords"));
 }
 
 /// A value that is there only under a condition: the condition, and the name that the value refers to.
@@ -186,10 +216,16 @@ fn the_dashboard_shows_metrics_that_are_there() {
                     continue;
                 }
                 // SEARCH needs quotation marks around a name with a hyphen.
-                assert!(expression.contains(&format!(r#"{{"{NAMESPACE}",{FUNCTION},{TABLE}}}"#)), "{expression}");
+                let has = |second: &str| expression.contains(&format!(r#"{{"{NAMESPACE}",{FUNCTION},{second}}}"#));
                 let (_, name) = expression.split_once("MetricName=\"").unwrap();
                 let name = name.split('"').next().unwrap();
-                assert!(metrics().iter().any(|(metric, _, by_table)| metric == name && *by_table), "{expression}");
+                let is_there = if has(VIEW_TABLE) {
+                    metrics_by_view_table().iter().any(|(metric, _)| metric == name)
+                } else {
+                    has(TABLE) && metrics().iter().any(|(metric, _, by_table)| metric == name && *by_table)
+                };
+                assert!(is_there, "{expression}");
+                shown.insert(name.to_owned());
                 continue;
             }
             let text = |place: usize| metric[place].as_str().unwrap();
@@ -211,7 +247,9 @@ fn the_dashboard_shows_metrics_that_are_there() {
     assert_eq!(alarms, ALARMS.map(|alarm| format!("{alarm}.Arn")));
     // The dashboard shows each metric that an alarm watches, except three.
     for alarm in ALARMS {
-        let metric = at(properties(&template, alarm), "MetricName").as_str().unwrap();
+        let metric = properties(&template, alarm)
+            .get("MetricName")
+            .map_or("UnavailableRecords", |metric| metric.as_str().unwrap());
         let is_shown =
             shown.contains(metric) || matches!(metric, "Errors" | "OldestIncompleteSet" | "GetRecords.Success");
         assert!(is_shown, "{alarm} watches {metric}");

@@ -1,7 +1,9 @@
 //! The parts of `template.yaml` that depend on its optional parameters: the stream and the role in front of the
-//! function, and keys of your own.
+//! function, more view tables behind it, and keys of your own.
 
 mod stack;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use dsql_view_support::kinesis::STREAM;
 use serde_json::{Value as Json, json};
@@ -166,6 +168,121 @@ fn the_outputs_say_what_to_type_for_the_change_stream() {
     assert_eq!((without.output("CreateStreamCommand"), without.output("CdcRoleArn")), (None, None));
 }
 
+/// The view tables that the functions know by a name, and those that each role may write, with `BatchedCreates` or not.
+fn view_tables(made: &str, own: &str) -> (String, Vec<String>) {
+    const RIGHTS: [&str; 4] = ["DescribeTable", "DescribeTimeToLive", "PutItem", "Scan"];
+    let mut found = Vec::new();
+    for batched in ["false", "true"] {
+        let stack = Stack::with(&[("MakeViewTables", made), ("ViewTables", own), ("BatchedCreates", batched)]);
+        for (function, role) in [("ViewFunction", "FunctionRole"), ("RedriveFunction", "RedriveRole")] {
+            let mut rights = BTreeMap::<String, BTreeSet<String>>::new();
+            for (action, on) in stack.rights(role) {
+                if let Some(action) = action.strip_prefix("dynamodb:") {
+                    rights.entry(on).or_default().insert(action.to_owned());
+                }
+            }
+            let batched = (batched == "true").then_some("PartiQLInsert");
+            let expected: BTreeSet<_> = RIGHTS.into_iter().chain(batched).map(str::to_owned).collect();
+            assert!(rights.values().all(|rights| *rights == expected), "{rights:?}");
+            let names = &stack.properties(function)["Environment"]["Variables"]["VIEW_TABLES"];
+            found.push((names.as_str().unwrap().to_owned(), rights.into_keys().collect()));
+        }
+    }
+    found.dedup();
+    assert_eq!(found.len(), 1, "both functions write the same tables: {found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn the_functions_may_write_exactly_the_view_tables_that_they_know() {
+    const VIEW: &str = "ViewTable.Arn";
+    let own = |table: &str| format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}");
+    assert_eq!(view_tables("", ""), (String::new(), vec![VIEW.to_owned()]));
+    let all = ["MadeTable1.Arn", "MadeTable2.Arn", VIEW].map(str::to_owned);
+    assert_eq!(view_tables("orders,items", ""), ("orders=MadeTable1,items=MadeTable2".to_owned(), all.to_vec()));
+    // A name keeps its table when another leaves the list.
+    assert_eq!(view_tables(",items", ""), ("items=MadeTable2".to_owned(), all[1..].to_vec()));
+    let mut both = vec![all[0].clone(), VIEW.to_owned(), own("Shop.Items-1"), own("s_o")];
+    assert_eq!(
+        view_tables("orders", "items=Shop.Items-1,stock=s_o"),
+        ("items=Shop.Items-1,stock=s_o,orders=MadeTable1".to_owned(), both.clone())
+    );
+    both.remove(0);
+    let (pairs, tables): (Vec<_>, Vec<_>) = (0..10).map(|n| (format!("n{n}=t-{n}"), own(&format!("t-{n}")))).unzip();
+    let expected = [vec![VIEW.to_owned()], tables].concat();
+    assert_eq!(view_tables("", &pairs.join(",")), (pairs.join(","), expected));
+    let (made, _) = view_tables("a,b,c,d,e", "");
+    assert_eq!(made, "a=MadeTable1,b=MadeTable2,c=MadeTable3,d=MadeTable4,e=MadeTable5");
+}
+
+#[test]
+fn a_table_that_is_made_has_its_name_keys_and_care() {
+    for (key, sse) in [
+        ("", json!({ "SSEEnabled": true, "SSEType": "KMS" })),
+        (KEY, json!({ "SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": KEY })),
+    ] {
+        let stack = Stack::with(&[("MakeViewTables", "a,b,c,d,e"), ("ViewKeyArn", key)]);
+        let text = |name: &str| json!({ "AttributeName": name, "AttributeType": "S" });
+        let schema = |hash: &str, range: &str| json!([{ "AttributeName": hash, "KeyType": "HASH" }, { "AttributeName": range, "KeyType": "RANGE" }]);
+        for (place, name) in (1..=5).zip(["a", "b", "c", "d", "e"]) {
+            let expected = json!({
+                "TableName": format!("dsql-view-{name}"),
+                "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [text("pk"), text("sk"), text("GSI1PK"), text("GSI1SK")],
+                "KeySchema": schema("pk", "sk"),
+                "GlobalSecondaryIndexes": [{
+                    "IndexName": "GSI1",
+                    "KeySchema": schema("GSI1PK", "GSI1SK"),
+                    "Projection": { "ProjectionType": "ALL" },
+                }],
+                "TimeToLiveSpecification": { "AttributeName": "_expires_at", "Enabled": true },
+                "PointInTimeRecoverySpecification": { "PointInTimeRecoveryEnabled": true },
+                "SSESpecification": sse,
+            });
+            assert_eq!(stack.properties(&format!("MadeTable{place}")), expected);
+            let template = stack::template();
+            let table = stack::at(&template, &format!("Resources/MadeTable{place}"));
+            let policies = (&table["DeletionPolicy"], &table["UpdateReplacePolicy"]);
+            assert_eq!(policies, (&"RetainExceptOnCreate".into(), &"Retain".into()));
+        }
+    }
+}
+
+#[test]
+fn names_of_view_tables_are_taken_that_the_template_can_read() {
+    let template = stack::template();
+    for (parameter, taken, refused) in [
+        (
+            "MakeViewTables",
+            ["", "orders", ",items", "a,b,c,d,e"].as_slice(),
+            ["a, b", "a,b,c,d,e,f", "a=b", "ä"].as_slice(),
+        ),
+        (
+            "ViewTables",
+            &["", "orders=shop-orders", "a=b.b,c=d_d,e=fff,g=hhh,i=jjj,k=lll,m=nnn,o=ppp,q=rrr,s=ttt"],
+            &[
+                "orders",
+                "orders=no",
+                "a=bbb, c=ddd",
+                "a=bbb=ccc",
+                "a=bbb,",
+                "a=bbb,c=ddd,e=fff,g=hhh,i=jjj,k=lll,m=nnn,o=ppp,q=rrr,s=ttt,u=vvv",
+            ],
+        ),
+        ("SourceTables", &["", "users(id)"], &["users", "users(id), orders"]),
+        (
+            "HashSecretArn",
+            &["", "arn:aws:secretsmanager:us-east-1:123456789012:secret:a/b_c-AbCdEf"],
+            &["a/b_c", "arn:aws:secretsmanager:us-east-1:123456789012:secret:*"],
+        ),
+    ] {
+        let pattern = stack::at(&template, &format!("Parameters/{parameter}/AllowedPattern")).as_str().unwrap();
+        let takes = regex::Regex::new(&format!("^(?:{pattern})$")).unwrap();
+        assert!(taken.iter().all(|text| takes.is_match(text)), "{parameter} does not take one of {taken:?}");
+        assert!(!refused.iter().any(|text| takes.is_match(text)), "{parameter} takes one of {refused:?}");
+    }
+}
+
 #[test]
 fn what_holds_data_is_encrypted_with_the_key_that_is_given() {
     let parameters = ["ViewKeyArn", "ObjectsKeyArn", "QueuesKeyArn", "LogsKeyArn"].map(|name| (name, KEY));
@@ -202,8 +319,12 @@ fn what_holds_data_is_encrypted_with_the_key_that_is_given() {
 
 #[test]
 fn the_settings_of_the_functions_are_the_parameters() {
+    let secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hash-AbCdEf";
     let parameters = [
         ("SourceTables", "users(id)"),
+        ("ViewDefinitions", "views/shop.toml"),
+        ("ViewTables", "orders=shop-orders"),
+        ("HashSecretArn", secret),
         ("CommitTimestamp", "root"),
         ("ClusterId", CLUSTER),
         ("StreamRetentionHours", "48"),
@@ -215,6 +336,9 @@ fn the_settings_of_the_functions_are_the_parameters() {
     let stack = Stack::with(&parameters);
     let expected = json!({
         "VIEW_TABLE": "ViewTable",
+        "VIEW_TABLES": "orders=shop-orders",
+        "VIEW_DEFINITIONS": "views/shop.toml",
+        "VIEW_HASH_SECRET": secret,
         "OBJECTS_BUCKET": "ObjectsBucket",
         "SOURCE_TABLES": "users(id)",
         "COMMIT_TIMESTAMP": "root",

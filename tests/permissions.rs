@@ -28,6 +28,10 @@ const LONG: Duration = Duration::from_secs(120);
 const BUCKET: &str = "objects";
 
 const VIEW: &str = "ViewTable.Arn";
+/// The table behind the name that the view definitions give.
+const ORDERS: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders-table";
+/// The secret for hashed columns.
+const SECRET: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hash-key-AbCdEf";
 const OBJECTS: &str = "ObjectsBucket.Arn";
 const ON_FAILURE: &str = "OnFailureQueue.Arn";
 const DEAD_LETTER: &str = "DeadLetterQueue.Arn";
@@ -53,6 +57,22 @@ const OF_REDRIVE_S_LAMBDA: &[(&str, &str)] = &[
     ("sqs:ReceiveMessage", ON_FAILURE),
 ];
 
+/// The calls that a function makes at its start if it has view definitions.
+const OF_DEFINITIONS: [&str; 3] = ["dynamodb:DescribeTimeToLive", "dynamodb:Scan", "secretsmanager:GetSecretValue"];
+
+const DEFINITIONS: &str = r#"
+version = 1
+[[table]]
+name = "users"
+primary_key = ["id"]
+[[table]]
+name = "orders"
+primary_key = ["id"]
+view = "orders"
+columns = { id = "text", email = "text" }
+hash = ["email"]
+"#;
+
 fn rights(pairs: &[(&str, &str)]) -> Rights {
     pairs.iter().map(|(action, on)| ((*action).to_owned(), (*on).to_owned())).collect()
 }
@@ -74,16 +94,15 @@ impl Called {
                 let statements = body["Statements"].as_array().unwrap();
                 let right = |statement: &Json| {
                     let text = statement["Statement"].as_str().unwrap();
-                    assert!(text.starts_with(r#"INSERT INTO "view" VALUE "#), "{text}");
-                    ("dynamodb:PartiQLInsert".to_owned(), VIEW.to_owned())
+                    let (table, _) =
+                        text.strip_prefix("INSERT INTO \"").and_then(|text| text.split_once("\" VALUE ")).expect(text);
+                    ("dynamodb:PartiQLInsert".to_owned(), table_of(table))
                 };
                 (snake(name), statements.iter().map(right).collect())
             }
-            Service::DynamoDb => {
-                assert_eq!(text("TableName"), "view");
-                (snake(name), vec![(format!("dynamodb:{name}"), VIEW.to_owned())])
-            }
+            Service::DynamoDb => (snake(name), vec![(format!("dynamodb:{name}"), table_of(&text("TableName")))]),
             Service::Kinesis => (snake(name), vec![(format!("kinesis:{name}"), text("StreamARN"))]),
+            Service::SecretsManager => (snake(name), vec![(format!("secretsmanager:{name}"), text("SecretId"))]),
             Service::Sqs => {
                 let url = text("QueueUrl") + &text("QueueName");
                 let queue = match url.rsplit('/').next() {
@@ -100,6 +119,15 @@ impl Called {
         };
         self.operations.insert(operation);
         self.rights.extend(rights);
+    }
+}
+
+/// A view table as the roles name it.
+fn table_of(name: &str) -> String {
+    match name {
+        "view" => VIEW.to_owned(),
+        "orders-table" => ORDERS.to_owned(),
+        other => panic!("another table is called: {other}"),
     }
 }
 
@@ -139,6 +167,14 @@ fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
     }
 }
 
+/// The settings that decide which calls there are.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    creates_together: bool,
+    has_bucket: bool,
+    defines: bool,
+}
+
 /// A function, and all services that it calls.
 struct World {
     services: LocalServices,
@@ -150,7 +186,7 @@ struct World {
 }
 
 impl World {
-    async fn new(redrives: bool, creates_together: bool, has_bucket: bool) -> Self {
+    async fn new(redrives: bool, Case { creates_together, has_bucket, defines }: Case) -> Self {
         let queues = [("failed", Some("dead")), ("dead", None)];
         let shards = LocalShards::start(100, Trimmed::Oldest);
         let services = LocalServices::start("view", BUCKET, shards, &queues).await;
@@ -170,10 +206,19 @@ impl World {
         for (name, value) in [
             ("AWS_ENDPOINT_URL", endpoint.as_str()),
             ("VIEW_TABLE", "view"),
-            ("SOURCE_TABLES", "users(id)"),
             ("BATCHED_CREATES", creates_together.as_str()),
         ] {
             variables.push((name, value.to_owned()));
+        }
+        if defines {
+            services.db.create_view("orders-table").await;
+            let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/permissions.toml");
+            std::fs::write(file, DEFINITIONS).unwrap();
+            variables.push(("VIEW_DEFINITIONS", file.to_owned()));
+            variables.push(("VIEW_TABLES", "orders=orders-table".to_owned()));
+            variables.push(("VIEW_HASH_SECRET", SECRET.to_owned()));
+        } else {
+            variables.push(("SOURCE_TABLES", "users(id)".to_owned()));
         }
         if has_bucket {
             variables.push(("OBJECTS_BUCKET", BUCKET.to_owned()));
@@ -208,6 +253,10 @@ impl World {
     async fn drive(&mut self, has_bucket: bool) {
         let new = |id: &str| Change { layout: Layout::Preview, ..user(id, 0, 10) };
         self.deliver((0..30).map(|id| new(&format!("new{id}")).record()).collect()).await;
+        // Of a table with another view table, if there are definitions.
+        let order = |id: &str| Change { table: "orders".to_owned(), ..new(id) };
+        self.deliver((0..30).map(|id| order(&format!("new{id}")).record()).collect()).await;
+        self.deliver(vec![order("single").record(), order("new1").record()]).await;
         // Poison, a row that DynamoDB refuses, and a deletion.
         let deleted = Change::delete("users", Value::text("new1"), COMMIT + 9);
         self.deliver(vec!["poison".to_owned(), user("denied", 0, 10).record(), deleted.record()]).await;
@@ -263,16 +312,24 @@ fn user(id: &str, commit: u64, length: usize) -> Change {
 }
 
 /// The rights of the template's roles, without those that only Lambda itself needs.
-fn allowed(creates_together: bool, has_bucket: bool) -> [Rights; 2] {
+fn allowed(Case { creates_together, has_bucket, defines }: Case) -> [Rights; 2] {
     let together = creates_together.to_string();
-    let stack = Stack::with(&[("StreamArn", STREAM), ("BatchedCreates", &together)]);
+    let own = if defines { "orders=orders-table" } else { "" };
+    let stack = Stack::with(&[
+        ("StreamArn", STREAM),
+        ("BatchedCreates", &together),
+        ("ViewTables", own),
+        ("HashSecretArn", SECRET),
+    ]);
     let of = |role: &str, lambda: &[(&str, &str)]| {
         let (all, lambda) = (stack.rights(role), rights(lambda));
         assert!(lambda.is_subset(&all), "{role}: Lambda lacks {:?}", lambda.difference(&all));
         // Both the function and Lambda need the queue's attributes, which name the dead-letter queue.
         let own = |right: &&(String, String)| !lambda.contains(*right) || right.0 == "sqs:GetQueueAttributes";
         let in_bucket = |right: &&(String, String)| right.1.starts_with(OBJECTS);
-        all.iter().filter(own).filter(|right| has_bucket || !in_bucket(right)).cloned().collect()
+        let of_definitions = |right: &&(String, String)| OF_DEFINITIONS.contains(&right.0.as_str());
+        let used = |right: &&(String, String)| (has_bucket || !in_bucket(right)) && (defines || !of_definitions(right));
+        all.iter().filter(own).filter(used).cloned().collect()
     };
     [of("FunctionRole", OF_VIEW_S_LAMBDA), of("RedriveRole", OF_REDRIVE_S_LAMBDA)]
 }
@@ -280,15 +337,19 @@ fn allowed(creates_together: bool, has_bucket: bool) -> [Rights; 2] {
 #[tokio::test]
 async fn the_functions_call_what_their_roles_allow_and_nothing_else() {
     let mut operations = BTreeSet::new();
-    for (creates_together, has_bucket) in [(false, true), (true, true), (false, false), (true, false)] {
-        let allowed = allowed(creates_together, has_bucket);
+    let all = [false, true].into_iter().flat_map(|defines| {
+        let of = move |(creates_together, has_bucket)| Case { creates_together, has_bucket, defines };
+        [(false, true), (true, true), (false, false), (true, false)].map(of)
+    });
+    for case in all {
+        let allowed = allowed(case);
         for (redrives, allowed) in [false, true].into_iter().zip(allowed) {
-            let mut world = World::new(redrives, creates_together, has_bucket).await;
-            world.drive(has_bucket).await;
-            world.assert_drove_all(has_bucket).await;
+            let mut world = World::new(redrives, case).await;
+            world.drive(case.has_bucket).await;
+            world.assert_drove_all(case.has_bucket).await;
             let called = world.called.lock().unwrap();
             let name = if redrives { "redrive" } else { "dsql-view" };
-            let with = format!("{name}, creates together: {creates_together}, a bucket: {has_bucket}");
+            let with = format!("{name} with {case:?}");
             let denied: Vec<_> = called.rights.difference(&allowed).collect();
             assert!(denied.is_empty(), "{with}: its role does not allow {denied:?}");
             let unused: Vec<_> = allowed.difference(&called.rights).collect();
@@ -333,12 +394,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
     const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555";
-    let plain = Stack::with(&[("StreamArn", STREAM)]);
     let decrypt: &[(&str, &str)] = &[("kms:Decrypt", KEY)];
     let both: &[(&str, &str)] = &[("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)];
     let nothing: &[(&str, &str)] = &[];
+    let secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hash-AbCdEf";
     for (parameter, value, adds, service) in [
         ("BatchedCreates", "true", &[("dynamodb:PartiQLInsert", VIEW)][..], None),
+        ("HashSecretArn", secret, &[("secretsmanager:GetSecretValue", secret)], None),
+        ("HashSecretKeyArn", KEY, decrypt, Some("secretsmanager")),
         ("StreamKeyArn", KEY, decrypt, None),
         ("ViewKeyArn", KEY, decrypt, Some("dynamodb")),
         ("ObjectsKeyArn", KEY, both, Some("s3")),
@@ -347,7 +410,10 @@ fn a_setting_adds_the_rights_that_it_needs_and_no_other() {
         ("AlarmEmail", "somebody@example.com", nothing, None),
         ("ClusterId", "2ntttwpyh6nbmi5h54h2e4p4ja", nothing, None),
     ] {
-        let stack = Stack::with(&[("StreamArn", STREAM), (parameter, value)]);
+        // Its key alone allows nothing, because there is nothing to decrypt.
+        let other = if parameter == "HashSecretKeyArn" { ("HashSecretArn", secret) } else { ("MemorySize", "512") };
+        let plain = Stack::with(&[("StreamArn", STREAM), other]);
+        let stack = Stack::with(&[("StreamArn", STREAM), other, (parameter, value)]);
         for role in ["FunctionRole", "RedriveRole"] {
             let (before, with) = (plain.rights(role), stack.rights(role));
             assert!(before.is_subset(&with), "{role} with {parameter}");

@@ -109,6 +109,7 @@ pub enum Role {
 }
 
 /// The next step for a record.
+#[expect(clippy::large_enum_variant, reason = "most steps are writes, and none is kept")]
 enum Step {
     Write(ViewItem),
     Keep,
@@ -199,8 +200,10 @@ impl Planner {
         full.check_source(self.source_cluster.as_deref()).map_err(Failure::Decode)?;
         let change = full.into_change(table, self.commit_timestamp).map_err(Failure::Decode)?;
         let Some(schema) = now.tables.get(table.view_place()).and_then(Option::as_deref) else {
-            let why = "DynamoDB has not described its view table, which is missing, denied, or does not fit; the log says which";
-            return Err(Failure::Unavailable(why.to_owned()));
+            let view = table.view().unwrap_or("of VIEW_TABLE");
+            return Err(Failure::Unavailable(format!(
+                "the view table {view} is missing, denied, or does not fit, as the log of the start says"
+            )));
         };
         self.projector.project(&change, schema, now).map_err(Failure::Project)
     }

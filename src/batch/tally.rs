@@ -63,21 +63,21 @@ pub struct Tally {
     /// Columns of applied records that stand as text, because DynamoDB or its readers cannot hold them as they are.
     #[metrics(unit = Count)]
     pub stored_as_text: Option<usize>,
-    /// Attributes that applied records lack, because an index does not take them.
-    #[metrics(unit = Count)]
-    pub left_out_of_indexes: Option<usize>,
     /// Columns of applied records whose values do not fit the types of the definition, and so stand as in the record.
     #[metrics(unit = Count)]
     pub unfit_values: Option<usize>,
     /// Columns of applied records that the definition does not list.
     #[metrics(unit = Count)]
     pub unlisted_columns: Option<usize>,
-    /// Applied records of rows that the conditions of the definition hide.
+    /// Attributes that applied records lack, because an index does not take them.
     #[metrics(unit = Count)]
-    pub hidden_rows: Option<usize>,
+    pub left_out_of_indexes: Option<usize>,
     /// Applied deletions, those of hidden rows included.
     #[metrics(unit = Count)]
     pub tombstones: Option<usize>,
+    /// Applied records of rows that the conditions of the definition hide.
+    #[metrics(unit = Count)]
+    pub hidden_rows: Option<usize>,
     /// Applied rows over DynamoDB's 400 KB.
     #[metrics(unit = Count)]
     pub overflowed: Option<usize>,
@@ -89,7 +89,7 @@ pub struct Tally {
 }
 
 /// Adds to a count. Adding zero does not create a count.
-fn add(count: &mut Option<usize>, more: usize) {
+pub(crate) fn add(count: &mut Option<usize>, more: usize) {
     if more > 0 {
         *count = Some(count.unwrap_or_default().saturating_add(more));
     }

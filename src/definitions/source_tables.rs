@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::bucket::{segment, table_folder};
 use crate::definitions::marks::Marks;
 use crate::definitions::shape::Shape;
+use crate::definitions::template::Template;
 
 const DEFAULT_SCHEMA: &str = "public";
 
@@ -65,6 +66,17 @@ impl SourceTable {
     /// The shape of its items, if the definitions give one.
     pub fn shape(&self) -> Option<&Shape> {
         self.shape.as_deref()
+    }
+
+    /// The texts with which the partition keys and the sort keys of all its items begin.
+    pub fn key_prefixes(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+        match self.shape().and_then(|shape| shape.key.as_ref()) {
+            Some(key) => {
+                let sort = key.sort.as_ref().map_or("", Template::prefix);
+                (Cow::Borrowed(key.partition.prefix()), Cow::Borrowed(sort))
+            }
+            None => (Cow::Owned(format!("{}#", self.key_prefix)), Cow::Borrowed("")),
+        }
     }
 
     /// The folder of the objects that hold its rows' moved columns.

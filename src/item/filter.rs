@@ -28,7 +28,10 @@ pub enum Shown {
 
 /// A condition cannot be decided.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("nobody knows whether the view shows the row: the column {column} of its conditions is {why}: {}", advice(why))]
+#[error(
+    "the column {column} is {why}, so its condition cannot say whether the view shows the row: {advice}",
+    advice = advice(why)
+)]
 pub struct Undecided {
     /// The column of the condition.
     pub column: String,
@@ -50,8 +53,8 @@ fn advice(why: &str) -> &'static str {
 /// that the record lacks, which is null unless `nulls_are_there`. For a delete, only the key's columns are asked for.
 ///
 /// # Errors
-/// A condition cannot be decided. That comes before any condition that fails for certain, unless that one is over a
-/// key column: a tombstone that another definition of the column would not have written must not be left behind.
+/// A condition cannot be decided, and none over a key column fails. If another condition fails, that does not help: it
+/// would depend on the row's other values whether a wrong definition is noticed.
 pub fn decide(
     shape: &Shape,
     values: &[Option<&RawValue>],
@@ -183,5 +186,281 @@ fn compare_numbers(left: &str, right: &str) -> Ordering {
     match (rank(left), rank(right)) {
         (1, 1) => values::compare_numbers(left, right),
         (left, right) => left.cmp(&right),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::definitions::shape::Column;
+    use crate::definitions::types::ColumnType::{
+        Boolean, Date, Float, Integer, Json, Numeric, Text, Time, Timestamp, TimestampTz,
+    };
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn column(name: &str, kind: Option<ColumnType>, in_key: Option<usize>) -> Column {
+        let placement = crate::definitions::shape::Placement::LeftOut;
+        Column {
+            name: name.to_owned(),
+            kind,
+            stands: crate::definitions::types::Stands::AsInRecord,
+            hashed: false,
+            placement,
+            in_key,
+        }
+    }
+
+    fn text(text: &str) -> Constant {
+        Constant::Text(text.to_owned())
+    }
+
+    fn number(number: &str) -> Constant {
+        Constant::Number(number.to_owned())
+    }
+
+    /// What one condition with these tests says of a row with one value, which does not belong to the key.
+    fn ask(kind: Option<ColumnType>, tests: &[Test], json: &str) -> Result<bool, &'static str> {
+        let rows = vec![Condition { column: 0, tests: tests.to_vec(), absent: Absent::Poison }];
+        let shape = Shape { columns: vec![column("c", kind, None)], rows, ..Shape::default() };
+        match decide(&shape, &[Some(raw(json))], true, false) {
+            Ok(Shown::FilteredByKey) => panic!("{json}"),
+            Ok(shown) => Ok(shown == Shown::Inside),
+            Err(Undecided { column, why }) => {
+                assert_eq!(column, "c");
+                Err(why)
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_compared_by_their_type() {
+        // The order of each value and the constant.
+        for (kind, json, constant, expected) in [
+            (Some(Text), "\"a\"", text("a"), Ok(Ordering::Equal)),
+            (Some(Text), "\"\\u0061\"", text("a"), Ok(Ordering::Equal)),
+            (Some(Text), "\"A\"", text("a"), Ok(Ordering::Less)),
+            (Some(Text), "\"\"", text("a"), Ok(Ordering::Less)),
+            (Some(Text), "\"ab\"", text("a"), Ok(Ordering::Greater)),
+            (Some(Text), "\"é\"", text("z"), Ok(Ordering::Greater)),
+            // By bytes, and not by UTF-16.
+            (Some(Text), "\"\\ud83d\\ude00\"", text("\u{ffff}"), Ok(Ordering::Greater)),
+            (Some(Text), "\"1.0\"", text("1"), Ok(Ordering::Greater)),
+            (Some(Text), "\"NaN\"", text("NaN"), Ok(Ordering::Equal)),
+            (Some(Text), "1", text("1"), Err("a number that does not fit")),
+            (Some(Text), "{}", text("1"), Err("an object")),
+            (Some(Text), "\"\\ud800\"", text("1"), Err("text that is no JSON string")),
+            (None, "\"NaN\"", text("NaN"), Ok(Ordering::Equal)),
+            (None, "\"1\"", text("1"), Ok(Ordering::Equal)),
+            (None, "1.0", number("1"), Ok(Ordering::Equal)),
+            (None, "\"1\"", number("1"), Err("a string")),
+            (None, "true", Constant::Boolean(true), Ok(Ordering::Equal)),
+            (None, "true", text("true"), Err("a boolean")),
+            (None, "[1]", number("1"), Err("an array")),
+            (Some(Integer), "9007199254740993", number("9007199254740992"), Ok(Ordering::Greater)),
+            (Some(Integer), "9223372036854775807", number("9223372036854775807"), Ok(Ordering::Equal)),
+            (Some(Integer), "-3", number("-2.5"), Ok(Ordering::Less)),
+            (Some(Integer), "true", number("1"), Err("a boolean")),
+            (Some(Numeric), "\"29.90\"", number("29.9"), Ok(Ordering::Equal)),
+            (Some(Numeric), "\"29.899999999999999999999999999999999999999\"", number("29.9"), Ok(Ordering::Less)),
+            (Some(Numeric), "29.90", number("29.9"), Ok(Ordering::Equal)),
+            (Some(Numeric), "\"-0\"", number("0"), Ok(Ordering::Equal)),
+            (Some(Numeric), "\"29,90\"", number("29.9"), Err("a string")),
+            (Some(Numeric), "\"x\"", text("x"), Err("a string")),
+            (Some(Numeric), "\"-Infinity\"", number("-1000000"), Ok(Ordering::Less)),
+            (Some(Numeric), "\"Infinity\"", number("1000000"), Ok(Ordering::Greater)),
+            (Some(Numeric), "\"NaN\"", number("Infinity"), Ok(Ordering::Greater)),
+            (Some(Numeric), "\"Infinity\"", number("NaN"), Ok(Ordering::Less)),
+            (Some(Float), "\"NaN\"", number("NaN"), Ok(Ordering::Equal)),
+            (Some(Float), "\"-Infinity\"", number("-Infinity"), Ok(Ordering::Equal)),
+            (Some(Float), "1.7e308", number("Infinity"), Ok(Ordering::Less)),
+            (Some(Float), "-1.7e308", number("-Infinity"), Ok(Ordering::Greater)),
+            (Some(Float), "5e-324", number("0"), Ok(Ordering::Greater)),
+            (Some(Float), "0.1", number("0.1"), Ok(Ordering::Equal)),
+            (Some(Boolean), "false", Constant::Boolean(true), Ok(Ordering::Less)),
+            (Some(Boolean), "true", Constant::Boolean(true), Ok(Ordering::Equal)),
+            (Some(Boolean), "true", Constant::Boolean(false), Ok(Ordering::Greater)),
+            (Some(Boolean), "1", Constant::Boolean(true), Err("a number that does not fit")),
+            (Some(Date), "20484", Constant::Integer(20_484), Ok(Ordering::Equal)),
+            (Some(Time), "-1", Constant::Integer(0), Ok(Ordering::Less)),
+            (Some(Timestamp), "1773843841048728", Constant::Integer(1_773_843_841_048_727), Ok(Ordering::Greater)),
+            (Some(TimestampTz), "9223372036825200000", Constant::Integer(i64::MAX), Ok(Ordering::Less)),
+            (Some(TimestampTz), "-9223372036832400000", Constant::Integer(0), Ok(Ordering::Less)),
+            (Some(TimestampTz), "9223372036854775808", Constant::Integer(0), Err("a number that does not fit")),
+            (Some(TimestampTz), "\"2026-01-31\"", Constant::Integer(0), Err("a string")),
+        ] {
+            let case = format!("{json} as {kind:?}, {constant:?}");
+            let one = || vec![constant.clone()];
+            for (test, holds) in [
+                (Test::In(one()), Ordering::is_eq as fn(Ordering) -> bool),
+                (Test::NotIn(one()), Ordering::is_ne),
+                (Test::AtLeast(constant.clone()), Ordering::is_ge),
+                (Test::Below(constant.clone()), Ordering::is_lt),
+            ] {
+                assert_eq!(ask(kind, std::slice::from_ref(&test), json), expected.map(holds), "{case}");
+            }
+            assert_eq!(ask(kind, &[Test::IsNull(false)], json), Ok(true), "{case}");
+            assert_eq!(ask(kind, &[Test::IsNull(true)], json), Ok(false), "{case}");
+        }
+    }
+
+    #[test]
+    fn one_of_several_constants_is_enough_and_all_tests_must_hold() {
+        let constants = || vec![text("b"), number("1"), text("a")];
+        for (json, expected) in [
+            ("\"a\"", Ok(true)),
+            ("\"b\"", Ok(true)),
+            ("1.0", Ok(true)),
+            ("2", Ok(false)),
+            ("\"c\"", Ok(false)),
+            ("true", Err("a boolean")),
+        ] {
+            assert_eq!(ask(None, &[Test::In(constants())], json), expected, "{json}");
+            assert_eq!(ask(None, &[Test::NotIn(constants())], json), expected.map(|is| !is), "{json}");
+        }
+        for json in ["1", "{}"] {
+            assert_eq!(ask(None, &[Test::In(vec![])], json), Ok(false));
+            assert_eq!(ask(None, &[Test::NotIn(vec![])], json), Ok(true));
+        }
+        let between = [Test::AtLeast(number("1")), Test::Below(number("2")), Test::NotIn(vec![number("1.5")])];
+        for (json, expected) in [("0.9", false), ("1", true), ("1.50", false), ("1.99", true), ("2", false)] {
+            assert_eq!(ask(None, &between, json), Ok(expected), "{json}");
+        }
+        let undecided = [Test::IsNull(true), Test::AtLeast(number("1"))];
+        assert_eq!(ask(None, &undecided, "\"a\""), Err("a string"));
+    }
+
+    #[test]
+    fn a_null_satisfies_only_that_it_is_null() {
+        for (tests, expected) in [
+            (vec![Test::IsNull(true)], true),
+            (vec![Test::IsNull(false)], false),
+            (vec![Test::IsNull(true), Test::NotIn(vec![text("a")])], false),
+            (vec![Test::In(vec![text("null")])], false),
+            (vec![Test::NotIn(vec![text("a")])], false),
+            (vec![Test::AtLeast(text(""))], false),
+            (vec![Test::Below(text("z"))], false),
+        ] {
+            assert_eq!(ask(Some(Text), &tests, "null"), Ok(expected), "{tests:?}");
+            assert_eq!(ask(Some(Json), &tests, "null"), Ok(expected), "{tests:?}");
+        }
+    }
+
+    /// A shape with the key columns `k` and `l`, and the columns `a` and `b`. A condition is a column, what holds if
+    /// that is absent, and a text that its value must be.
+    fn shape(conditions: &[(usize, Absent, Test)]) -> Shape {
+        let columns = vec![
+            column("k", Some(Text), Some(0)),
+            column("l", Some(Text), Some(1)),
+            column("a", Some(Text), None),
+            column("b", Some(Text), None),
+        ];
+        let rows = conditions.iter().map(|(column, absent, test)| Condition {
+            column: *column,
+            tests: vec![test.clone()],
+            absent: *absent,
+        });
+        Shape { columns, rows: rows.collect(), ..Shape::default() }
+    }
+
+    const POISON: Absent = Absent::Poison;
+
+    fn is(value: &str) -> Test {
+        Test::In(vec![text(value)])
+    }
+
+    #[test]
+    fn a_key_condition_filters_by_itself_and_an_undecided_one_comes_before_a_row_outside() {
+        use Shown::{FilteredByKey, Inside, Outside};
+        let shape = shape(&[(2, POISON, is("x")), (0, POISON, is("x")), (3, POISON, is("x")), (1, POISON, is("x"))]);
+        let undecided = |column: &str, why| Err(Undecided { column: column.to_owned(), why });
+        let (number, array) = ("a number that does not fit", "an array");
+        for (row, upsert, delete) in [
+            (["\"x\"", "\"x\"", "\"x\"", "\"x\""], Ok(Inside), Ok(Inside)),
+            (["\"x\"", "\"x\"", "\"y\"", "\"x\""], Ok(Outside), Ok(Inside)),
+            (["\"x\"", "\"x\"", "\"x\"", "\"y\""], Ok(Outside), Ok(Inside)),
+            (["\"x\"", "\"x\"", "null", "\"x\""], Ok(Outside), Ok(Inside)),
+            (["\"x\"", "\"x\"", "1", "\"y\""], undecided("a", number), Ok(Inside)),
+            (["\"x\"", "\"x\"", "\"y\"", "1"], undecided("b", number), Ok(Inside)),
+            (["\"x\"", "\"x\"", "1", "[]"], undecided("a", number), Ok(Inside)),
+            (["\"y\"", "\"x\"", "\"x\"", "\"x\""], Ok(FilteredByKey), Ok(FilteredByKey)),
+            (["\"x\"", "\"y\"", "\"x\"", "\"x\""], Ok(FilteredByKey), Ok(FilteredByKey)),
+            (["\"x\"", "\"y\"", "\"y\"", "1"], Ok(FilteredByKey), Ok(FilteredByKey)),
+            (["1", "\"y\"", "1", "1"], Ok(FilteredByKey), Ok(FilteredByKey)),
+            (["\"y\"", "1", "1", "1"], Ok(FilteredByKey), Ok(FilteredByKey)),
+            (["1", "[]", "\"y\"", "1"], undecided("k", number), undecided("k", number)),
+            (["\"x\"", "[]", "\"y\"", "\"x\""], undecided("l", array), undecided("l", array)),
+        ] {
+            let values: Vec<_> = row.iter().map(|json| Some(raw(json))).collect();
+            for nulls_are_there in [false, true] {
+                assert_eq!(decide(&shape, &values, nulls_are_there, false), upsert, "{row:?}");
+                assert_eq!(decide(&shape, &values, nulls_are_there, true), delete, "{row:?}");
+            }
+        }
+        assert_eq!(decide(&Shape::default(), &[], true, false), Ok(Inside));
+    }
+
+    #[test]
+    fn an_absent_column_is_null_only_where_records_leave_out_nulls() {
+        use Shown::{FilteredByKey, Inside, Outside};
+        let missing = |column: &str| Err(Undecided { column: column.to_owned(), why: "missing" });
+        for (absent, test, there, left_out) in [
+            (POISON, Test::IsNull(true), missing("a"), Ok(Inside)),
+            (POISON, Test::IsNull(false), missing("a"), Ok(Outside)),
+            (POISON, is("x"), missing("a"), Ok(Outside)),
+            (Absent::Inside, Test::IsNull(false), Ok(Inside), Ok(Outside)),
+            (Absent::Outside, Test::IsNull(true), Ok(Outside), Ok(Inside)),
+        ] {
+            let shape = shape(&[(2, absent, test.clone())]);
+            let key = Some(raw("\"x\""));
+            assert_eq!(decide(&shape, &[key, key, None, None], true, false), there, "{absent:?} {test:?}");
+            assert_eq!(decide(&shape, &[key, key, None, None], false, false), left_out, "{absent:?} {test:?}");
+            for nulls_are_there in [false, true] {
+                assert_eq!(decide(&shape, &[key, key, None, None], nulls_are_there, true), Ok(Inside));
+            }
+        }
+        // A key column is not null.
+        for (absent, expected) in
+            [(POISON, missing("k")), (Absent::Inside, Ok(Inside)), (Absent::Outside, Ok(FilteredByKey))]
+        {
+            let shape = shape(&[(0, absent, is("x"))]);
+            for (nulls_are_there, delete) in [(false, false), (false, true), (true, false), (true, true)] {
+                assert_eq!(decide(&shape, &[None; 4], nulls_are_there, delete), expected, "{absent:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_undecided_condition_says_what_to_do() {
+        let message = |why| Undecided { column: "status".to_owned(), why }.to_string();
+        assert_eq!(
+            message(MISSING),
+            "the column status is missing, so its condition cannot say whether the view shows the row: give the \
+             condition absent = \"inside\" or absent = \"outside\" in views.toml"
+        );
+        assert_eq!(
+            message("an object"),
+            "the column status is an object, so its condition cannot say whether the view shows the row: correct the \
+             column's type in views.toml"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn numbers_of_the_database_are_ordered_as_in_rust(a in any::<i64>(), b in any::<i64>(), near in -2_i64..3) {
+            for b in [b, a.saturating_add(near), a.wrapping_neg()] {
+                let (json, decimal) = (a.to_string(), format!("{a}.0"));
+                let expected = Ok(a >= b);
+                prop_assert_eq!(ask(Some(Integer), &[Test::AtLeast(number(&b.to_string()))], &json), expected);
+                prop_assert_eq!(ask(Some(Numeric), &[Test::AtLeast(number(&b.to_string()))], &decimal), expected);
+                prop_assert_eq!(ask(Some(Timestamp), &[Test::AtLeast(Constant::Integer(b))], &json), expected);
+            }
+        }
     }
 }

@@ -145,6 +145,7 @@ fn has_type(value: &AttributeValue, wanted: &ScalarAttributeType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::primitives::Blob;
     use aws_sdk_dynamodb::types::AttributeDefinition;
 
     use super::*;
@@ -168,6 +169,10 @@ mod tests {
 
     fn s(text: &str) -> AttributeValue {
         AttributeValue::S(text.to_owned())
+    }
+
+    fn b(bytes: &[u8]) -> AttributeValue {
+        AttributeValue::B(Blob::new(bytes))
     }
 
     fn n(digits: &str) -> AttributeValue {
@@ -194,6 +199,12 @@ mod tests {
             ("age", n("36"), false),
             ("age", s("NaN"), true),
             ("raw", s("AA=="), true),
+            ("raw", b(&[0]), false),
+            ("raw", b(&[]), true),
+            ("raw", b(&[0; 2048]), false),
+            ("raw", b(&[0; 2049]), true),
+            ("name", b(&[0]), true),
+            ("age", b(&[0]), true),
             ("unused", s("of no index"), false),
             ("other", s(""), false),
         ] {

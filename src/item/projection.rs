@@ -290,13 +290,12 @@ impl Projector {
         if shown == Shown::FilteredByKey {
             return Ok(None);
         }
-        let key = match row.key(table.view_place(), schema) {
-            Some(key) => key.map_err(|fault| ProjectionError::Key { fault, image: name })?,
-            None => {
-                let values = row.key_values(table.primary_key().len());
-                let partition = KeyColumns { table, values }.compose(name)?;
-                ItemKey { view: table.view_place(), partition, sort: None }
-            }
+        let key = if let Some(key) = row.key(table.view_place(), schema) {
+            key.map_err(|fault| ProjectionError::Key { fault, image: name })?
+        } else {
+            let values = row.key_values(table.primary_key().len());
+            let partition = KeyColumns { table, values }.compose(name)?;
+            ItemKey { view: table.view_place(), partition, sort: None }
         };
         notes.hidden = shown == Shown::Outside;
         let attributes = if deleted || notes.hidden {
@@ -457,6 +456,8 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::definitions::source_tables::SourceTables;
 

@@ -373,6 +373,54 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_ordered_by_sign_power_and_digits() {
+        // Each row has texts of one number, and comes before the next.
+        let rows: [&[&str]; 20] = [
+            &["-1e99999999999999999999"],
+            &["-1e2", "-100", "-100.0"],
+            &["-99.99"],
+            &["-12"],
+            &["-10", "-1e1", "-1.0e+1"],
+            &["-9"],
+            &["-0.001", "-1e-3"],
+            &["-1e-400"],
+            &["0", "-0", "0.00", "0e99", "-0e-99"],
+            &["1e-400"],
+            &["0.001", "1e-3", "0.0010", "0.1E-2"],
+            &["0.0011"],
+            &["0.01"],
+            &["9", "9.000", "0.9e1"],
+            &["10", "1e1"],
+            &["10.000000000000000000000000000000000000000000001"],
+            &["9007199254740992", "9.007199254740992e15"],
+            &["9007199254740993"],
+            &[
+                "12345678901234567890123456789012345678901234567890",
+                "1234567890123456789012345678901234567890123456789e1",
+            ],
+            &["12345678901234567890123456789012345678901234567891"],
+        ];
+        for (place, left) in rows.iter().enumerate() {
+            for (other, right) in rows.iter().enumerate() {
+                for (left, right) in left.iter().flat_map(|left| right.iter().map(move |right| (left, right))) {
+                    assert_eq!(compare_numbers(left, right), place.cmp(&other), "{left} and {right}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_within_an_attribute_may_nest_a_level_less() {
+        let nested = |lists: usize| format!("{}1{}", "[".repeat(lists), "]".repeat(lists));
+        for (lists, level, text) in [(31, 1, false), (30, 2, false), (31, 2, true)] {
+            let json = nested(lists);
+            let found = nested_column(serde_json::from_str(&json).unwrap(), level);
+            assert_eq!(found.as_text, text, "{lists} at {level}");
+            assert_eq!(found.value == Some(AttributeValue::S(json)), text, "{lists} at {level}");
+        }
+    }
+
+    #[test]
     fn a_zero_written_at_length_is_a_plain_zero() {
         for json in ["0e126", "0.0e-130", "-0e5", &format!("0.{}", "0".repeat(140))] {
             assert_eq!(of(json), as_it_is(AttributeValue::N("0".to_owned())), "{json}");

@@ -64,9 +64,10 @@ where
         let definitions = config.definitions.clone();
         let started = start(config, sdk_config().await?).await?;
         let (view_table, source_tables) = (view_tables.join(", "), named(&tables));
-        match definitions {
-            Some((definitions, digest)) => tracing::info!(view_table, source_tables, definitions, digest, "ready"),
-            None => tracing::info!(view_table, source_tables, "ready"),
+        if let Some((definitions, digest)) = definitions {
+            tracing::info!(view_table, source_tables, definitions, digest, "ready");
+        } else {
+            tracing::info!(view_table, source_tables, "ready");
         }
         Ok(started)
     };

@@ -22,7 +22,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::batch::disposition::{Disposition, Failure};
 use crate::batch::ledger;
-use crate::batch::tally::Tally;
+use crate::batch::tally::{Tally, add};
 use crate::definitions::source_tables::SourceTable;
 use crate::lock::lock;
 use crate::write::attempts::Attempted;
@@ -68,16 +68,16 @@ struct TableLine {
 struct ViewLine {
     view_table: String,
     #[metrics(unit = Count)]
-    applied: usize,
+    applied: Option<usize>,
     #[metrics(unit = Count)]
-    failed: usize,
+    failed: Option<usize>,
     /// Reported, because the table is missing or denied.
     #[metrics(unit = Count)]
-    unavailable_records: usize,
+    unavailable_records: Option<usize>,
     #[metrics(unit = Count)]
-    write_units: usize,
+    write_units: Option<usize>,
     #[metrics(unit = Count)]
-    throttled_requests: usize,
+    throttled_requests: Option<usize>,
 }
 
 /// A message of the on-failure queue: its range was redriven, or waits for another time.
@@ -226,8 +226,8 @@ pub fn emit_tables(tables: Vec<(&SourceTable, Tally)>) {
 pub fn emit_views<'v>(views: impl Iterator<Item = (&'v str, &'v Attempted)>, ledger: &ledger::Ledger<'_>) {
     let entries = ledger.entries();
     for (place, (name, attempted)) in views.enumerate() {
-        let mut line =
-            ViewLine { view_table: dimension(name), throttled_requests: attempted.throttled, ..ViewLine::default() };
+        let mut line = ViewLine { view_table: dimension(name), ..ViewLine::default() };
+        add(&mut line.throttled_requests, attempted.throttled);
         let of_view = |entry: &&ledger::Entry<'_>| entry.table().is_some_and(|table| table.view_place() == place);
         let mut records = 0;
         for entry in entries.iter().filter(of_view) {
@@ -244,13 +244,13 @@ impl ViewLine {
     fn add(&mut self, entry: &ledger::Entry<'_>) {
         match entry.end() {
             Disposition::Applied => {
-                self.applied += 1;
-                self.write_units += entry.write().map_or(0, |write| write.units);
+                add(&mut self.applied, 1);
+                add(&mut self.write_units, entry.write().map_or(0, |write| write.units));
             }
             Disposition::Reported(failure) => {
-                self.failed += 1;
+                add(&mut self.failed, 1);
                 let is_unavailable = matches!(failure, Failure::Unavailable(_) | Failure::NotTried);
-                self.unavailable_records += usize::from(is_unavailable);
+                add(&mut self.unavailable_records, usize::from(is_unavailable));
             }
             Disposition::Superseded(_) | Disposition::Filtered | Disposition::Kept | Disposition::Quarantined(_) => {}
         }
@@ -299,7 +299,17 @@ mod tests {
             }
         }
         let attempted = Attempted { dynamo_db_time, throttled: 3 };
-        (Tally { received: 1, write_units: Some(usize::MAX), freshness, ..Tally::zeros() }, attempted)
+        let [unfit_values, unlisted_columns, hidden_rows, write_units] = [Some(0), Some(0), Some(0), Some(usize::MAX)];
+        let tally = Tally {
+            received: 1,
+            write_units,
+            unfit_values,
+            unlisted_columns,
+            hidden_rows,
+            freshness,
+            ..Tally::zeros()
+        };
+        (tally, attempted)
     }
 
     fn lines() -> Vec<Json> {
@@ -310,6 +320,7 @@ mod tests {
         vec![
             batch,
             line(TableLine { table: "public.users".to_owned(), records: tally }),
+            view_line(),
             line(Redriven { redriven_records: 1, redriven_ranges: 1, postponed_ranges: 1 }),
             line(Lost {
                 lost_ranges: 1,
@@ -323,6 +334,18 @@ mod tests {
         ]
     }
 
+    fn view_line() -> Json {
+        let one = Some(1);
+        line(ViewLine {
+            view_table: "orders".to_owned(),
+            applied: one,
+            failed: one,
+            unavailable_records: one,
+            write_units: one,
+            throttled_requests: one,
+        })
+    }
+
     fn metrics_of(line: &Json) -> Vec<(&str, &str)> {
         let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().iter();
         metrics.map(|metric| (metric["Name"].as_str().unwrap(), metric["Unit"].as_str().unwrap())).collect()
@@ -331,7 +354,11 @@ mod tests {
     #[test]
     fn the_lines_hold_the_metrics_that_the_page_names() {
         let lines = lines();
-        let (of_tables, plain): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.get(TABLE).is_some());
+        let (of_views, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.get(VIEW_TABLE).is_some());
+        let of_views = of_views.into_iter().flat_map(metrics_of);
+        let of_views: Vec<_> = of_views.map(|(name, unit)| (name.to_owned(), unit.to_lowercase())).collect();
+        assert_eq!(of_views, dsql_view_support::pages::metrics_by_view_table());
+        let (of_tables, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|line| line.get(TABLE).is_some());
         let of_tables: BTreeSet<_> = of_tables.into_iter().flat_map(metrics_of).collect();
         let found = plain.into_iter().flat_map(metrics_of);
         let found: Vec<_> =
@@ -348,7 +375,8 @@ mod tests {
             assert!(metrics_of(&line).len() <= MOST_METRICS);
             let dimensions: Vec<&str> =
                 directive["Dimensions"][0].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-            let expected = if line.get(TABLE).is_some() { vec![FUNCTION, TABLE] } else { vec![FUNCTION] };
+            let second = [TABLE, VIEW_TABLE].into_iter().find(|name| line.get(name).is_some());
+            let expected: Vec<&str> = [FUNCTION].into_iter().chain(second).collect();
             assert_eq!(dimensions, expected);
             assert!(dimensions.len() <= MOST_DIMENSIONS);
             for dimension in dimensions {

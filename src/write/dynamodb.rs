@@ -32,6 +32,7 @@ pub mod client;
 mod errors;
 mod insert_statement;
 pub mod retry;
+pub mod sample;
 
 /// Tells DynamoDB the rule of [`crate::record::order::CommitTimestamp::supersedes`]. A row that is not there is older
 /// than any commit.
@@ -67,7 +68,9 @@ pub struct DynamoDbView {
 
 /// Checks that the rows of the view fit into a table with this schema. The error says what does not.
 #[derive(Clone)]
-pub struct Fits(Arc<dyn Fn(&TableSchema) -> Result<(), String> + Send + Sync>);
+pub struct Fits(Arc<Check>);
+
+type Check = dyn Fn(&TableSchema) -> Result<(), String> + Send + Sync;
 
 impl Fits {
     /// Checks with this function.
@@ -274,8 +277,16 @@ impl DynamoDbView {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Written::NotMet(failed.item().map(|item| standing(&self.marks, item))))
                 }
-                _ => Err(classify(&error).1),
+                _ => Err(self.ended(&error)),
             },
+        }
+    }
+
+    /// How a put has ended with this error. Of a table that cannot be written, the reason names the table.
+    fn ended(&self, error: &SdkError<PutItemError>) -> Put {
+        match classify(error).1 {
+            Put::Unavailable(reason) => Put::Unavailable(format!("the table {}: {reason}", self.table)),
+            other => other,
         }
     }
 
@@ -298,7 +309,7 @@ impl View for DynamoDbView {
                 Err(not_done) => not_done,
             };
         }
-        self.send(self.request(item)).await.map_or_else(|error| classify(&error).1, |_| Put::Applied)
+        self.send(self.request(item)).await.map_or_else(|error| self.ended(&error), |_| Put::Applied)
     }
 
     fn schema(&self) -> Option<Arc<TableSchema>> {

@@ -29,9 +29,9 @@ impl Stack {
         for (name, _) in parameters {
             at(&template, &format!("Parameters/{name}"));
         }
-        // The only parameter without a default.
-        let required = ("SourceTables", "public.users(id)");
-        let given = std::iter::once(&required).chain(parameters);
+        // As without view definitions, which would be in the functions' packages.
+        let tables = ("SourceTables", "public.users(id)");
+        let given = std::iter::once(&tables).chain(parameters);
         let parameters = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { template, parameters }
     }
@@ -74,13 +74,14 @@ impl Stack {
         statements.iter().flat_map(of).collect()
     }
 
-    /// The statements of a role's own policies.
+    /// The statements of a role's own policies, and of the template's that it has.
     pub fn statements(&self, role: &str) -> Vec<Json> {
         let properties = self.properties(role);
-        assert!(properties["ManagedPolicyArns"].is_null(), "{role} has managed policies");
-        let policies = properties["Policies"].as_array().expect("policies");
-        let statements = policies.iter().flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap());
-        statements.cloned().collect()
+        // None of AWS's policies, which the template does not have.
+        let managed = properties["ManagedPolicyArns"].as_array().into_iter().flatten();
+        let managed = managed.map(|policy| self.properties(policy.as_str().expect("a policy of the template")));
+        let policies = properties["Policies"].as_array().expect("policies").iter().cloned().chain(managed);
+        policies.flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap().clone()).collect()
     }
 
     fn is_there(&self, part: &Value) -> bool {
@@ -119,6 +120,10 @@ impl Stack {
                 name.into()
             }
             "!Sub" => self.substituted(argument).into(),
+            "!Join" => {
+                let [by, texts] = arguments.expect("a list").as_slice() else { panic!("two arguments") };
+                list(&self.evaluated(texts).expect("texts")).join(by.as_str().expect("a text")).into()
+            }
             "!Equals" => {
                 let [one, other]: [Json; 2] = all().collect::<Vec<_>>().try_into().expect("two values");
                 (one == other).into()

@@ -56,8 +56,12 @@ pub fn read(template: &Value) -> Result<Vec<Widget>, Box<dyn Error>> {
     let body = resolved(body.value[0].as_str().unwrap_or_default()).replace("${CdcAlarms}", "");
     let body: Json = serde_json::from_str(&body)?;
     let widgets = body["widgets"].as_array().ok_or("template.yaml: the dashboard has no widgets")?;
-    let of_change_stream = |widget: &&Json| widget["properties"]["metrics"].to_string().contains("{AWS/AuroraDSQL,");
-    Ok(widgets.iter().filter(|json| !of_change_stream(json)).map(widget).collect())
+    // It has one view table, which has no metrics of its own.
+    let is_empty = |widget: &&Json| {
+        let metrics = widget["properties"]["metrics"].to_string();
+        ["{AWS/AuroraDSQL,", ",ViewTable}"].iter().any(|of| metrics.contains(of))
+    };
+    Ok(widgets.iter().filter(|json| !is_empty(json)).map(widget).collect())
 }
 
 fn resolved(text: &str) -> String {

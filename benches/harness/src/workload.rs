@@ -64,6 +64,11 @@ impl Workload {
     }
 }
 
+/// The event of the first changes of this number of rows, always the same.
+pub fn event_of_first(rows: u64) -> Bytes {
+    event((0..rows).map(|row| change(row, row)))
+}
+
 /// A row's change; commits have the order of their numbers.
 pub fn change(row: u64, commit: u64) -> Change {
     Change::order_item(row, FIRST_COMMIT + commit)

@@ -28,6 +28,8 @@ pub struct Put {
     pub is_done: bool,
     /// The write units that it is billed, whether it was done or not.
     pub write_units: u64,
+    /// The size of its item.
+    pub item_bytes: u64,
 }
 
 /// The parts of a PutItem that matter here.
@@ -65,13 +67,14 @@ impl Ledger {
         let key = key.ok_or_else(|| NotUnderstood("the item has no key pk of type S".to_owned()))?.to_owned();
         let committed = request.expression_attribute_values.committed.number.parse();
         let committed = committed.map_err(|_| NotUnderstood("expected nanoseconds in :ts".to_owned()))?;
-        let write_units = item::size(&request.item).div_ceil(WRITE_UNIT).max(1) as u64;
+        let item_bytes = item::size(&request.item);
+        let (write_units, item_bytes) = (item_bytes.div_ceil(WRITE_UNIT).max(1) as u64, item_bytes as u64);
         Ok(match self.rows.get(&key) {
-            Some(row) if row.committed >= committed => Put { is_done: false, write_units: row.write_units },
+            Some(row) if row.committed >= committed => Put { is_done: false, write_units: row.write_units, item_bytes },
             before => {
                 let billed = before.map_or(write_units, |row| row.write_units.max(write_units));
                 self.rows.insert(key, Row { committed, write_units });
-                Put { is_done: true, write_units: billed }
+                Put { is_done: true, write_units: billed, item_bytes }
             }
         })
     }

@@ -15,6 +15,7 @@ mod settings;
 
 use bucket::TokenBucket;
 pub use bucket::burst;
+pub use item::size as item_size;
 use ledger::Ledger;
 pub use settings::{Settings, SettingsError};
 
@@ -36,6 +37,8 @@ pub struct Counts {
     pub throttled: u64,
     /// The units that DynamoDB bills for the puts and statements, if the stub remembers items.
     pub write_units: u64,
+    /// The bytes of the items of all puts, as DynamoDB counts them, if the stub remembers items.
+    pub item_bytes: u64,
     /// The most requests that waited for their answers at the same time.
     pub most_in_flight: u64,
     /// The number of requests that wait for their answers now.
@@ -139,6 +142,7 @@ impl Stub {
         let is_done = if self.settings.remember {
             let put = self.ledger.put(body)?;
             self.counts.write_units += put.write_units;
+            self.counts.item_bytes += put.item_bytes;
             put.is_done
         } else {
             !fails

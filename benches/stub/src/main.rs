@@ -4,7 +4,7 @@
 //! free loopback ports until its standard input ends. The first line of its output is its address. With `--tls` that is
 //! the HTTPS address, the second line is the HTTP one, and the stub writes the certificate to trust to `CA_FILE`.
 //!
-//! It answers DescribeTable, PutItem and BatchExecuteStatement. For the bench, both ports also answer `GET /counts`,
+//! It answers PutItem and BatchExecuteStatement, and what a function asks at its start. For the bench, both ports also answer `GET /counts`,
 //! `POST /reset` (counts and items) and `POST /settings` (a JSON object of the changes).
 
 use std::error::Error;
@@ -206,13 +206,24 @@ impl Server {
                 }
             }
             "DescribeTable" => {
-                self.stub().described();
+                let indexed = {
+                    let mut stub = self.stub();
+                    stub.described();
+                    stub.settings().indexed
+                };
                 let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-                (StatusCode::OK, description(&request["TableName"]).to_string().into())
+                (StatusCode::OK, description(&request["TableName"], indexed).to_string().into())
             }
-            _ => {
-                error("UnknownOperationException", "the stub answers DescribeTable, PutItem and BatchExecuteStatement")
+            // What a function with definitions looks at once: an empty table, with TTL.
+            "Scan" => (StatusCode::OK, json!({ "Items": [], "Count": 0, "ScannedCount": 0 }).to_string().into()),
+            "DescribeTimeToLive" => {
+                let ttl = json!({ "TimeToLiveStatus": "ENABLED", "AttributeName": "_expires_at" });
+                (StatusCode::OK, json!({ "TimeToLiveDescription": ttl }).to_string().into())
             }
+            _ => error(
+                "UnknownOperationException",
+                "the stub answers DescribeTable, DescribeTimeToLive, Scan, PutItem and BatchExecuteStatement",
+            ),
         })
     }
 
@@ -299,13 +310,28 @@ fn executed(decisions: &[Decision]) -> (StatusCode, Bytes) {
     (StatusCode::OK, json!({ "Responses": responses }).to_string().into())
 }
 
-fn description(table: &Value) -> Value {
+fn description(table: &Value, indexed: bool) -> Value {
+    let key = |name, kind| json!({ "AttributeName": name, "KeyType": kind });
+    let mut attributes = vec![PARTITION_KEY];
+    let mut indexes = Vec::new();
+    if indexed {
+        attributes.extend(["GSI1PK", "GSI1SK"]);
+        indexes.push(json!({
+            "IndexName": "GSI1",
+            "IndexStatus": "ACTIVE",
+            "KeySchema": [key("GSI1PK", "HASH"), key("GSI1SK", "RANGE")],
+            "Projection": { "ProjectionType": "ALL" },
+        }));
+    }
+    let attributes: Vec<Value> =
+        attributes.iter().map(|name| json!({ "AttributeName": name, "AttributeType": "S" })).collect();
     json!({ "Table": {
         "TableName": table,
         "TableStatus": "ACTIVE",
         "TableArn": "arn:aws:dynamodb:us-east-1:123456789012:table/view",
-        "AttributeDefinitions": [{ "AttributeName": PARTITION_KEY, "AttributeType": "S" }],
-        "KeySchema": [{ "AttributeName": PARTITION_KEY, "KeyType": "HASH" }],
+        "AttributeDefinitions": attributes,
+        "KeySchema": [key(PARTITION_KEY, "HASH")],
+        "GlobalSecondaryIndexes": indexes,
         "ItemCount": 0,
         "TableSizeBytes": 0,
     } })

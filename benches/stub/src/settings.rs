@@ -24,6 +24,8 @@ pub struct Settings {
     pub statement_hits: f64,
     /// Whether it remembers the newest commit of each key, checks the condition by it, and counts write units.
     pub remember: bool,
+    /// Whether its table has an index, whose key is `GSI1PK` and `GSI1SK`.
+    pub indexed: bool,
     /// The seed of its random decisions.
     pub seed: u64,
 }
@@ -38,6 +40,7 @@ impl Default for Settings {
             rate: None,
             statement_hits: 1.0,
             remember: false,
+            indexed: false,
             seed: 1,
         }
     }

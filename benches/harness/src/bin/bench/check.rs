@@ -2,9 +2,11 @@
 //! measures no time.
 
 use serde_json::json;
+use tempfile::TempDir;
 
+use crate::programs::Program;
 use crate::subject::Subject;
-use crate::{Bench, BoxError, write_units};
+use crate::{Bench, BoxError, definitions, write_units};
 
 /// Few enough that the memory of known rows, which has a fixed size, forgets none of them.
 const ROWS: u64 = 100;
@@ -20,6 +22,23 @@ pub async fn run(bench: &mut Bench) -> Result<(), BoxError> {
     expect("write units of a first delivery", ROWS, first)?;
     expect("write units of a second one to the same process", 0, again)?;
     expect("write units of one to a new process", ROWS, to_another)?;
+
+    bench.progress("a definitions file: the same items by names and keys alone, other ones by a full definition");
+    let endpoint = bench.stub.endpoint();
+    let folder = TempDir::new()?;
+    let names = folder.path().join("names-and-keys.toml");
+    std::fs::write(&names, definitions::names_and_keys())?;
+    let few = |program: Program| program.with("WRITE_CONCURRENCY", "4");
+    let names = few(bench.programs.defined(&endpoint, &names));
+    let full = few(bench.programs.defined(&endpoint, &bench.programs.of_project(definitions::FULL)));
+    let without = definitions::item_bytes(bench, &function).await?;
+    expect("bytes of the items by names and keys", without, definitions::item_bytes(bench, &names).await?)?;
+    let shaped = definitions::shaped_bytes() as u64;
+    expect("bytes of the items by a full definition", shaped, definitions::item_bytes(bench, &full).await?)?;
+    bench.stub.set(&json!({ "remember": true }))?;
+    let [first, again, _] = write_units::units(bench, &full, CHANGES, ROWS).await?;
+    expect("write units of a first delivery with a full definition", ROWS, first)?;
+    expect("write units of a second one to the same process", 0, again)?;
 
     bench.stub.set(&json!({ "remember": false }))?;
     for batched in [true, false] {

@@ -78,6 +78,12 @@ pub fn time(time: Duration) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// A time in seconds that may be negative.
+pub fn signed(seconds: f64) -> String {
+    let sign = if seconds < 0.0 { "−" } else { "" };
+    format!("{sign}{}", time(Duration::from_secs_f64(seconds.abs())))
+}
+
 /// A count with separated thousands.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -162,6 +168,7 @@ mod tests {
             (time(Duration::from_nanos(64_230)), "64.2 µs"),
             (time(Duration::from_millis(6_965)), "6.96 s"),
             (time(Duration::from_millis(127)), "127 ms"),
+            (signed(-0.000_25), "−250 µs"),
             (times(1.044), "1.04"),
             (times(13.96), "14.0"),
             (times(139.6), "140"),

@@ -5,15 +5,18 @@
 //! | `ONLY` | the sections to measure and only print, separated by commas; all, if it is empty |
 //! | `RUNS` | how many times each figure is measured; its median counts |
 //! | `FUNCTION` | the function's binary, if it is not the one beside this |
+//! | `BEFORE` | the binary of an earlier version, to which the section `definitions` compares this one |
 //!
 //! With the argument `check` it counts instead of measuring, on small batches, and fails if a count is wrong.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 mod bucket;
 mod check;
 mod creates;
+mod definitions;
 mod figures;
 mod growth;
 mod instructions;
@@ -40,8 +43,19 @@ use targets::Targets;
 /// An error that ends the bench.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-const SECTIONS: [&str; 10] =
-    ["peers", "requests", "write-units", "start", "growth", "pace", "creates", "throttling", "bucket", "pipeline"];
+const SECTIONS: [&str; 11] = [
+    "peers",
+    "requests",
+    "write-units",
+    "start",
+    "growth",
+    "pace",
+    "creates",
+    "throttling",
+    "bucket",
+    "definitions",
+    "pipeline",
+];
 const DOCUMENT: &str = "docs/benchmarks.md";
 const RUNS: usize = 5;
 
@@ -49,6 +63,8 @@ const RUNS: usize = 5;
 pub struct Bench {
     runs: usize,
     programs: Programs,
+    /// The binary of an earlier version.
+    before: Option<PathBuf>,
     stub: StubProcess,
     workload: Workload,
     targets: Targets,
@@ -74,7 +90,8 @@ async fn main() -> Result<(), BoxError> {
     let stub = StubProcess::start(&programs)?;
     let runs = variable("RUNS").map_or(Ok(RUNS), |runs| runs.parse())?;
     let (workload, targets) = (Workload::default(), Targets::default());
-    let mut bench = Bench { runs, programs, stub, workload, targets, started: Instant::now() };
+    let before = variable("BEFORE").map(std::path::absolute).transpose()?;
+    let mut bench = Bench { runs, programs, before, stub, workload, targets, started: Instant::now() };
 
     if std::env::args().nth(1).is_some_and(|argument| argument == "check") {
         return check::run(&mut bench).await;
@@ -112,6 +129,7 @@ async fn section_of(name: &str, bench: &mut Bench) -> Result<String, BoxError> {
         "creates" => creates::measure(bench).await,
         "throttling" => throttling::measure(bench).await,
         "bucket" => bucket::measure(bench).await,
+        "definitions" => definitions::measure(bench).await,
         "pipeline" => pipeline::measure(),
         _ => unreachable!("the names are checked"),
     }

@@ -73,6 +73,11 @@ impl Programs {
         Program::new("dsql-view", self.function.clone(), endpoint).with("SOURCE_TABLES", SOURCE_TABLES)
     }
 
+    /// The function with a definitions file, and without `SOURCE_TABLES`. The view has its table's name there too.
+    pub fn defined(&self, endpoint: &str, file: &Path) -> Program {
+        Program::new("dsql-view", self.function.clone(), endpoint).with("VIEW_DEFINITIONS", file.to_string_lossy())
+    }
+
     /// A function that does nothing.
     pub fn hello_world(&self) -> Program {
         Program::new("hello world", self.beside("hello_world"), "http://127.0.0.1:9")

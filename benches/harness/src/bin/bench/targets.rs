@@ -1,6 +1,6 @@
 //! The targets, beside the figures of this run.
 
-use crate::figures::{Section, percent, times};
+use crate::figures::{Section, percent, signed, times};
 
 /// A target. The order is the document's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,10 @@ pub enum Target {
     Reported,
     Init,
     FirstBatch,
+    WithoutFile,
+    FullDefinition,
+    StartOfFile,
+    StartOfTables,
     Zip,
     Memory,
 }
@@ -75,6 +79,15 @@ impl Target {
             Self::Reported => ("records reported while DynamoDB throttles", AtMost(0.0, number)),
             Self::Init => ("init, with 1.5 times hello world's plus a round trip as 1", AtMost(1.0, times)),
             Self::FirstBatch => ("wall time of a first batch, with a warm one as 1", AtMost(2.0, times)),
+            Self::WithoutFile => (
+                "a change without a definitions file, with the version before there were any as 1",
+                AtMost(1.03, times),
+            ),
+            Self::FullDefinition => ("a change with a full definition, without a file as 1", AtMost(1.25, times)),
+            Self::StartOfFile => ("init with a file of one table, less that without a file", AtMost(0.001, signed)),
+            Self::StartOfTables => {
+                ("init with 5,000 tables of one view table, with one table as 1", AtMost(1.5, times))
+            }
             Self::Zip => ("zip", AtMost(3e6, megabytes)),
             Self::Memory => ("memory with full payloads", AtMost(40e6, megabytes)),
         }
