@@ -30,6 +30,8 @@ const BUCKET: &str = "objects";
 const VIEW: &str = "ViewTable.Arn";
 /// The table behind the name that the view definitions give.
 const ORDERS: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders-table";
+/// The secret for hashed columns.
+const SECRET: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hash-key-AbCdEf";
 const OBJECTS: &str = "ObjectsBucket.Arn";
 const ON_FAILURE: &str = "OnFailureQueue.Arn";
 const DEAD_LETTER: &str = "DeadLetterQueue.Arn";
@@ -56,10 +58,7 @@ const OF_REDRIVE_S_LAMBDA: &[(&str, &str)] = &[
 ];
 
 /// The calls that a function makes at its start if it has view definitions.
-const OF_DEFINITIONS: [&str; 2] = ["dynamodb:DescribeTimeToLive", "dynamodb:Scan"];
-
-/// Whether the functions read view definitions yet.
-const READ_DEFINITIONS: bool = false;
+const OF_DEFINITIONS: [&str; 3] = ["dynamodb:DescribeTimeToLive", "dynamodb:Scan", "secretsmanager:GetSecretValue"];
 
 const DEFINITIONS: &str = r#"
 version = 1
@@ -70,6 +69,8 @@ primary_key = ["id"]
 name = "orders"
 primary_key = ["id"]
 view = "orders"
+columns = { id = "text", email = "text" }
+hash = ["email"]
 "#;
 
 fn rights(pairs: &[(&str, &str)]) -> Rights {
@@ -101,6 +102,7 @@ impl Called {
             }
             Service::DynamoDb => (snake(name), vec![(format!("dynamodb:{name}"), table_of(&text("TableName")))]),
             Service::Kinesis => (snake(name), vec![(format!("kinesis:{name}"), text("StreamARN"))]),
+            Service::SecretsManager => (snake(name), vec![(format!("secretsmanager:{name}"), text("SecretId"))]),
             Service::Sqs => {
                 let url = text("QueueUrl") + &text("QueueName");
                 let queue = match url.rsplit('/').next() {
@@ -165,6 +167,14 @@ fn of_s3(call: &Call) -> (&'static str, Vec<(String, String)>) {
     }
 }
 
+/// The settings that decide which calls there are.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    creates_together: bool,
+    has_bucket: bool,
+    defines: bool,
+}
+
 /// A function, and all services that it calls.
 struct World {
     services: LocalServices,
@@ -176,7 +186,7 @@ struct World {
 }
 
 impl World {
-    async fn new(redrives: bool, creates_together: bool, has_bucket: bool, defines: bool) -> Self {
+    async fn new(redrives: bool, Case { creates_together, has_bucket, defines }: Case) -> Self {
         let queues = [("failed", Some("dead")), ("dead", None)];
         let shards = LocalShards::start(100, Trimmed::Oldest);
         let services = LocalServices::start("view", BUCKET, shards, &queues).await;
@@ -206,6 +216,7 @@ impl World {
             std::fs::write(file, DEFINITIONS).unwrap();
             variables.push(("VIEW_DEFINITIONS", file.to_owned()));
             variables.push(("VIEW_TABLES", "orders=orders-table".to_owned()));
+            variables.push(("VIEW_HASH_SECRET", SECRET.to_owned()));
         } else {
             variables.push(("SOURCE_TABLES", "users(id)".to_owned()));
         }
@@ -243,7 +254,7 @@ impl World {
         let new = |id: &str| Change { layout: Layout::Preview, ..user(id, 0, 10) };
         self.deliver((0..30).map(|id| new(&format!("new{id}")).record()).collect()).await;
         // Of a table with another view table, if there are definitions.
-        let order = |id: &str| Change { table: "orders".to_owned(), ..user(id, 0, 10) };
+        let order = |id: &str| Change { table: "orders".to_owned(), ..new(id) };
         self.deliver((0..30).map(|id| order(&format!("new{id}")).record()).collect()).await;
         self.deliver(vec![order("single").record(), order("new1").record()]).await;
         // Poison, a row that DynamoDB refuses, and a deletion.
@@ -301,10 +312,15 @@ fn user(id: &str, commit: u64, length: usize) -> Change {
 }
 
 /// The rights of the template's roles, without those that only Lambda itself needs.
-fn allowed(creates_together: bool, has_bucket: bool, defines: bool) -> [Rights; 2] {
+fn allowed(Case { creates_together, has_bucket, defines }: Case) -> [Rights; 2] {
     let together = creates_together.to_string();
     let own = if defines { "orders=orders-table" } else { "" };
-    let stack = Stack::with(&[("StreamArn", STREAM), ("BatchedCreates", &together), ("ViewTables", own)]);
+    let stack = Stack::with(&[
+        ("StreamArn", STREAM),
+        ("BatchedCreates", &together),
+        ("ViewTables", own),
+        ("HashSecretArn", SECRET),
+    ]);
     let of = |role: &str, lambda: &[(&str, &str)]| {
         let (all, lambda) = (stack.rights(role), rights(lambda));
         assert!(lambda.is_subset(&all), "{role}: Lambda lacks {:?}", lambda.difference(&all));
@@ -321,18 +337,19 @@ fn allowed(creates_together: bool, has_bucket: bool, defines: bool) -> [Rights; 
 #[tokio::test]
 async fn the_functions_call_what_their_roles_allow_and_nothing_else() {
     let mut operations = BTreeSet::new();
-    let cases = [(false, true, false), (true, true, false), (false, false, false), (true, false, false)];
-    let with_definitions = READ_DEFINITIONS.then_some([(false, true, true), (true, true, true)]);
-    for (creates_together, has_bucket, defines) in cases.into_iter().chain(with_definitions.into_iter().flatten()) {
-        let allowed = allowed(creates_together, has_bucket, defines);
+    let all = [false, true].into_iter().flat_map(|defines| {
+        let of = move |(creates_together, has_bucket)| Case { creates_together, has_bucket, defines };
+        [(false, true), (true, true), (false, false), (true, false)].map(of)
+    });
+    for case in all {
+        let allowed = allowed(case);
         for (redrives, allowed) in [false, true].into_iter().zip(allowed) {
-            let mut world = World::new(redrives, creates_together, has_bucket, defines).await;
-            world.drive(has_bucket).await;
-            world.assert_drove_all(has_bucket).await;
+            let mut world = World::new(redrives, case).await;
+            world.drive(case.has_bucket).await;
+            world.assert_drove_all(case.has_bucket).await;
             let called = world.called.lock().unwrap();
             let name = if redrives { "redrive" } else { "dsql-view" };
-            let with =
-                format!("{name}, creates together: {creates_together}, a bucket: {has_bucket}, definitions: {defines}");
+            let with = format!("{name} with {case:?}");
             let denied: Vec<_> = called.rights.difference(&allowed).collect();
             assert!(denied.is_empty(), "{with}: its role does not allow {denied:?}");
             let unused: Vec<_> = allowed.difference(&called.rights).collect();

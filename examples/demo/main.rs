@@ -4,6 +4,7 @@
 //! the end.
 
 mod limits;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -79,7 +80,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         count(rows + limits::STEPS, "row"),
         count(tombstones, "tombstone")
     );
-    Ok(())
+    shapes::run(&binaries).await
 }
 
 fn start_function(binaries: &Path, db: &LocalDynamoDb, source_tables: &str) -> Result<Function, Box<dyn Error>> {

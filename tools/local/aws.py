@@ -12,6 +12,7 @@ temporary files go with it.
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -130,6 +131,19 @@ def zipped(binary):
     return file.getvalue()
 
 
+def settled(condition, parameters):
+    """A condition with the text that each Fn::Select gives: ministack knows no Fn::Split within a condition."""
+    if isinstance(condition, list):
+        return [settled(part, parameters) for part in condition]
+    if not isinstance(condition, dict):
+        return condition
+    if "Fn::Select" in condition:
+        place, split = condition["Fn::Select"]
+        by, text = split["Fn::Split"]
+        return re.sub(r"\$\{(\w+)\}", lambda name: parameters[name[1]], text["Fn::Sub"]).split(by)[place]
+    return {name: settled(part, parameters) for name, part in condition.items()}
+
+
 class Deployment:
     def __init__(self, ministack, settings):
         self.settings = settings
@@ -150,6 +164,12 @@ class Deployment:
     def template(self, text):
         """Where template.yaml is, as `sam deploy` puts it: it and each function's code are objects in a bucket."""
         template = yaml_parse(text)
+        defaults = {name: parameter.get("Default", "") for name, parameter in template["Parameters"].items()}
+        template["Conditions"] = settled(template["Conditions"], defaults | self.settings["parameters"])
+        for resource in template["Resources"].values():
+            # It knows no alarm on a query either. Nobody looks at the alarms.
+            if resource["Properties"].pop("Metrics", None):
+                resource["Properties"].update(Namespace="dsql-view", MetricName="any", Statistic="Sum", Period=300)
         s3 = self.client("s3")
         s3.create_bucket(Bucket=CODE)
         for function, binary in self.settings["binaries"].items():

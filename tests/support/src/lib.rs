@@ -37,6 +37,7 @@ pub mod proxy;
 pub mod queues;
 pub mod random;
 pub mod runtime_api;
+pub mod secrets;
 mod server;
 pub mod services;
 pub mod shards;

@@ -1,4 +1,4 @@
-//! A proxy in front of DynamoDB, S3, Kinesis or SQS that makes the faults of a network and of a service.
+//! A proxy in front of DynamoDB, S3, Kinesis, SQS or Secrets Manager that makes the faults of a network and of a service.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,6 +56,7 @@ pub enum Service {
     S3,
     Kinesis,
     Sqs,
+    SecretsManager,
 }
 
 impl Service {
@@ -65,6 +66,7 @@ impl Service {
             Some("DynamoDB") => Self::DynamoDb,
             Some("Kinesis") => Self::Kinesis,
             Some("AmazonSQS") => Self::Sqs,
+            Some("secretsmanager") => Self::SecretsManager,
             _ => Self::S3,
         }
     }

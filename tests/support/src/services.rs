@@ -6,14 +6,16 @@ use crate::dynamodb::LocalDynamoDb;
 use crate::objects::LocalS3;
 use crate::proxy::{Call, Fault, FaultProxy, Service};
 use crate::queues::LocalQueues;
+use crate::secrets::LocalSecrets;
 use crate::shards::LocalShards;
 
-/// DynamoDB, S3, the shards of a stream, and queues, each a server of its own.
+/// DynamoDB, S3, the shards of a stream, queues and a secret, each a server of its own.
 pub struct LocalServices {
     pub db: LocalDynamoDb,
     pub s3: LocalS3,
     pub shards: Arc<LocalShards>,
     pub queues: LocalQueues,
+    pub secrets: LocalSecrets,
 }
 
 impl LocalServices {
@@ -33,7 +35,8 @@ impl LocalServices {
         let db = LocalDynamoDb::start();
         db.create_view(view).await;
         s3.create_bucket(bucket);
-        Self { db, s3, shards: Arc::new(shards), queues: LocalQueues::start(queues) }
+        let (queues, secrets) = (LocalQueues::start(queues), LocalSecrets::start("secret"));
+        Self { db, s3, shards: Arc::new(shards), queues, secrets }
     }
 
     /// One endpoint for all of them; `plan` decides the fault of each call.
@@ -43,6 +46,7 @@ impl LocalServices {
             (Service::S3, self.s3.endpoint()),
             (Service::Kinesis, self.shards.endpoint()),
             (Service::Sqs, self.queues.endpoint()),
+            (Service::SecretsManager, self.secrets.endpoint()),
         ];
         FaultProxy::before_services(&upstreams, plan)
     }
