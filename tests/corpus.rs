@@ -34,6 +34,12 @@ fn records_become_what_the_contract_says() {
 }
 
 #[test]
+fn definitions_are_read_or_refused_and_draw_items_that_can_be_stored() {
+    let accepted: usize = inputs("definitions").map(|input| fuzz::definitions::check(&input).len()).sum();
+    assert!(accepted >= 40, "{accepted} items of the whole corpus are accepted");
+}
+
+#[test]
 fn source_tables_are_read_as_sql_reads_names() {
     inputs("source_tables").for_each(|input| fuzz::source_tables::check(&input));
 }

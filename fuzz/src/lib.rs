@@ -6,6 +6,7 @@
 //! | module | checks |
 //! |---|---|
 //! | [`record`] | the bytes of records, up to the items to write |
+//! | [`definitions`] | the definitions file, up to the items of its tables' rows |
 //! | [`source_tables`] | the setting `SOURCE_TABLES` |
 //! | [`fragments`] | the members of sets, up to the changes that they make |
 //! | [`on_failure`] | the redrive function's inputs |
@@ -14,6 +15,7 @@
 //! [`storage`] what DynamoDB accepts, [`json`] what a text says. [`world`] is a view and a bucket in memory.
 
 pub mod contract;
+pub mod definitions;
 pub mod fragments;
 pub mod json;
 pub mod on_failure;

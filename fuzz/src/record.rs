@@ -20,7 +20,8 @@ use super::contract::{CLUSTER, Contract, Expected, KEY_ATTRIBUTE, Row, SOURCE_TA
 use super::json::{Document, Is, Value};
 use super::storage::{LARGEST_ITEM, assert_storable, decimal};
 
-const SEPARATOR: u8 = 0x1e;
+/// Stands between records.
+pub const SEPARATOR: u8 = 0x1e;
 const RUNS: [(u8, usize); 2] = [(0x1d, 1_000), (0x1f, 100_000)];
 const MOST_BYTES: usize = 2_000_000;
 const MOST_RECORDS: usize = 64;
@@ -54,7 +55,8 @@ pub fn check(data: &[u8]) -> Vec<ViewItem> {
     plan.rows.into_iter().flatten().map(|candidate| candidate.item).collect()
 }
 
-fn delivered(records: impl Iterator<Item = Vec<u8>>) -> Vec<Record> {
+/// Records with these bytes.
+pub fn delivered(records: impl Iterator<Item = Vec<u8>>) -> Vec<Record> {
     records.map(|data| Record { data: Data(data), ..Record::default() }).collect()
 }
 
@@ -90,7 +92,8 @@ pub fn tables() -> [Option<Arc<TableSchema>>; 1] {
     [Some(Arc::new(TableSchema::with_partition_key(KEY_ATTRIBUTE)))]
 }
 
-fn expanded(records: &[u8]) -> Vec<u8> {
+/// The bytes with the long texts that single bytes stand for.
+pub fn expanded(records: &[u8]) -> Vec<u8> {
     let mut expanded = Vec::with_capacity(records.len());
     for byte in records {
         match RUNS.iter().find(|(run, _)| run == byte) {
@@ -160,7 +163,7 @@ fn assert_item(row: &Row, item: &ViewItem, contract: Contract) {
     assert_eq!((key, &item.key.sort), (&row.key(), &None));
     assert_eq!(name_in_key(key), row.name, "a key tells its row");
     assert_eq!(item.committed.to_string(), row.committed.to_string());
-    assert_storable(KEY_ATTRIBUTE, key, &item.attributes);
+    assert_storable(&[(KEY_ATTRIBUTE, AttributeValue::S(key.clone()))], &item.attributes);
 
     let mut attributes = item.attributes.clone();
     let expiry = attributes.remove("_expires_at");
@@ -210,7 +213,8 @@ fn same_value(expected: &AttributeValue, found: &AttributeValue) -> bool {
     }
 }
 
-fn assert_rows_are_in_order(plan: &Plan<'_>) {
+/// Checks that each row stands once, with its newest change first.
+pub fn assert_rows_are_in_order(plan: &Plan<'_>) {
     let mut keys = BTreeSet::new();
     for row in &plan.rows {
         assert!(keys.insert(&row[0].item.key), "two rows have one key");
@@ -222,7 +226,8 @@ fn assert_rows_are_in_order(plan: &Plan<'_>) {
     }
 }
 
-fn message(disposition: &Disposition) -> String {
+/// How a record ended, in words.
+pub fn message(disposition: &Disposition) -> String {
     match disposition {
         Disposition::Reported(failure) => failure.to_string(),
         other => format!("{other:?}"),
@@ -250,7 +255,7 @@ fn redacted(record: &[u8]) -> Vec<u8> {
 }
 
 /// Writes other letters and digits in a value, except zeros; escapes and exponents stay.
-fn redact(json: &mut [u8]) {
+pub fn redact(json: &mut [u8]) {
     let is_text = json[0] == b'"';
     let mut at = 0;
     while at < json.len() {

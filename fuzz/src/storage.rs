@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 /// The largest item in bytes, including the names of its attributes.
 pub const LARGEST_ITEM: usize = 409_600;
 const KEY_BYTES: RangeInclusive<usize> = 1..=2048;
+const SORT_KEY_BYTES: RangeInclusive<usize> = 1..=1024;
 /// The bytes of the name of an attribute outside the key.
 pub const NAME_BYTES: RangeInclusive<usize> = 1..=65_535;
 const MOST_LEVELS: usize = 32;
@@ -70,6 +71,7 @@ pub fn size(value: &AttributeValue) -> (usize, usize) {
             let least = 1 + decimal(number).0.len().div_ceil(2);
             (least, least + 2)
         }
+        AttributeValue::B(bytes) => (bytes.as_ref().len(), bytes.as_ref().len()),
         AttributeValue::Bool(_) | AttributeValue::Null(_) => (1, 1),
         AttributeValue::L(elements) => sum(0, &mut elements.iter()),
         AttributeValue::M(members) => sum(members.keys().map(String::len).sum(), &mut members.values()),
@@ -85,12 +87,16 @@ pub fn item_size<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a Attri
     })
 }
 
-/// Fails if DynamoDB would not store an item with this partition key.
-pub fn assert_storable(key_attribute: &str, key: &str, attributes: &HashMap<String, AttributeValue>) {
-    assert!(KEY_BYTES.contains(&key.len()), "the key has {} bytes", key.len());
-    assert!(!attributes.contains_key(key_attribute), "an attribute takes the key's place");
-    let (least, _) = item_size(attributes);
-    assert!(least + key_attribute.len() + key.len() <= LARGEST_ITEM, "the item has {least} bytes and its key");
+/// Fails if DynamoDB would not store an item with this key: its partition key and, if there is one, its sort key.
+pub fn assert_storable(key: &[(&str, AttributeValue)], attributes: &HashMap<String, AttributeValue>) {
+    let (mut least, _) = item_size(attributes);
+    for ((name, value), bytes) in key.iter().zip([KEY_BYTES, SORT_KEY_BYTES]) {
+        assert!(!attributes.contains_key(*name), "an attribute takes the key's place");
+        assert!(bytes.contains(&size(value).0), "the key {name} has {} bytes", size(value).0);
+        assert_value(value, 1);
+        least += name.len() + size(value).0;
+    }
+    assert!(least <= LARGEST_ITEM, "the item has {least} bytes");
     for (name, value) in attributes {
         assert!(NAME_BYTES.contains(&name.len()), "an attribute's name has {} bytes", name.len());
         assert_value(value, 1);
@@ -117,7 +123,8 @@ fn assert_value(value: &AttributeValue, level: usize) {
         }
         AttributeValue::M(members) => {
             assert!(level < MOST_LEVELS, "a map stands {level} levels deep");
-            for member in members.values() {
+            for (name, member) in members {
+                assert!(!name.is_empty(), "a member has no name");
                 assert_value(member, level + 1);
             }
         }
