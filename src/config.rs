@@ -437,7 +437,7 @@ mod tests {
         .unwrap_err();
         assert!(message.starts_with("9 settings are missing or wrong: "), "{message}");
         for variable in VARIABLES.into_iter().filter(|variable| {
-            !["OBJECTS_BUCKET", "VIEW_TABLES", "VIEW_DEFINITIONS", "VIEW_HASH_SECRET"].contains(&variable)
+            !["OBJECTS_BUCKET", "VIEW_TABLES", "VIEW_DEFINITIONS", "VIEW_HASH_SECRET"].contains(variable)
         }) {
             assert!(message.contains(variable), "{variable} is not named in: {message}");
         }

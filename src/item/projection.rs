@@ -225,7 +225,7 @@ impl Projector {
         let moved = match (&self.overflow_bucket, change.image) {
             (Some(bucket), RowImage::Upsert(row)) if !tombstone && bytes > large_rows::largest_whole_item(marks) => {
                 let movable = match &shaped {
-                    Some(row) => row.movable(&attributes),
+                    Some(row) => row.movable(schema, &attributes),
                     None => movable_columns(change.table, row, &attributes),
                 };
                 let folder = large_rows::folder(change.table.objects_folder(), &key);

@@ -148,8 +148,13 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
         typed::expiry_seconds(self.values[self.shape.expires_at?]?)
     }
 
-    /// The attributes that may move to objects, with their JSON text: all but those of the key's columns and hashes.
-    pub(crate) fn movable(&self, attributes: &HashMap<String, AttributeValue>) -> Vec<(String, Cow<'a, str>)> {
+    /// The attributes that may move to objects, with their JSON text: all but those of the key's columns, hashes, and the
+    /// keys of indexes.
+    pub(crate) fn movable(
+        &self,
+        schema: &TableSchema,
+        attributes: &HashMap<String, AttributeValue>,
+    ) -> Vec<(String, Cow<'a, str>)> {
         let mut movable: HashMap<&str, Cow<'a, str>> = HashMap::new();
         for (column, json) in self.shape.columns.iter().zip(&self.values) {
             if let (Placement::Attribute(name), None, false, Some(json)) =
@@ -169,7 +174,7 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
                 movable.insert(name, serde_json::Value::from(text.as_str()).to_string().into());
             }
         }
-        movable.retain(|name, _| attributes.contains_key(*name));
+        movable.retain(|name, _| attributes.contains_key(*name) && schema.indexes.wanted(name).is_none());
         movable.into_iter().map(|(name, json)| (name.to_owned(), json)).collect()
     }
 
