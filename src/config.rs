@@ -503,6 +503,54 @@ mod tests {
         }
     }
 
+    /// The settings of a file with these tables, each with its view if that is not empty.
+    fn of_file(name: &str, tables: &[(&str, &str)], more: &[(&str, &str)]) -> Result<Config, String> {
+        let path = std::env::temp_dir().join(format!("dsql-view-{}-{name}.toml", std::process::id()));
+        let tables = tables.iter().map(|(table, view)| {
+            let view = if view.is_empty() { String::new() } else { format!("view = {view:?}\n") };
+            format!("[[table]]\nname = {table:?}\nprimary_key = [\"id\"]\n{view}")
+        });
+        std::fs::write(&path, format!("version = 1\n{}", tables.collect::<String>())).unwrap();
+        let path_text = path.to_str().unwrap().to_owned();
+        let config = config(&[&[("VIEW_DEFINITIONS", path_text.as_str())], more].concat());
+        std::fs::remove_file(&path).unwrap();
+        config
+    }
+
+    #[test]
+    fn each_table_of_a_file_stands_in_the_view_table_of_its_logical_name() {
+        let tables = [("users", ""), ("orders", "orders"), ("items", "items"), ("notes", "other")];
+        let mapped = [("VIEW_TABLE", "view"), ("VIEW_TABLES", " orders = o-1,\nother=view , unused=u")];
+        let config = of_file("places", &tables, &mapped).unwrap();
+        let names: Vec<_> = config.view_tables.iter().map(|table| (table.name.as_str(), table.setting)).collect();
+        assert_eq!(names, [("view", "VIEW_TABLE"), ("items", "VIEW_TABLES"), ("o-1", "VIEW_TABLES")]);
+        for (table, view) in [("users", "view"), ("orders", "o-1"), ("items", "items"), ("notes", "view")] {
+            let place = config.source_tables.get("public", table).unwrap().view_place();
+            assert_eq!(config.view_tables[place].name, view, "{table}");
+        }
+        assert!(config.warnings().iter().any(|warning| warning.contains("VIEW_TABLES names unused")));
+        // Without a table of VIEW_TABLE, that setting is not needed.
+        assert_eq!(of_file("one", &tables[1..2], &[]).unwrap().view_tables.len(), 1);
+    }
+
+    #[test]
+    fn a_file_and_settings_that_do_not_fit_are_named() {
+        let [users, orders] = [("users", ""), ("orders", "orders")];
+        for (name, tables, more, expected) in [
+            ("no_table", &[users][..], &[][..], "VIEW_TABLE is not set"),
+            ("twice", &[orders], &[("VIEW_TABLES", "orders=a,orders=b")], "VIEW_TABLES names orders twice"),
+            ("pair", &[orders], &[("VIEW_TABLES", "orders=")], "expected pairs such as"),
+            ("less", &[orders], &[("SOURCE_TABLES", "orders(id), users(id)")], "the file lacks public.users"),
+            ("more", &[orders, users], &[("SOURCE_TABLES", "orders(id)")], "only the file names public.users"),
+            ("key", &[orders], &[("SOURCE_TABLES", "orders(a, id)")], "is (id) in the file, and (a, id)"),
+        ] {
+            let message = of_file(name, tables, more).unwrap_err();
+            assert!(message.contains(expected), "{name}: {message}");
+        }
+        let both = of_file("both", &[orders], &[("SOURCE_TABLES", "public.orders(id)")]).unwrap();
+        assert_eq!(both.definitions.unwrap().1.len(), 64);
+    }
+
     #[test]
     fn a_warning_tells_of_tombstones_that_expire_before_the_latest_change_can_come() {
         let warnings = |ttl, retention| {

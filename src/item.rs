@@ -2,7 +2,7 @@
 //!
 //! [`projection`] makes the item. It takes the key from [`key`] and the values from [`values`]. It moves large
 //! columns to objects with [`large_rows`]. [`schema`] and [`indexes`] tell what the view's tables take. Where a
-//! definitions file gives the table a shape, [`shaped`] draws the row: the values come from [`typed`], keys and index
+//! definitions file gives the table a shape, `shaped` draws the row: the values come from [`typed`], keys and index
 //! attributes from [`templates`], and [`filter`] says whether the view shows the row.
 
 #![deny(clippy::disallowed_methods)]

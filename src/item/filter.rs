@@ -131,7 +131,7 @@ fn found(json: &RawValue) -> &'static str {
 /// A value, as it is compared.
 enum Value<'a> {
     Text(Cow<'a, str>),
-    /// A number as JSON writes it, or a word of [`rank`].
+    /// A number as JSON writes it, or one of the words NaN, Infinity and -Infinity.
     Number(Cow<'a, str>),
     Boolean(bool),
     /// It cannot be compared.
