@@ -1,18 +1,5 @@
 //! The names of the view's own attributes, which no column of an item can have.
 
-/// The default names.
-pub const TS_NS: &str = "_ts_ns";
-/// See [`Marks::tx_id`].
-pub const TX_ID: &str = "_tx_id";
-/// See [`Marks::deleted`].
-pub const DELETED: &str = "_deleted";
-/// See [`Marks::expires_at`].
-pub const EXPIRES_AT: &str = "_expires_at";
-/// See [`Marks::overflow`].
-pub const OVERFLOW: &str = "_overflow";
-/// See [`Marks::reserved`].
-pub const RESERVED_COLUMNS: [&str; 4] = [TS_NS, TX_ID, DELETED, EXPIRES_AT];
-
 /// The prefix of the names, unless the definitions give another.
 pub const PREFIX: &str = "_";
 
