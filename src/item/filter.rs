@@ -10,9 +10,10 @@ use std::cmp::Ordering;
 use serde_json::value::RawValue;
 
 use crate::definitions::conditions::{Absent, Condition, Constant, Test};
+use crate::definitions::numbers;
 use crate::definitions::shape::Shape;
 use crate::definitions::types::ColumnType;
-use crate::item::{typed, values};
+use crate::item::typed;
 use crate::record::json;
 
 /// What the conditions say of a row.
@@ -170,25 +171,11 @@ impl<'a> Value<'a> {
     fn compare(&self, constant: &Constant) -> Option<Ordering> {
         match (self, constant) {
             (Self::Text(text), Constant::Text(constant)) => Some(text.as_bytes().cmp(constant.as_bytes())),
-            (Self::Number(number), Constant::Number(constant)) => Some(compare_numbers(number, constant)),
+            (Self::Number(number), Constant::Number(constant)) => Some(numbers::compare(number, constant)),
             (Self::Number(number), Constant::Integer(constant)) => number.parse().ok().map(|n: i64| n.cmp(constant)),
             (Self::Boolean(value), Constant::Boolean(constant)) => Some(value.cmp(constant)),
             _ => None,
         }
-    }
-}
-
-/// The order of two numbers or words, as PostgreSQL has it.
-fn compare_numbers(left: &str, right: &str) -> Ordering {
-    let rank = |text: &str| match text {
-        "-Infinity" => 0,
-        "Infinity" => 2,
-        "NaN" => 3,
-        _ => 1,
-    };
-    match (rank(left), rank(right)) {
-        (1, 1) => values::compare_numbers(left, right),
-        (left, right) => left.cmp(&right),
     }
 }
 

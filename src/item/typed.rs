@@ -26,6 +26,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::definitions::numbers;
 use crate::definitions::types::{ColumnType, Stands};
 use crate::item::key::LONGEST_KEY;
 use crate::item::values;
@@ -153,8 +154,8 @@ pub fn number_form(json: &RawValue, kind: Option<ColumnType>, stands: Stands) ->
 /// A number in plain notation. `None` if the value is no number, or too long for a key.
 pub(crate) fn canonical_number(json: &RawValue, kind: Option<ColumnType>) -> Option<Cow<'_, str>> {
     match number_text(json, kind)? {
-        Cow::Borrowed(number) => values::plain_notation(number, LONGEST_KEY),
-        Cow::Owned(number) => Some(Cow::Owned(values::plain_notation(&number, LONGEST_KEY)?.into_owned())),
+        Cow::Borrowed(number) => numbers::plain_notation(number, LONGEST_KEY),
+        Cow::Owned(number) => Some(Cow::Owned(numbers::plain_notation(&number, LONGEST_KEY)?.into_owned())),
     }
 }
 
@@ -163,7 +164,7 @@ pub(crate) fn number_text(json: &RawValue, kind: Option<ColumnType>) -> Option<C
     match json.get().as_bytes().first() {
         Some(b'-' | b'0'..=b'9') => Some(Cow::Borrowed(json.get())),
         Some(b'"') if kind.is_some_and(is_of_numbers) => {
-            json::unquoted(json).ok().filter(|text| values::is_number(text))
+            json::unquoted(json).ok().filter(|text| numbers::is_number(text))
         }
         _ => None,
     }
@@ -172,7 +173,7 @@ pub(crate) fn number_text(json: &RawValue, kind: Option<ColumnType>) -> Option<C
 /// One of the words for what is no finite number.
 pub(crate) fn word(json: &RawValue) -> Option<Cow<'_, str>> {
     let text = json::unquoted(json).ok()?;
-    matches!(&*text, "NaN" | "Infinity" | "-Infinity").then_some(text)
+    matches!(&*text, numbers::NAN | numbers::INFINITY | numbers::MINUS_INFINITY).then_some(text)
 }
 
 fn is_boolean(json: &RawValue) -> bool {
@@ -872,7 +873,7 @@ mod tests {
 
         #[test]
         fn numbers_are_compared_exactly(a in decimal(), b in decimal()) {
-            prop_assert_eq!(values::compare_numbers(&a.2, &b.2), scaled(&a).cmp(&scaled(&b)));
+            prop_assert_eq!(numbers::compare(&a.2, &b.2), scaled(&a).cmp(&scaled(&b)));
         }
 
         #[test]
@@ -896,14 +897,14 @@ mod tests {
         #[test]
         fn a_text_is_a_number_if_it_is_one_in_json(text in "[-+0-9.eE ]{0,6}") {
             let read: Option<&RawValue> = serde_json::from_str(&text).ok();
-            prop_assert_eq!(values::is_number(&text), read.is_some_and(|json| json.get() == text));
+            prop_assert_eq!(numbers::is_number(&text), read.is_some_and(|json| json.get() == text));
         }
 
         #[test]
         fn units_are_exact(micros in any::<i64>()) {
             for (unit, decimals) in [(1_000, 3), (1_000_000, 6)] {
                 let text = in_units(micros, unit, decimals);
-                prop_assert!(values::is_number(&text) && !(text.contains('.') && text.ends_with('0')));
+                prop_assert!(numbers::is_number(&text) && !(text.contains('.') && text.ends_with('0')));
                 let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
                 let digits = format!("{whole}{fraction:0<decimals$}");
                 prop_assert_eq!(digits.parse::<i64>().unwrap(), micros);

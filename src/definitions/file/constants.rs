@@ -3,13 +3,15 @@
 //! Invariants: a number keeps every digit of the file; a date or time stands as in a record; what has no exact value in
 //! the column's type is a fault.
 
+use std::borrow::Cow;
+
 use chrono::NaiveDate;
 use toml::de::DeValue;
 
 use crate::definitions::conditions::Constant;
 use crate::definitions::file::column_types::Kind;
 use crate::definitions::file::reading::Value;
-use crate::definitions::numbers::{INFINITY, MINUS_INFINITY, NAN, plain};
+use crate::definitions::numbers::{INFINITY, MINUS_INFINITY, NAN, is_number, plain_notation};
 use crate::definitions::types::ColumnType;
 
 /// The most bytes of a number in plain notation.
@@ -74,15 +76,21 @@ fn boolean(value: &Value<'_>) -> Option<Constant> {
 
 fn number(value: &Value<'_>, with_words: bool) -> Option<Constant> {
     let text = match value.get_ref() {
-        DeValue::Integer(integer) if integer.radix() == 10 => plain(integer.as_str(), LONGEST_NUMBER),
+        DeValue::Integer(integer) if integer.radix() == 10 => plain(integer.as_str()),
         DeValue::Integer(integer) => {
             i128::from_str_radix(integer.as_str(), integer.radix()).ok().map(|value| value.to_string())
         }
-        DeValue::Float(float) => plain(float.as_str(), LONGEST_NUMBER).or_else(|| word(float.as_str())),
-        DeValue::String(text) => plain(text, LONGEST_NUMBER).or_else(|| word(text)),
+        DeValue::Float(float) => plain(float.as_str()).or_else(|| word(float.as_str())),
+        DeValue::String(text) => plain(text).or_else(|| word(text)),
         _ => None,
     };
     text.filter(|text| with_words || ![NAN, INFINITY, MINUS_INFINITY].contains(&text.as_str())).map(Constant::Number)
+}
+
+/// A number in plain notation.
+fn plain(text: &str) -> Option<String> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    if is_number(text) { plain_notation(text, LONGEST_NUMBER).map(Cow::into_owned) } else { None }
 }
 
 /// The words for values that are no numbers, as PostgreSQL and TOML have them.
