@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dsql_view::definitions::collisions::collisions;
+use dsql_view::definitions::file;
+
 const LONGEST_README: usize = 150;
 
 /// A text in backticks is a path if it begins with one of these.
@@ -88,4 +91,28 @@ fn each_path_that_a_page_names_exists() {
 fn the_readme_is_short() {
     let lines = std::fs::read_to_string(root().join("README.md")).unwrap().lines().count();
     assert!(lines <= LONGEST_README, "README.md has {lines} lines");
+}
+
+#[test]
+fn each_definitions_file_of_the_pages_loads_without_a_fault_or_a_warning() {
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<PathBuf> = docs.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect();
+    let mut files: Vec<(String, String)> = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        // Others are parts of a file.
+        let whole = blocks.filter(|block| block.starts_with("version = 1"));
+        files.extend(whole.map(|block| (page.display().to_string(), block.to_owned())));
+    }
+    assert!(files.len() > 3, "{files:?}");
+    for file in ["views.toml.example", "examples/demo/views.toml"] {
+        files.push((file.to_owned(), std::fs::read_to_string(root().join(file)).unwrap()));
+    }
+    for (name, text) in files {
+        let definitions = file::read(&name, text.as_bytes()).unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        assert!(definitions.warnings.is_empty(), "{name}: {:?}", definitions.warnings);
+        let collisions = collisions(&definitions.tables);
+        assert!(collisions.is_empty(), "{name}: {collisions:?}");
+    }
 }

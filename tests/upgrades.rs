@@ -12,7 +12,7 @@ use dsql_view::config::Config;
 use dsql_view::deadline::Deadline;
 use dsql_view::redrive::{Answer, Invocation, Redrive};
 use dsql_view_support::cdc::{Change, Layout, Value};
-use dsql_view_support::dynamodb::{Items, KEY, sdk_config};
+use dsql_view_support::dynamodb::{Item, Items, KEY, sdk_config};
 use dsql_view_support::kinesis::KinesisRecord;
 use dsql_view_support::mapping::{Delivery, Mapping, Outcome, Settings, TooOld};
 use dsql_view_support::model::Model;
@@ -374,5 +374,81 @@ async fn records_that_are_too_old_for_a_new_stack_s_mapping_come_by_the_redrive_
             assert_eq!(serde_json::to_value(answer).unwrap(), json!({ "batchItemFailures": [] }));
         }
         world.assert_shows(&history).await;
+    }
+}
+
+/// A function with a definition of `users` that has these lines.
+async fn defined(world: &World, lines: &str) -> Function {
+    let name: String = lines.chars().filter(char::is_ascii_alphanumeric).collect();
+    let path = format!("{}/users-{name}.toml", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&path, format!("version = 1\n[[table]]\nname = \"users\"\nprimary_key = [\"id\"]\n{lines}"))
+        .unwrap();
+    Function::with_settings(&world.db.endpoint(), VIEW, &[("VIEW_DEFINITIONS", &path)]).await
+}
+
+/// The names of the columns of the only item, or none if that is a tombstone.
+async fn columns(world: &World) -> Vec<String> {
+    let items = items(&world.db).await;
+    assert_eq!(items.len(), 1, "{items:?}");
+    let names = items.into_values().flat_map(Item::into_keys);
+    names.filter(|name| !name.starts_with('_') || name == "_deleted").collect()
+}
+
+#[tokio::test]
+async fn an_item_keeps_its_shape_until_its_row_changes() {
+    let text = |text: &str| Value::text(text);
+    let change = |commit: u64, status: &str| {
+        let row = vec![("name", text("Ada")), ("status", text(status)), ("email", text("ada@example.com"))];
+        Change::upsert("users", Value::number(1), COMMIT + commit, row).record()
+    };
+    let all = ["email", "id", "name", "status"];
+    let shown = r#"rows = [{ column = "status", not_in = ["closed"] }]"#;
+    let indexed = r#"attributes = { GSI1PK = "STATUS#{status}" }"#;
+    let grouped = r#"group = { person = ["name", "email"] }"#;
+    for (before, after, first, second) in [
+        ("", r#"except = ["email"]"#, &all[..], &["id", "name", "status"][..]),
+        (r#"except = ["email"]"#, "", &["id", "name", "status"], &all),
+        ("", r#"rename = { name = "fullName" }"#, &all, &["email", "fullName", "id", "status"]),
+        ("", indexed, &all, &["GSI1PK", "email", "id", "name", "status"]),
+        ("", grouped, &all, &["id", "person", "status"]),
+        ("", shown, &all, &["_deleted"]),
+        (shown, "", &["_deleted"], &all),
+    ] {
+        let world = World::new().await;
+        assert!(defined(&world, before).await.deliver([change(1, "closed")]).await.is_empty());
+        assert_eq!(columns(&world).await, first, "{before}");
+        // Equal commits are duplicates, whatever the definition says now.
+        let function = defined(&world, after).await;
+        assert!(function.deliver([change(1, "closed"), change(0, "open")]).await.is_empty());
+        assert_eq!(columns(&world).await, first, "{after}, read again");
+        assert!(function.deliver([change(2, "closed")]).await.is_empty());
+        assert_eq!(columns(&world).await, second, "{after}, after the next commit");
+    }
+}
+
+#[tokio::test]
+async fn another_key_fills_a_new_view_table_from_the_stream() {
+    let world = World::new().await;
+    world.db.create_view("new").await;
+    let history: Vec<Change> =
+        of_table("users", &history(21, 200)).filter(|change| change.record().len() < 100_000).cloned().collect();
+    let records: Vec<String> = history.iter().map(Change::record).collect();
+    assert!(defined(&world, "").await.deliver(&records).await.is_empty());
+    let before = items(&world.db).await;
+
+    let function = defined(&world, "view = \"new\"\nkey = { pk = \"USER#{id}\" }").await;
+    let mut again = records.clone();
+    Random::new(22).shuffle(&mut again);
+    assert!(function.deliver(&again).await.is_empty());
+    assert_eq!(items(&world.db).await, before, "the old table stays as it was");
+    let moved = |key: &str| key.replace("public.users#", "USER#");
+    let found = world.db.items("new").await;
+    assert_eq!(found.keys().cloned().collect::<Vec<_>>(), before.keys().map(|key| moved(key)).collect::<Vec<_>>());
+    for (key, mut item) in before {
+        let mut other = found[&moved(&key)].clone();
+        for item in [&mut item, &mut other] {
+            item.retain(|name, _| name != KEY && name != "_expires_at");
+        }
+        assert_eq!(item, other, "{key}");
     }
 }

@@ -29,7 +29,8 @@ pub async fn value(sdk_config: &SdkConfig, id: &str) -> Result<Vec<u8>, ServiceE
     let config = aws_sdk_secretsmanager::config::Builder::from(sdk_config)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard());
-    let answer = Client::from_conf(config.build()).get_secret_value().secret_id(id).send().await;
+    let client = Client::from_conf(config.build());
+    let answer = client.get_secret_value().secret_id(id).send().await;
     let answer = answer.map_err(|error| ServiceError::of(SERVICE, "give the secret", &error))?;
     let text = answer.secret_string.map(String::into_bytes);
     let value = text.or_else(|| answer.secret_binary.map(aws_sdk_secretsmanager::primitives::Blob::into_inner));

@@ -28,7 +28,10 @@ pub enum Shown {
 
 /// A condition cannot be decided.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("nobody knows whether the view shows the row: the column {column} of its conditions is {why}: {}", advice(why))]
+#[error(
+    "the column {column} is {why}, so its condition cannot say whether the view shows the row: {advice}",
+    advice = advice(why)
+)]
 pub struct Undecided {
     /// The column of the condition.
     pub column: String,
@@ -50,8 +53,8 @@ fn advice(why: &str) -> &'static str {
 /// that the record lacks, which is null unless `nulls_are_there`. For a delete, only the key's columns are asked for.
 ///
 /// # Errors
-/// A condition cannot be decided, and none over a key column fails. That another condition fails does not help: it would
-/// depend on the row's other values whether a wrong definition is noticed.
+/// A condition cannot be decided, and none over a key column fails. If another condition fails, that does not help: it
+/// would depend on the row's other values whether a wrong definition is noticed.
 pub fn decide(
     shape: &Shape,
     values: &[Option<&RawValue>],
@@ -61,10 +64,13 @@ pub fn decide(
     let in_key = |condition: &&Condition| shape.columns[condition.column].in_key.is_some();
     let holds = |condition: &Condition| {
         let column = &shape.columns[condition.column];
-        // A key column is never null, so a preview record that lacks it does not mean a null.
-        let nulls_are_there = nulls_are_there || column.in_key.is_some();
-        holds(condition, column.kind, values[condition.column], nulls_are_there)
-            .map_err(|why| Undecided { column: column.name.clone(), why })
+        let undecided = |why| Undecided { column: column.name.clone(), why };
+        let value = values[condition.column];
+        // Every record has its row's key, so one that lacks it must not be filtered unseen.
+        if column.in_key.is_some() && value.is_none_or(|json| json.get() == "null") {
+            return Err(undecided(value.map_or(MISSING, json::kind)));
+        }
+        holds(condition, column.kind, value, nulls_are_there).map_err(undecided)
     };
     let mut by_key = Ok(());
     for condition in shape.rows.iter().filter(in_key) {
@@ -403,7 +409,7 @@ mod tests {
 
     #[test]
     fn an_absent_column_is_null_only_where_records_leave_out_nulls() {
-        use Shown::{FilteredByKey, Inside, Outside};
+        use Shown::{Inside, Outside};
         let missing = |column: &str| Err(Undecided { column: column.to_owned(), why: "missing" });
         for (absent, test, there, left_out) in [
             (POISON, Test::IsNull(true), missing("a"), Ok(Inside)),
@@ -420,13 +426,13 @@ mod tests {
                 assert_eq!(decide(&shape, &[key, key, None, None], nulls_are_there, true), Ok(Inside));
             }
         }
-        // A key column is not null.
-        for (absent, expected) in
-            [(POISON, missing("k")), (Absent::Inside, Ok(Inside)), (Absent::Outside, Ok(FilteredByKey))]
-        {
+        // Every record has its row's key, whatever the condition says of an absent column.
+        for absent in [POISON, Absent::Inside, Absent::Outside] {
             let shape = shape(&[(0, absent, is("x"))]);
             for (nulls_are_there, delete) in [(false, false), (false, true), (true, false), (true, true)] {
-                assert_eq!(decide(&shape, &[None; 4], nulls_are_there, delete), expected, "{absent:?}");
+                assert_eq!(decide(&shape, &[None; 4], nulls_are_there, delete), missing("k"), "{absent:?}");
+                let null = Err(Undecided { column: "k".to_owned(), why: "null" });
+                assert_eq!(decide(&shape, &[Some(raw("null")), None, None, None], nulls_are_there, delete), null);
             }
         }
     }
@@ -436,13 +442,13 @@ mod tests {
         let message = |why| Undecided { column: "status".to_owned(), why }.to_string();
         assert_eq!(
             message(MISSING),
-            "nobody knows whether the view shows the row: the column status of its conditions is missing: give the \
+            "the column status is missing, so its condition cannot say whether the view shows the row: give the \
              condition absent = \"inside\" or absent = \"outside\" in views.toml"
         );
         assert_eq!(
             message("an object"),
-            "nobody knows whether the view shows the row: the column status of its conditions is an object: correct \
-             the column's type in views.toml"
+            "the column status is an object, so its condition cannot say whether the view shows the row: correct the \
+             column's type in views.toml"
         );
     }
 

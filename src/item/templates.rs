@@ -29,9 +29,7 @@ pub enum KeyFault {
         "the key column {column} cannot be padded: expected a whole number without a sign, of at most {digits} digits"
     )]
     NotPadded { column: String, digits: usize },
-    #[error(
-        "the key column {column} is {found}: expected a number that DynamoDB's type N takes, as the view table's key has that type"
-    )]
+    #[error("the key column {column} is {found}: expected a number, since the view table's key has type N")]
     NotANumber { column: String, found: &'static str },
     #[error("the key is empty: DynamoDB takes 1 byte or more")]
     Empty,
@@ -327,8 +325,7 @@ mod tests {
             (
                 &[plain(0)],
                 true,
-                "the key column c0 is a string: expected a number that DynamoDB's type N takes, as the view table's \
-                 key has that type",
+                "the key column c0 is a string: expected a number, since the view table's key has type N",
             ),
         ] {
             assert_eq!(key_attribute(&template(parts), &shape, &values, number).unwrap_err().to_string(), message);

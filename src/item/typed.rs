@@ -2,7 +2,7 @@
 //!
 //! | type | in an item, if the definition says so | in a key |
 //! |---|---|---|
-//! | `smallint`, `integer`, `bigint`, `oid`, `real`, `double precision` | as in the record | the number in plain notation |
+//! | `integer` and its kin, `real`, `double precision` | as in the record | the number in plain notation |
 //! | `numeric` | N, digit for digit | the number in plain notation |
 //! | `date`, `time`, `timetz`, `timestamp`, `timestamptz` | ISO 8601 text | the same ISO 8601 text |
 //! | `timestamp`, `timestamptz` | N of milliseconds or seconds | the same ISO 8601 text |
@@ -60,8 +60,7 @@ pub fn column(json: &RawValue, kind: Option<ColumnType>, stands: Stands, level: 
     let held = |value| Some((value, false));
     let converted = match stands {
         Stands::AsInRecord => None,
-        // Only null begins like this.
-        _ if json.get().starts_with('n') => None,
+        _ if json.get() == "null" => None,
         Stands::Number => number_text(json, Some(ColumnType::Numeric))
             .and_then(|text| held(AttributeValue::N(values::fitting_number(&text)?.to_owned()))),
         Stands::Iso8601 | Stands::Millis | Stands::Seconds => time_text(json, kind, stands).and_then(|text| {
@@ -99,10 +98,10 @@ fn binary(json: &RawValue) -> Option<AttributeValue> {
 /// The kind of value found, if it cannot stand in a key.
 pub fn key_text(json: &RawValue, kind: Option<ColumnType>) -> Result<Cow<'_, str>, &'static str> {
     let text = match kind {
-        Some(kind) if is_of_numbers(kind) => number_text(json, Some(kind)).and_then(plain).or_else(|| word(json)),
+        Some(kind) if is_of_numbers(kind) => canonical_number(json, Some(kind)).or_else(|| word(json)),
         Some(kind) if is_of_times(kind) => match time_text(json, Some(kind), Stands::Iso8601) {
             Some(text) => Some(Cow::Owned(text)),
-            None => number_text(json, None).and_then(plain),
+            None => canonical_number(json, None),
         },
         Some(ColumnType::Boolean) => is_boolean(json).then(|| Cow::Borrowed(json.get())),
         _ => text_by_kind(json),
@@ -127,21 +126,17 @@ pub fn template_text(
     kind: Option<ColumnType>,
     stands: Stands,
 ) -> Result<Option<Cow<'_, str>>, Unusable> {
-    use ColumnType::{Bytea, Json, OidVector};
-
     if json.get() == "null" {
         return Ok(None);
     }
     let text = match kind {
-        Some(Json | Bytea | OidVector) => None,
-        Some(kind) if is_of_times(kind) => time_text(json, Some(kind), stands).map(Cow::Owned),
-        _ => number_text(json, kind).and_then(plain),
+        Some(ColumnType::Json | ColumnType::Bytea | ColumnType::OidVector) => None,
+        _ => time_text(json, kind, stands)
+            .map(Cow::Owned)
+            .or_else(|| canonical_number(json, kind))
+            .or_else(|| text_by_kind(json)),
     };
-    match (text, kind) {
-        (None, Some(Json | Bytea | OidVector)) => Err(Unusable),
-        (None, _) => text_by_kind(json).map(Some).ok_or(Unusable),
-        (text, _) => Ok(text),
-    }
+    text.map(Some).ok_or(Unusable)
 }
 
 /// The number that stands for a value in an attribute of type N, in plain notation: a number, or a date or time in the
@@ -155,9 +150,12 @@ pub fn number_form(json: &RawValue, kind: Option<ColumnType>, stands: Stands) ->
     values::fitting_number(&number).is_some().then_some(number)
 }
 
-/// A number in plain notation, if the value is a number of fewer than [`LONGEST_KEY`] digits.
+/// A number in plain notation. `None` if the value is no number, or too long for a key.
 pub(crate) fn canonical_number(json: &RawValue, kind: Option<ColumnType>) -> Option<Cow<'_, str>> {
-    plain(number_text(json, kind)?)
+    match number_text(json, kind)? {
+        Cow::Borrowed(number) => values::plain_notation(number, LONGEST_KEY),
+        Cow::Owned(number) => Some(Cow::Owned(values::plain_notation(&number, LONGEST_KEY)?.into_owned())),
+    }
 }
 
 /// A number as the record writes it, out of a string too if the type is one of numbers.
@@ -168,13 +166,6 @@ pub(crate) fn number_text(json: &RawValue, kind: Option<ColumnType>) -> Option<C
             json::unquoted(json).ok().filter(|text| values::is_number(text))
         }
         _ => None,
-    }
-}
-
-fn plain(number: Cow<'_, str>) -> Option<Cow<'_, str>> {
-    match number {
-        Cow::Borrowed(number) => values::plain_notation(number, LONGEST_KEY),
-        Cow::Owned(number) => Some(Cow::Owned(values::plain_notation(&number, LONGEST_KEY)?.into_owned())),
     }
 }
 
@@ -863,7 +854,7 @@ mod tests {
         #[test]
         fn dates_are_those_of_chrono(days in prop_oneof![DAYS, any::<i64>()]) {
             use chrono::Datelike;
-            let date = i32::try_from(days).ok().and_then(|days| NaiveDate::from_epoch_days(days));
+            let date = i32::try_from(days).ok().and_then(NaiveDate::from_epoch_days);
             let expected = date.filter(|date| (1..=9999).contains(&date.year())).map(|date| date.to_string());
             prop_assert_eq!(iso8601(days, Date), expected);
         }

@@ -3,7 +3,8 @@
 //!
 //! The same with creates, as the function sends them together. Each takes place only where the view has no item, at any
 //! time after it was sent, and a put follows unless the create is confirmed. And the same with changes that go into the
-//! quarantine and are replayed at any time, even after tombstones have expired.
+//! quarantine and are replayed at any time, even after tombstones have expired. And the same with rows that a definition
+//! hides, that come back, and that expire.
 //!
 //! Each rule is also broken on purpose, and the checks find it.
 
@@ -11,17 +12,34 @@ mod model;
 
 use stateright::{Checker, Model};
 
-use self::model::{Design, Rules};
+use self::model::{Design, Kind, Rules};
 
-/// All histories of this number of changes.
-fn histories(changes: u32) -> impl Iterator<Item = Vec<bool>> {
-    (0..1_u32 << changes).map(move |kinds| (0..changes).map(|place| kinds >> place & 1 == 1).collect())
+const WITHOUT_DEFINITIONS: &[Kind] = &[Kind::Row, Kind::Deletion];
+const EVERY_KIND: &[Kind] = &[Kind::Row, Kind::Deletion, Kind::Hidden, Kind::Expiring];
+
+/// All histories of this number of changes of these kinds.
+fn histories(changes: u32, kinds: &[Kind]) -> Vec<Vec<Kind>> {
+    (0..changes).fold(vec![Vec::new()], |histories, _| {
+        let longer = |history: Vec<Kind>| kinds.iter().map(move |kind| [&history[..], &[*kind]].concat());
+        histories.into_iter().flat_map(longer).collect()
+    })
 }
 
 /// Visits all states of all histories of up to this number of changes. Fails if any state violates a property; returns
 /// the number of states.
 fn states_that_keep_the_promise(
     changes: u32,
+    duplicates: u8,
+    failures: u8,
+    lost_creates: u8,
+    quarantines: u8,
+) -> usize {
+    let all = (1..=changes).flat_map(|changes| histories(changes, WITHOUT_DEFINITIONS));
+    states_of(all, duplicates, failures, lost_creates, quarantines)
+}
+
+fn states_of(
+    histories: impl Iterator<Item = Vec<Kind>>,
     duplicates: u8,
     failures: u8,
     lost_creates: u8,
@@ -36,7 +54,7 @@ fn states_that_keep_the_promise(
         quarantines,
         clock_behind: None,
     };
-    let states = (1..=changes).flat_map(histories).map(|history| {
+    let states = histories.map(|history| {
         let checker = design(history).checker().threads(2).spawn_bfs().join();
         checker.assert_properties();
         checker.unique_state_count()
@@ -65,14 +83,30 @@ fn every_interleaving_with_replays_of_the_quarantine_keeps_the_promise() {
     assert!(states > 100_000, "only {states} states were looked at");
 }
 
+#[test]
+fn every_interleaving_with_rows_that_are_hidden_come_back_and_expire_keeps_the_promise() {
+    // Histories without such rows are in the tests above.
+    let with = |changes| {
+        let all = (1..=changes).flat_map(|changes| histories(changes, EVERY_KIND));
+        all.filter(|history| history.iter().any(|kind| !WITHOUT_DEFINITIONS.contains(kind)))
+    };
+    let states = states_of(with(3), 1, 1, 0, 0) + states_of(with(2), 1, 1, 1, 1) + states_of(with(3), 0, 0, 0, 2);
+    println!("{states} states with rows that are hidden or expire");
+    assert!(states > 100_000, "only {states} states were looked at");
+}
+
 /// The properties that a broken rule violates, over all histories of this number of changes.
 fn violated(rules: Rules, changes: u32, lost_creates: u8) -> Vec<&'static str> {
     violated_with(rules, changes, lost_creates, 0)
 }
 
 fn violated_with(rules: Rules, changes: u32, lost_creates: u8, quarantines: u8) -> Vec<&'static str> {
+    violated_by(rules, histories(changes, WITHOUT_DEFINITIONS), lost_creates, quarantines)
+}
+
+fn violated_by(rules: Rules, histories: Vec<Vec<Kind>>, lost_creates: u8, quarantines: u8) -> Vec<&'static str> {
     let mut violated = Vec::new();
-    for history in histories(changes) {
+    for history in histories {
         let clock_behind = Some(2);
         let design = Design { rules, history, duplicates: 1, failures: 1, lost_creates, quarantines, clock_behind };
         let checker = design.checker().spawn_bfs().join();
@@ -146,6 +180,23 @@ fn a_replay_that_brings_a_deleted_row_back_is_caught() {
     assert_eq!(violated_with(Rules::ReplayAsEver, 2, 0, 1), RESURRECTED);
     // Also replays an old deletion from the quarantine, and then an old row over its tombstone.
     assert_eq!(violated_with(Rules::ReplayOverLateTombstone, 3, 0, 2), RESURRECTED);
+}
+
+#[test]
+fn a_hidden_or_expiring_row_that_does_not_guard_is_caught() {
+    const CONVERGES: &str = "the view converges";
+    const STEP_BACK: &str = "never a step back in commit time";
+    const UNACCOUNTED: &str = "no record is unaccounted for";
+    for (rules, kind, expected) in [
+        (Rules::HiddenIsSkipped, Kind::Hidden, &[STEP_BACK, UNACCOUNTED, CONVERGES][..]),
+        (Rules::HiddenNeedsAnItem, Kind::Hidden, &[STEP_BACK, CONVERGES]),
+        (Rules::HiddenIsRemoved, Kind::Hidden, &[STEP_BACK, CONVERGES]),
+        (Rules::RowExpiresTooEarly, Kind::Expiring, &[STEP_BACK, CONVERGES]),
+    ] {
+        let all = || histories(2, &[Kind::Row, kind]);
+        assert_eq!(violated_by(rules, all(), 0, 0), expected, "{rules:?}");
+        assert_eq!(violated_by(Rules::Ours, all(), 0, 0), [""; 0], "{rules:?}");
+    }
 }
 
 #[test]

@@ -2,11 +2,26 @@
 //! for each deletion, and tombstones that outlive whatever may still be delivered. It also has a memory of confirmed
 //! commits, which saves writes; what a create may do and what its answer means; and replays of the quarantine, where a
 //! change may have waited for longer than tombstones are kept.
+//!
+//! A definition hides rows and lets rows expire. A hidden row is a tombstone, as a deleted one is. A row that expires
+//! stays for as long as a tombstone would, since it guards against older changes too.
 
 use stateright::{Model, Property};
 
 /// A change's commit: its place in the history, from 1.
 pub type Commit = u8;
+
+/// What the view makes of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A row.
+    Row,
+    /// A row that may go after some time.
+    Expiring,
+    /// A row that the definition's conditions hide: the database has it, and the view does not show it.
+    Hidden,
+    Deletion,
+}
 
 /// The rules, and how they can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +55,20 @@ pub enum Rules {
     ReplayAsEver,
     /// A replay writes an old row over any older item, even over a tombstone that was itself written late.
     ReplayOverLateTombstone,
+    /// A hidden row is skipped: nothing is written, whatever stands there.
+    HiddenIsSkipped,
+    /// A hidden row is a tombstone only where an item stands: where none does, it seems to make no difference.
+    HiddenNeedsAnItem,
+    /// A hidden row removes the item.
+    HiddenIsRemoved,
+    /// A row expires when its column says, even while older changes may still be delivered.
+    RowExpiresTooEarly,
 }
 
 #[derive(Debug, Clone)]
 pub struct Design {
     pub rules: Rules,
-    /// Whether each change is a deletion.
-    pub history: Vec<bool>,
+    pub history: Vec<Kind>,
     pub duplicates: u8,
     pub failures: u8,
     /// How many creates may stay without an answer; with 0, no creates are sent.
@@ -104,7 +126,7 @@ pub struct State {
     failures_left: u8,
     lost_creates_left: u8,
     quarantines_left: u8,
-    /// Nothing older than this commit is delivered any more, because a tombstone of this commit has expired.
+    /// Nothing older than this commit is delivered any more, because a tombstone or a row of this commit has expired.
     horizon: Commit,
     /// The newest commit that the view has ever shown.
     newest_shown: Commit,
@@ -138,8 +160,22 @@ pub enum Action {
 }
 
 impl Design {
-    fn is_deletion(&self, commit: Commit) -> bool {
+    fn kind(&self, commit: Commit) -> Kind {
         self.history[usize::from(commit) - 1]
+    }
+
+    /// Whether a tombstone shows the change.
+    fn is_tombstone(&self, commit: Commit) -> bool {
+        matches!(self.kind(commit), Kind::Hidden | Kind::Deletion)
+    }
+
+    /// Whether the item of this commit goes while older changes may still be delivered.
+    fn goes_too_early(&self, commit: Commit) -> bool {
+        match self.kind(commit) {
+            Kind::Row => false,
+            Kind::Expiring => self.rules == Rules::RowExpiresTooEarly,
+            Kind::Hidden | Kind::Deletion => self.rules == Rules::TombstoneTooShort,
+        }
     }
 
     /// The order of a change: its commit, whatever the change stream's clock says.
@@ -159,20 +195,37 @@ impl Design {
             (Request::Put | Request::Replay, Some(shown)) => self.filed(commit) > self.filed(shown),
             (Request::Create, Some(shown)) => match self.rules {
                 Rules::CreateOverwrites => true,
-                Rules::CreateOverTombstone => self.is_deletion(shown),
+                Rules::CreateOverTombstone => self.is_tombstone(shown),
                 _ => false,
             },
         };
         if !replaces {
             return false;
         }
+        let is_skipped = self.kind(commit) == Kind::Hidden
+            && match self.rules {
+                Rules::HiddenIsSkipped => true,
+                Rules::HiddenNeedsAnItem => state.view.is_none(),
+                _ => false,
+            };
         state.wrote_again |= state.view == Some(commit);
         // A deletion where no row is left changes nothing that the view shows.
-        let shows_as_before = self.is_deletion(commit) && state.view.is_none_or(|shown| self.is_deletion(shown));
+        let shows_as_before = self.is_tombstone(commit) && state.view.is_none_or(|shown| self.is_tombstone(shown));
+        if is_skipped {
+            // A view without the row is right, as long as nothing older comes.
+            if shows_as_before {
+                state.newest_shown = state.newest_shown.max(commit);
+            }
+            return true;
+        }
         state.went_back |= commit < state.newest_shown && !shows_as_before;
         state.expired_before_view = state.horizon;
         state.newest_shown = state.newest_shown.max(commit);
-        let removes = self.rules == Rules::RemoveInsteadOfTombstone && self.is_deletion(commit);
+        let removes = match self.kind(commit) {
+            Kind::Row | Kind::Expiring => false,
+            Kind::Hidden => self.rules == Rules::HiddenIsRemoved,
+            Kind::Deletion => self.rules == Rules::RemoveInsteadOfTombstone,
+        };
         state.view = (!removes).then_some(commit);
         true
     }
@@ -181,12 +234,12 @@ impl Design {
     /// only knows that no tombstone newer than a young enough change has expired. The model knows it exactly, which is
     /// the hardest case.
     fn is_old(&self, state: &State, commit: Commit) -> bool {
-        self.rules != Rules::ReplayAsEver && !self.is_deletion(commit) && state.horizon > commit
+        self.rules != Rules::ReplayAsEver && !self.is_tombstone(commit) && state.horizon > commit
     }
 
     /// Whether the item at the key proves that the row of this commit was not deleted since.
     fn vouches(&self, state: &State, shown: Commit, commit: Commit) -> bool {
-        let is_late = self.is_deletion(shown) && state.expired_before_view > commit;
+        let is_late = self.is_tombstone(shown) && state.expired_before_view > commit;
         !is_late || self.rules == Rules::ReplayOverLateTombstone
     }
 
@@ -211,16 +264,17 @@ impl Design {
             && state.functions.iter().all(|function| *function == Function::Idle)
     }
 
-    /// Whether the view shows the newest change. A deletion shows as a tombstone, or as nothing once the tombstone has
-    /// expired.
+    /// Whether the view shows the newest change. A deletion or a hidden row shows as a tombstone, or as nothing once the
+    /// tombstone has expired. A row that has expired shows as nothing, or as an older tombstone that was replayed since.
     ///
     /// Changes in the quarantine are not shown, as the documentation says.
     fn has_converged(&self, state: &State) -> bool {
         let waits = |commit: Commit| state.quarantined[usize::from(commit) - 1] && commit > state.newest_shown;
         let changes = Commit::try_from(self.history.len()).expect("a short history");
         let Some(newest) = (1..=changes).rfind(|commit| !waits(*commit)) else { return state.view.is_none() };
-        let shows_no_row = state.view.is_none_or(|shown| self.is_deletion(shown));
-        state.view == Some(newest) || (shows_no_row && self.is_deletion(newest) && state.newest_shown == newest)
+        let shows_no_row = state.view.is_none_or(|shown| self.is_tombstone(shown));
+        let may_be_gone = self.kind(newest) != Kind::Row;
+        state.view == Some(newest) || (shows_no_row && may_be_gone && state.newest_shown == newest)
     }
 }
 
@@ -267,8 +321,9 @@ impl Model for Design {
                     if state.failures_left > 0 {
                         actions.extend([Action::Crash(place), Action::GiveUp(place)]);
                     }
-                    // A known change is not created, and a deletion is put as a tombstone.
-                    if self.lost_creates > 0 && *commit > state.known[place] && !self.is_deletion(*commit) {
+                    // A known change is not created, and no deletion creates a row. A row may be hidden from its beginning.
+                    let may_create = *commit > state.known[place] && self.kind(*commit) != Kind::Deletion;
+                    if self.lost_creates > 0 && may_create {
                         actions.push(Action::Create(place));
                         if state.lost_creates_left > 0 {
                             actions.push(Action::LoseCreate(place));
@@ -293,7 +348,7 @@ impl Model for Design {
             }
         }
         actions.extend((0..state.late.len()).map(Action::LateWrite));
-        if let Some(shown) = state.view.filter(|shown| self.is_deletion(*shown)) {
+        if let Some(shown) = state.view.filter(|shown| self.kind(*shown) != Kind::Row) {
             let is_older = |commit: &Commit| *commit < shown;
             // A change that was young enough when its replay began is written well before a later tombstone expires.
             let held = state.functions.iter().any(|function| match function {
@@ -309,7 +364,7 @@ impl Model for Design {
                 .iter()
                 .any(|(commit, request)| is_older(commit) && is_awaited(*request) && !is_guarded(*commit, *request));
             let nothing_older_is_left = !held && !undelivered && !is_on_its_way;
-            if nothing_older_is_left || self.rules == Rules::TombstoneTooShort {
+            if nothing_older_is_left || self.goes_too_early(shown) {
                 actions.push(Action::Expire);
             }
         }
@@ -405,8 +460,9 @@ impl Model for Design {
                 self.write(&mut state, commit, request);
             }
             Action::Expire => {
-                if self.rules != Rules::TombstoneTooShort {
-                    state.horizon = state.horizon.max(state.view?);
+                let shown = state.view?;
+                if !self.goes_too_early(shown) {
+                    state.horizon = state.horizon.max(shown);
                 }
                 state.view = None;
             }

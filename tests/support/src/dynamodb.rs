@@ -105,6 +105,14 @@ impl LocalDynamoDb {
         request.send().await.expect("an index that is there");
     }
 
+    /// All items of a table with any key, or those that one of its indexes shows.
+    pub async fn all(&self, table: &str, index: Option<&str>) -> Vec<Item> {
+        let scan = self.client.scan().table_name(table).set_index_name(index.map(str::to_owned));
+        let items = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
+        let items = items.unwrap_or_else(|error| panic!("the table {table} cannot be read: {error}"));
+        items.into_iter().map(|item| item.into_iter().collect()).collect()
+    }
+
     /// Everything in a view.
     pub async fn items(&self, table: &str) -> Items {
         items(&self.client, table).await.unwrap_or_else(|error| panic!("the table {table} cannot be read: {error}"))
