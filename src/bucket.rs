@@ -130,15 +130,17 @@ pub fn segment(text: &str) -> String {
 /// A table's folder. `key_prefix` is the text with which the view keys of its rows begin, and has `%` escaped already.
 /// The folder holds no character that would leave it, or that a JSON string would have to escape.
 pub fn table_folder(key_prefix: &str) -> String {
+    let is_encoded = |next: char| matches!(next, '/' | '"' | '\\') || next.is_control();
     let mut folder = String::with_capacity(key_prefix.len());
-    for next in key_prefix.chars() {
-        if matches!(next, '/' | '"' | '\\') || next.is_control() {
-            folder.extend(utf8_percent_encode(next.encode_utf8(&mut [0; 4]), NON_ALPHANUMERIC));
-        } else {
-            folder.push(next);
-        }
+    let mut rest = key_prefix;
+    while let Some(at) = rest.find(is_encoded) {
+        let (plain, from) = rest.split_at(at);
+        let (next, behind) = from.split_at(from.chars().next().map_or(0, char::len_utf8));
+        folder.push_str(plain);
+        folder.extend(utf8_percent_encode(next, NON_ALPHANUMERIC));
+        rest = behind;
     }
-    folder
+    folder + rest
 }
 
 #[cfg(test)]

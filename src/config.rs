@@ -3,7 +3,7 @@
 //! Invariants: nothing else in the library reads these settings from the environment; [`VARIABLES`] names every
 //! variable that is read here; one message names everything that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::definitions::collisions::collisions;
 use crate::definitions::file::{self, Definitions};
 use crate::definitions::marks::Marks;
-use crate::definitions::source_tables::{SourceTables, SourceTablesError};
+use crate::definitions::source_tables::{SourceTable, SourceTables, SourceTablesError};
 use crate::hash::hash;
 use crate::record::order::TimestampPlace;
 
@@ -272,14 +272,15 @@ fn view_tables(
             problems.push(format!("{VIEW_TABLES} names {logical} twice: remove one of the two"));
         }
     }
-    let used: std::collections::BTreeSet<Option<String>> =
-        tables.iter().map(|table| table.view().map(str::to_owned)).collect();
+    let used: BTreeSet<Option<&str>> = tables.iter().map(SourceTable::view).collect();
+    let used: BTreeSet<Option<String>> = used.into_iter().map(|view| view.map(str::to_owned)).collect();
     let unused = names.keys().filter(|logical| !used.contains(&Some((*logical).clone())));
     let unused = unused.map(|logical| format!("{VIEW_TABLES} names {logical}, which no table of the definitions uses"));
     let unused = unused.collect();
 
     let mut found: Vec<ViewTable> = Vec::new();
-    let mut places: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut place_of_only = None;
     // Without any source table, the problem is another one, and VIEW_TABLE is still asked for.
     let used = if used.is_empty() { [None].into() } else { used };
     for logical in used {
@@ -298,9 +299,13 @@ fn view_tables(
             found.push(table);
             found.len() - 1
         });
-        places.insert(logical, place);
+        match logical {
+            Some(logical) => drop(places.insert(logical, place)),
+            None => place_of_only = Some(place),
+        }
     }
-    tables.place_views(|view| places.get(&view.map(str::to_owned)).copied().unwrap_or_default());
+    let place = |view: Option<&str>| view.map_or(place_of_only, |view| places.get(view).copied());
+    tables.place_views(|view| place(view).unwrap_or_default());
     (found, unused)
 }
 

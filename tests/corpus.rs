@@ -62,11 +62,24 @@ async fn what_is_accepted_is_stored_and_read_back() {
         for item in fuzz::record::check(&input) {
             let mut expected = item.attributes;
             expected.insert(KEY.to_owned(), AttributeValue::S(item.key.partition));
-            let found = stored(&db, expected.clone()).await;
-            let (expected, found) = (AttributeValue::M(expected), AttributeValue::M(found));
-            assert!(same_value(&expected, &found), "expected {expected:?}, found {found:?}");
+            assert_is_stored(&db, expected).await;
         }
     }
+    for input in inputs("definitions") {
+        for (schema, item) in fuzz::definitions::check(&input) {
+            // The table here has a partition key of type S alone, so what else belongs to a key is a column here.
+            let mut expected = item.attributes;
+            expected.extend(schema.key_values(item.key.clone()).map(|(name, value)| (name.to_owned(), value)));
+            expected.insert(KEY.to_owned(), AttributeValue::S(item.key.partition));
+            assert_is_stored(&db, expected).await;
+        }
+    }
+}
+
+async fn assert_is_stored(db: &LocalDynamoDb, expected: Attributes) {
+    let found = stored(db, expected.clone()).await;
+    let (expected, found) = (AttributeValue::M(expected), AttributeValue::M(found));
+    assert!(same_value(&expected, &found), "expected {expected:?}, found {found:?}");
 }
 
 type Attributes = std::collections::HashMap<String, AttributeValue>;

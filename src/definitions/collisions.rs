@@ -6,7 +6,7 @@
 //! with that of their pairs.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use crate::definitions::source_tables::{SourceTable, SourceTables};
@@ -32,7 +32,11 @@ impl<'a> Prefix<'a> {
 /// One sentence for each table whose keys could meet those of another one in the same view table. Each table must have
 /// its [`SourceTable::view_place`].
 pub fn collisions(tables: &SourceTables) -> Vec<String> {
-    let mut prefixes: Vec<Prefix<'_>> = tables.iter().map(Prefix::of).collect();
+    // Keys without templates never meet one another: a template takes part in each meeting.
+    let has_template = |table: &&SourceTable| table.shape().is_some_and(|shape| shape.key.is_some());
+    let with_templates: HashSet<usize> = tables.iter().filter(has_template).map(SourceTable::view_place).collect();
+    let tables = tables.iter().filter(|table| with_templates.contains(&table.view_place()));
+    let mut prefixes: Vec<Prefix<'_>> = tables.map(Prefix::of).collect();
     prefixes.sort_by(|a, b| {
         let place = a.table.view_place().cmp(&b.table.view_place());
         let key = place.then_with(|| a.partition.cmp(&b.partition)).then_with(|| a.sort.cmp(b.sort));

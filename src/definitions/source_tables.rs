@@ -44,7 +44,7 @@ impl SourceTable {
     /// A table whose rows stand as the contract without definitions has them, in the view's only table.
     pub fn new(schema: String, name: String, primary_key: Vec<String>) -> Self {
         let key_prefix = prefix(&schema, &name);
-        let objects_folder = format!("overflow/{}/", table_folder(&key_prefix)).into();
+        let objects_folder = ["overflow/", &table_folder(&key_prefix), "/"].concat().into();
         Self { schema, name, primary_key, key_prefix, objects_folder, view: None, shape: None, view_place: 0 }
     }
 

@@ -13,6 +13,7 @@ use lambda_runtime_api_client::body::Body;
 
 use crate::aws::https;
 use crate::config::Config;
+use crate::definitions::source_tables::SourceTables;
 use crate::lambda::panics;
 use crate::observe::{logs, metrics};
 
@@ -59,11 +60,11 @@ where
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        let tables: Vec<String> = config.source_tables.iter().map(ToString::to_string).collect();
+        let source_tables = named(&config.source_tables);
         let view_tables: Vec<String> = config.view_tables.iter().map(|table| table.name.clone()).collect();
         let definitions = config.definitions.clone();
         let started = start(config, sdk_config().await?).await?;
-        let (view_table, source_tables) = (view_tables.join(", "), named(&tables));
+        let view_table = view_tables.join(", ");
         if let Some((definitions, digest)) = definitions {
             tracing::info!(view_table, source_tables, definitions, digest, "ready");
         } else {
@@ -79,11 +80,12 @@ where
 }
 
 /// The names of the tables for the log, and how many more there are.
-fn named(tables: &[String]) -> String {
+fn named(tables: &SourceTables) -> String {
     const MOST: usize = 100;
-    let more = tables.len().saturating_sub(MOST);
+    let names: Vec<String> = tables.iter().take(MOST).map(ToString::to_string).collect();
+    let more = tables.iter().skip(MOST).count();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", tables[..tables.len().min(MOST)].join(", "))
+    format!("{}{more}", names.join(", "))
 }
 
 /// The configuration that the SDK's clients share. Lambda gives a function its region and its credentials in the
