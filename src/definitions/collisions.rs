@@ -10,22 +10,18 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use crate::definitions::source_tables::{SourceTable, SourceTables};
-use crate::definitions::template::Template;
 
 /// The text with which the keys of a table's items begin.
 struct Prefix<'a> {
     table: &'a SourceTable,
     partition: Cow<'a, str>,
-    sort: &'a str,
+    sort: Cow<'a, str>,
 }
 
 impl<'a> Prefix<'a> {
     fn of(table: &'a SourceTable) -> Self {
-        let Some(key) = table.shape().and_then(|shape| shape.key.as_ref()) else {
-            return Self { table, partition: Cow::Owned(format!("{}#", table.key_prefix())), sort: "" };
-        };
-        let sort = key.sort.as_ref().map(Template::prefix).unwrap_or_default();
-        Self { table, partition: Cow::Borrowed(key.partition.prefix()), sort }
+        let (partition, sort) = table.key_prefixes();
+        Self { table, partition, sort }
     }
 }
 
@@ -39,7 +35,7 @@ pub fn collisions(tables: &SourceTables) -> Vec<String> {
     let mut prefixes: Vec<Prefix<'_>> = tables.map(Prefix::of).collect();
     prefixes.sort_by(|a, b| {
         let place = a.table.view_place().cmp(&b.table.view_place());
-        let key = place.then_with(|| a.partition.cmp(&b.partition)).then_with(|| a.sort.cmp(b.sort));
+        let key = place.then_with(|| a.partition.cmp(&b.partition)).then_with(|| a.sort.cmp(&b.sort));
         key.then_with(|| a.table.key_prefix().cmp(b.table.key_prefix()))
     });
     let mut sentences = Vec::new();
@@ -58,18 +54,18 @@ fn meetings(prefixes: &[Prefix<'_>]) -> Vec<(usize, usize)> {
     let mut by_sort: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, prefix) in prefixes.iter().enumerate() {
         while let Some(last) = enclosing.pop_if(|last| !prefix.partition.starts_with(&*prefixes[*last].partition)) {
-            if let Some(of_sort) = by_sort.get_mut(prefixes[last].sort) {
+            if let Some(of_sort) = by_sort.get_mut(&*prefixes[last].sort) {
                 of_sort.pop();
                 if of_sort.is_empty() {
-                    by_sort.remove(prefixes[last].sort);
+                    by_sort.remove(&*prefixes[last].sort);
                 }
             }
         }
-        if let Some(other) = comparable(&by_sort, prefix.sort) {
+        if let Some(other) = comparable(&by_sort, &prefix.sort) {
             meetings.push((other, place));
         }
         enclosing.push(place);
-        by_sort.entry(prefix.sort).or_default().push(place);
+        by_sort.entry(&prefix.sort).or_default().push(place);
     }
     meetings
 }
@@ -108,7 +104,7 @@ fn sentence(a: &Prefix<'_>, b: &Prefix<'_>) -> String {
     let role = |role, a: &str, b: &str| format!("{role} with {} and {}", quoted(a), quoted(b));
     let mut begin = role("pk", &a.partition, &b.partition);
     if !a.sort.is_empty() || !b.sort.is_empty() {
-        begin = format!("{begin}, {}", role("sk", a.sort, b.sort));
+        begin = format!("{begin}, {}", role("sk", &a.sort, &b.sort));
     }
     format!(
         "the keys of {other} and of {table} could meet {view}: they begin {begin}; begin pk or sk with texts of which neither begins with the other, such as {} and {}",
@@ -140,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::definitions::shape::{KeyTemplates, Shape};
-    use crate::definitions::template::{Part, Placeholder};
+    use crate::definitions::template::{Part, Placeholder, Template};
 
     /// The texts before the first placeholders of pk and sk.
     type Texts<'a> = (&'a str, Option<&'a str>);
