@@ -11,6 +11,7 @@ pub mod filter;
 pub mod indexes;
 pub mod key;
 pub mod large_rows;
+pub mod notes;
 pub mod projection;
 pub mod schema;
 mod shaped;

@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::batch::disposition::{Disposition, Failure, Superseded};
 use crate::definitions::source_tables::SourceTable;
-use crate::item::projection::{Notes, ViewItem};
+use crate::item::notes::Notes;
+use crate::item::projection::ViewItem;
 use crate::record::delivery::Record;
 use crate::record::order::CommitTimestamp;
 

@@ -286,7 +286,8 @@ mod tests {
     use crate::batch::disposition::Failure;
     use crate::batch::ledger::{RecordId, Write};
     use crate::definitions::source_tables::SourceTables;
-    use crate::item::projection::{Notes, ViewItem};
+    use crate::item::notes::Notes;
+    use crate::item::projection::ViewItem;
     use crate::record::delivery::Record;
     use crate::record::order::CommitTimestamp;
 

@@ -17,6 +17,7 @@ use crate::definitions::source_tables::SourceTable;
 use crate::item::filter::{Shown, Undecided};
 use crate::item::key::{self, ItemKey, LONGEST_KEY, LONGEST_SORT_KEY};
 use crate::item::large_rows::{self, MovedColumn};
+use crate::item::notes::Notes;
 use crate::item::schema::TableSchema;
 use crate::item::shaped::ShapedRow;
 use crate::item::templates::KeyFault;
@@ -80,24 +81,6 @@ impl ViewItem {
 pub struct Guard {
     /// A tombstone in the view that expires at this time or later was written late. In seconds since the epoch.
     pub late_expiry: u64,
-}
-
-/// Facts that are counted, but do not prevent the change from being applied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// See [`ChangeEvent::clock_behind`].
-    pub clock_behind: bool,
-    /// The number of columns that became text, or hold a value that did, because DynamoDB or its clients cannot hold
-    /// them as they are.
-    pub as_text: usize,
-    /// The attributes that the item lacks because an index does not take them, or because a value cannot stand in them.
-    pub left_out: Vec<String>,
-    /// The columns whose values do not fit their types, and so stand as in the record.
-    pub unfit: Vec<String>,
-    /// The columns that the definition does not list.
-    pub unlisted: Vec<String>,
-    /// Whether the conditions of the definition hide the row, so that a tombstone stands there.
-    pub hidden: bool,
 }
 
 /// The inputs of a projection besides the change.

@@ -15,7 +15,7 @@ use crate::definitions::shape::{Column, Placement, Shape, Unlisted};
 use crate::definitions::types::Stands;
 use crate::item::filter::{self, Shown, Undecided};
 use crate::item::key::ItemKey;
-use crate::item::projection::Notes;
+use crate::item::notes::Notes;
 use crate::item::schema::TableSchema;
 use crate::item::templates::{self, AttributeText, KeyFault};
 use crate::item::typed::{self, HashKey, Typed};
