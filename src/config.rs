@@ -121,21 +121,33 @@ impl Config {
             problems.push(problem);
             None
         });
+        let is_readable = problems.is_empty();
         let definitions = file.as_ref().map(|(path, digest, _)| (path.clone(), digest.clone()));
         let file = file.map(|(_, _, definitions)| definitions);
-        let (mut source_tables, marks, mut warnings) = tables(set(SOURCE_TABLES), file, definitions.is_some())
-            .unwrap_or_else(|problem| {
+        let (mut source_tables, marks, mut warnings) =
+            tables(set(SOURCE_TABLES), file, is_readable).unwrap_or_else(|problem| {
                 problems.push(problem);
                 Default::default()
             });
-        let (view_tables, unused) = view_tables(
-            set(VIEW_TABLE).as_deref(),
-            &set(VIEW_TABLES).unwrap_or_default(),
-            &mut source_tables,
-            &mut problems,
-        );
+        let (only, mapped) = (set(VIEW_TABLE), set(VIEW_TABLES).unwrap_or_default());
+        // A file that cannot be read does not say which view tables there are.
+        let mut of_views = Vec::new();
+        let (view_tables, unused) = view_tables(only.as_deref(), &mapped, &mut source_tables, &mut of_views);
+        problems.extend(of_views.into_iter().filter(|_| is_readable));
         warnings.extend(unused);
-        problems.extend(collisions(&source_tables));
+        if problems.is_empty() {
+            problems.extend(collisions(&source_tables));
+        }
+        if definitions.is_none() && is_readable {
+            // Without the file, the rows would stand in another shape, or with values that the file hides.
+            let needs_a_file = [VIEW_TABLES, VIEW_HASH_SECRET].into_iter().filter(|name| set(name).is_some());
+            problems.extend(needs_a_file.map(|name| {
+                format!(
+                    "{name} is set, and there is no definitions file: put {DEFINITIONS_FILE} beside the function's binary, set \
+                     {VIEW_DEFINITIONS}, or remove {name}"
+                )
+            }));
+        }
         let hash_secret = set(VIEW_HASH_SECRET).filter(|_| hashes(&source_tables));
         if hash_secret.is_none() && hashes(&source_tables) {
             problems.push(format!(
@@ -220,7 +232,7 @@ fn beside_the_binary() -> Option<PathBuf> {
 fn tables(
     short: Option<String>,
     file: Option<Definitions>,
-    had_file: bool,
+    is_readable: bool,
 ) -> Result<(SourceTables, Marks, Vec<String>), String> {
     let short: Option<SourceTables> = match short {
         Some(text) => Some(text.parse().map_err(|error: SourceTablesError| format!("{SOURCE_TABLES}: {error}"))?),
@@ -240,7 +252,7 @@ fn tables(
             ))
         }
         // The problem of the file is told already.
-        (None, None) if had_file => Ok(Default::default()),
+        (None, None) if !is_readable => Ok(Default::default()),
         (None, None) => Err(format!(
             "{SOURCE_TABLES} is not set: list the tables with their primary keys, for example: \
              public.users(id), public.order_items(order_id, item_id); or put a definitions file, {DEFINITIONS_FILE}, beside the function's \
@@ -305,6 +317,19 @@ fn view_tables(
         }
     }
     let place = |view: Option<&str>| view.map_or(place_of_only, |view| places.get(view).copied());
+    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    for (place, table) in found.iter().enumerate() {
+        let is_same = |other: &&ViewTable| {
+            let are_arns = [&table.name, &other.name].iter().all(|name| name.starts_with("arn:"));
+            !are_arns && last(&other.name) == last(&table.name)
+        };
+        if let Some(other) = found[..place].iter().find(is_same) {
+            problems.push(format!(
+                "{VIEW_TABLES}: {} and {} may be one table: write its name in one way",
+                other.name, table.name
+            ));
+        }
+    }
     tables.place_views(|view| place(view).unwrap_or_default());
     (found, unused)
 }
@@ -547,10 +572,20 @@ mod tests {
             ("pair", &[orders], &[("VIEW_TABLES", "orders=")], "expected pairs such as"),
             ("less", &[orders], &[("SOURCE_TABLES", "orders(id), users(id)")], "the file lacks public.users"),
             ("more", &[orders, users], &[("SOURCE_TABLES", "orders(id)")], "only the file names public.users"),
+            (
+                "alias",
+                &[users, orders],
+                &[("VIEW_TABLE", "v"), ("VIEW_TABLES", "orders=arn:aws:dynamodb:r:1:table/v")],
+                "may be one table",
+            ),
             ("key", &[orders], &[("SOURCE_TABLES", "orders(a, id)")], "is (id) in the file, and (a, id)"),
         ] {
             let message = of_file(name, tables, more).unwrap_err();
             assert!(message.contains(expected), "{name}: {message}");
+        }
+        for setting in ["VIEW_TABLES", "VIEW_HASH_SECRET"] {
+            let message = config(&[REQUIRED[0], REQUIRED[1], (setting, "orders=o")]).unwrap_err();
+            assert!(message.contains(&format!("{setting} is set, and there is no definitions file")), "{message}");
         }
         let both = of_file("both", &[orders], &[("SOURCE_TABLES", "public.orders(id)")]).unwrap();
         assert_eq!(both.definitions.unwrap().1.len(), 64);

@@ -12,7 +12,6 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use crate::aws::secrets;
-use crate::aws::service_error::ServiceError;
 use crate::batch::answer::answer;
 use crate::batch::coalesce::{Candidate, RowChanges};
 use crate::batch::disposition::Disposition;
@@ -57,7 +56,8 @@ pub struct Handler<V, O> {
     views: Vec<Target<V>>,
     objects: Option<O>,
     notices: Notices,
-    described: Mutex<Instant>,
+    /// When each view table was described last.
+    described: Vec<Mutex<Instant>>,
     table_metrics: bool,
     view_metrics: bool,
 }
@@ -71,18 +71,10 @@ pub struct Processed<'a> {
     pub unconfigured_tables: usize,
 }
 
-/// Why the function cannot start.
+/// Why the function cannot start: every problem.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Each view table with a problem.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Views(Vec<OpenError>),
-    /// There is no secret to hash columns with.
-    #[error(
-        "VIEW_HASH_SECRET: {0}; check that the secret is there, and that the function may call secretsmanager:GetSecretValue on it"
-    )]
-    Secret(ServiceError),
-}
+#[error("{}", .0.join("; "))]
+pub struct StartError(Vec<String>);
 
 /// The handler of the binaries: a view in DynamoDB, with moved columns, kept records and the quarantine in S3.
 pub type DynamoDbHandler = Handler<Remembering<OverflowView<S3Objects>>, S3Objects>;
@@ -127,13 +119,22 @@ impl DynamoDbHandler {
         let (views, opened): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         let tables = views.len();
         let problems: Vec<OpenError> = opened.into_iter().filter_map(Result::err).collect();
-        if problems.len() == tables || problems.iter().any(OpenError::is_misfit) {
-            return Err(StartError::Views(problems));
+        let stops = problems.len() == tables || problems.iter().any(OpenError::is_misfit);
+        let mut stopped: Vec<String> =
+            if stops { problems.iter().map(ToString::to_string).collect() } else { Vec::new() };
+        let hash_key = hash_key.transpose().unwrap_or_else(|error| {
+            stopped.push(format!(
+                "VIEW_HASH_SECRET: {error}; check that the secret is there, and that the function may call \
+                 secretsmanager:GetSecretValue on it"
+            ));
+            None
+        });
+        if !stopped.is_empty() {
+            return Err(StartError(stopped));
         }
         for problem in problems {
             tracing::error!(%problem, "a table of the view cannot be written: its rows are reported, and the others are applied");
         }
-        let hash_key = hash_key.transpose().map_err(StartError::Secret)?;
         let planner = Planner {
             source_tables,
             commit_timestamp: config.commit_timestamp,
@@ -151,7 +152,7 @@ impl DynamoDbHandler {
             views,
             objects,
             notices: Notices::default(),
-            described: Mutex::new(Instant::now()),
+            described: (0..tables).map(|_| Mutex::new(Instant::now())).collect(),
             table_metrics: config.table_metrics,
         })
     }
@@ -248,7 +249,7 @@ impl<V: View, O: Objects> Handler<V, O> {
 
     /// Reads the schema of a view table again. Returns whether it differs from `known`; it is known from then on.
     async fn learn_schema(&self, place: usize, known: Option<&TableSchema>, deadline: Deadline) -> bool {
-        *lock(&self.described) = Instant::now();
+        *lock(&self.described[place]) = Instant::now();
         let learned = self.views[place].view.learn_schema(known);
         tokio::time::timeout_at(deadline.stop_starting, learned).await == Ok(true)
     }
@@ -256,12 +257,12 @@ impl<V: View, O: Objects> Handler<V, O> {
     /// Reads the schemas again of tables that have not been described yet, and of those with an index for which values
     /// were left out, if the last time was long enough ago.
     async fn describe_again(&self, ledger: &Ledger<'_>, deadline: Deadline) {
-        let age = lock(&self.described).elapsed();
-        if age < MISSING_READ_EVERY {
-            return;
-        }
         let leaves_out = |entry: &Entry<'_>| entry.write().is_some_and(|write| !write.notes.left_out.is_empty());
         for (place, known) in schemas(&self.views).into_iter().enumerate() {
+            let age = lock(&self.described[place]).elapsed();
+            if age < MISSING_READ_EVERY {
+                continue;
+            }
             let of_view = |entry: &Entry<'_>| entry.table().is_some_and(|table| table.view_place() == place);
             let is_missing = known.is_none() && ledger.any(of_view);
             let is_left_out = || age >= INDEXES_READ_EVERY && ledger.any(|entry| of_view(entry) && leaves_out(entry));

@@ -184,8 +184,11 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                 self.put(item, &mut fate, deadline).await;
                 if fate.end.is_refused() && self.views[place].view.learn_schema(known[place].as_deref()).await {
                     let again = self.assemble(set, total, main_record, &schemas(self.views)).await?;
-                    if let Ok(Some(item)) = again.item {
-                        self.put(item, &mut fate, deadline).await;
+                    match again.item {
+                        Ok(Some(item)) => self.put(item, &mut fate, deadline).await,
+                        Ok(None) => {}
+                        Err(failure) if failure.is_poison() => {}
+                        Err(failure) => fate.end = failure.into(),
                     }
                 }
                 match &fate.end {
@@ -202,7 +205,12 @@ impl<'h, V: View, O: Objects> Assembler<'h, V, O> {
                     _ => None,
                 }
             }
-            Err(failure) => Some((failure, objects)),
+            Err(failure) if failure.is_poison() => Some((failure, objects)),
+            // Its view table is missing. The record that is reported completes the set again.
+            Err(failure) => {
+                fate.end = failure.into();
+                None
+            }
         };
         if let Some((failure, objects)) = to_quarantine {
             quarantine::copy_set(self.objects, &objects, table, &failure).await?;

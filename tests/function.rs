@@ -618,8 +618,8 @@ async fn warnings_about_the_sources_of_records_are_logged_once() {
     function.log_line("batch", 2).await.expect("a line a batch");
     let told: Vec<String> = function.lines().into_iter().filter(|line| line.contains("\"WARN\"")).collect();
     for (number, expected) in [
-        "records of public.user are filtered: SOURCE_TABLES does not name the table. It names public.users, which has had no",
-        "records of public.logs are filtered: SOURCE_TABLES does not name the table",
+        "records of public.user are filtered: neither SOURCE_TABLES nor the definitions name the table. They name public.users, which has had no",
+        "records of public.logs are filtered: neither SOURCE_TABLES nor the definitions name the table",
         "records of two clusters arrive, c1 and c2",
     ]
     .into_iter()

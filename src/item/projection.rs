@@ -113,7 +113,9 @@ pub enum ProjectionError {
     NotARow { image: &'static str, found: &'static str },
     #[error("{image} is no row: it holds text that is no JSON string, such as half a surrogate pair")]
     MalformedRow { image: &'static str },
-    #[error("the key column {column} is missing in {image}: expected the columns that SOURCE_TABLES names for {table}")]
+    #[error(
+        "the key column {column} is missing in {image}: expected the columns of the primary key that SOURCE_TABLES or the definitions name for {table}"
+    )]
     KeyColumnMissing { column: String, image: &'static str, table: String },
     #[error(
         "the key column {column} is {found} in {image}: expected a string, a boolean, or a number that fits into a key"
@@ -302,7 +304,10 @@ impl Projector {
     /// since, but only if it was written before any later one can have expired.
     fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
         let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
-        let is_old = now.origin == Origin::Quarantine && change.committed.age(now.written_at) >= kept;
+        // Force says that the database has the row. It does not say that the definition's conditions show it.
+        let hides = change.table.shape().is_some_and(|shape| !shape.rows.is_empty());
+        let may_be_late = now.origin == Origin::Quarantine || (now.origin == Origin::Forced && hides);
+        let is_old = may_be_late && change.committed.age(now.written_at) >= kept;
         let late = change.committed.since_epoch().saturating_add(kept).saturating_add(self.tombstone_ttl);
         is_old.then_some(Guard { late_expiry: late.as_secs() })
     }
@@ -559,7 +564,7 @@ mod tests {
             (
                 r#"{"name":"secret"}"#,
                 false,
-                "the key column id is missing in after: expected the columns that SOURCE_TABLES",
+                "the key column id is missing in after: expected the columns of the primary key",
             ),
             (r#"{"name":"secret"}"#, true, "the key column id is missing in before"),
             (r#"{"id":null}"#, false, "the key column id is null in after: expected a string, a boolean, or a number"),

@@ -112,6 +112,13 @@ impl TableSchema {
         problems.sort();
         // Tables with one problem have the same text.
         problems.dedup();
+        // One mistake can concern thousands of source tables.
+        const MOST: usize = 20;
+        let more = problems.len().saturating_sub(MOST);
+        problems.truncate(MOST);
+        if more > 0 {
+            problems.push(format!("and {more} more"));
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 

@@ -119,6 +119,11 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
         Ok(attributes)
     }
 
+    /// Whether the item has the columns that the definition does not name.
+    fn unlisted_stand(&self) -> bool {
+        matches!(self.shape.unlisted, Unlisted::Stands | Unlisted::StandsCounted)
+    }
+
     fn add_unlisted<E>(
         &self,
         attributes: &mut HashMap<String, AttributeValue>,
@@ -129,7 +134,7 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
             if matches!(self.shape.unlisted, Unlisted::StandsCounted | Unlisted::LeftOutCounted) {
                 notes.unlisted.push(column.clone().into_owned());
             }
-            if matches!(self.shape.unlisted, Unlisted::LeftOut | Unlisted::LeftOutCounted) {
+            if !self.unlisted_stand() {
                 continue;
             }
             check_name(column)?;
@@ -168,7 +173,9 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
                 movable.insert(name, json.into());
             }
         }
-        movable.extend(self.unlisted.iter().map(|(column, json)| (&**column, Cow::Borrowed(json.get()))));
+        if self.unlisted_stand() {
+            movable.extend(self.unlisted.iter().map(|(column, json)| (&**column, Cow::Borrowed(json.get()))));
+        }
         for (name, _) in &self.shape.attributes {
             if let Some(AttributeValue::S(text)) = attributes.get(name) {
                 movable.insert(name, serde_json::Value::from(text.as_str()).to_string().into());
@@ -219,8 +226,9 @@ fn value(
 /// The JSON text of a column that moves: that of the record, or that of the document in it.
 fn json_text<'a>(column: &Column, json: &'a RawValue) -> Cow<'a, str> {
     if column.stands == Stands::Document
+        && json.get().starts_with('"')
+        && !typed::column(json, column.kind, column.stands, 1).unfit
         && let Ok(text) = json::unquoted(json)
-        && serde_json::from_str::<&RawValue>(&text).is_ok()
     {
         return text;
     }

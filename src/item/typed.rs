@@ -280,10 +280,11 @@ fn write_digits(place: &mut [u8], mut number: u64) {
 }
 
 /// The time at which a row may go, in epoch seconds, out of a timestamp in microseconds, rounded up. `None` if it is
-/// null, infinite, no timestamp, before 1970 or after 9999.
+/// null, infinite, no timestamp, or after 9999. A time before 1970 counts as 1970.
 pub fn expiry_seconds(json: &RawValue) -> Option<u64> {
     const LAST_SECOND: u64 = 253_402_300_799;
-    let micros = u64::try_from(whole_number(json)?).ok()?;
+    let micros = whole_number(json).filter(|micros| !INFINITIES.contains(micros))?;
+    let micros = u64::try_from(micros).unwrap_or_default();
     (micros / MICROS_PER_SECOND <= LAST_SECOND).then(|| micros.div_ceil(MICROS_PER_SECOND))
 }
 
@@ -737,7 +738,8 @@ mod tests {
             ("253402300800000000", None),
             ("9223372036825200000", None),
             ("-9223372036832400000", None),
-            ("-1", None),
+            ("-1", Some(0)),
+            ("-9223372036854775808", Some(0)),
             ("99999999999999999999", None),
             ("0.5", None),
             ("null", None),

@@ -110,8 +110,10 @@ impl Told {
                 continue;
             }
             self.unconfigured.insert(name.clone());
-            let mut notice =
-                format!("records of {} are filtered: SOURCE_TABLES does not name the table", in_sql_of(name));
+            let mut notice = format!(
+                "records of {} are filtered: neither SOURCE_TABLES nor the definitions name the table",
+                in_sql_of(name)
+            );
             if let Some(table) = near(name, tables) {
                 let (key_prefix, near) = (table.key_prefix().to_owned(), table.in_sql());
                 let mut had = "no record in this process: is the name wrong, or was the table renamed?";
@@ -119,7 +121,7 @@ impl Told {
                     had = "records too";
                     self.silent.insert(name.clone(), Silence { key_prefix, name: near.clone(), batches: 0 });
                 }
-                notice = format!("{notice}. It names {near}, which has had {had}");
+                notice = format!("{notice}. They name {near}, which has had {had}");
             }
             notices.push(notice);
         }
@@ -288,7 +290,7 @@ mod tests {
                 && notices[0].contains("public.users, which has had no record")
         );
         assert!(notices[1].contains("public.orders, which has had records too"), "{}", notices[1]);
-        assert!(notices[2].ends_with("SOURCE_TABLES does not name the table"), "{}", notices[2]);
+        assert!(notices[2].ends_with("neither SOURCE_TABLES nor the definitions name the table"), "{}", notices[2]);
         assert!(told.of_sources(&batch, &tables).is_empty());
     }
 
