@@ -45,7 +45,7 @@ fn advice(why: &str) -> &'static str {
     if why == MISSING {
         "give the condition absent = \"inside\" or absent = \"outside\" in views.toml"
     } else {
-        "correct the column's type in views.toml"
+        "give the column its type under columns in views.toml"
     }
 }
 
