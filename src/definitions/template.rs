@@ -222,7 +222,11 @@ mod tests {
             ("{a:039}", 0, "{a:039} has no length from 1 to 38: write {a:010}"),
             ("{a:00}", 0, "has no length"),
             ("{a:099999999999999999999}", 0, "has no length"),
-            ("{a:upper}", 0, "{a:upper} has an unknown form: write {a:010} to pad a number to 10 digits, or {a:lower} for"),
+            (
+                "{a:upper}",
+                0,
+                "{a:upper} has an unknown form: write {a:010} to pad a number to 10 digits, or {a:lower} for",
+            ),
             ("{a:}", 0, "unknown form"),
             ("{a:0x1}", 0, "unknown form"),
             ("{a:010:lower}", 0, "unknown form"),

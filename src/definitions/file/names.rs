@@ -40,7 +40,9 @@ pub(super) fn attributes<'a>(attributes: impl Iterator<Item = Name<'a>>, marks: 
     }
     for (name, owner, other, at) in twice(attributes) {
         let way_out = match other {
-            Owner::Column => format!("choose another name, or leave the column {name} out of the item (only or except)"),
+            Owner::Column => {
+                format!("choose another name, or leave the column {name} out of the item (only or except)")
+            }
             _ => "choose another name for one of them".to_owned(),
         };
         let (this, other) = (owner.shown(name), other.shown(name));

@@ -322,7 +322,14 @@ fn a_file_that_is_no_definitions_file_says_where_and_what_to_write() {
         (
             "version = 1\nx = = y\nz = ü",
             "2:5: this is no TOML: extra `=`, expected nothing, found =\n\
-                 3:5: this is no TOML: string values must be quoted, expected literal string, found ü",
+                 3:5: this is no TOML: string values must be quoted, expected literal string, found ü; write \"ü\", in straight quotation marks",
+        ),
+        (
+            "x = [id]\ny = null\nz = “a”\nversion: 1",
+            "1:6: this is no TOML: invalid float, expected `inf`, found id; write \"id\", in straight quotation marks\n\
+                 2:5: this is no TOML: invalid float, expected `nan`, found null; TOML has no null\n\
+                 3:5: this is no TOML: string values must be quoted, expected literal string, found “a”; write \"a\", in straight quotation marks\n\
+                 4:8: this is no TOML: invalid unquoted key, expected letters, numbers, `-`, `_`, found :; write = between a key and its value",
         ),
         (
             "version = 1\n[[table]]\nname = 'a'\nname = 'b'\nprimary_key = 1",
@@ -755,11 +762,7 @@ fn conditions_are_checked() {
             "which is time, with '24:00': write a time with at most six decimals, such as \"12:30:00\"",
         ),
         ("timetz", "below = '12:30+01:00'", "which is timetz, with '12:30+01:00': write a time in UTC"),
-        (
-            "timestamp",
-            "below = 2026-01-31",
-            "which is timestamp, with 2026-01-31: write date and time without a zone",
-        ),
+        ("timestamp", "below = 2026-01-31", "which is timestamp, with 2026-01-31: write date and time without a zone"),
         (
             "timestamptz",
             "below = 2026-01-31T00:00:00",
