@@ -101,13 +101,13 @@ fn sentence(a: &Prefix<'_>, b: &Prefix<'_>) -> String {
             example(a, b)
         );
     }
-    let role = |role, a: &str, b: &str| format!("{role} with {} and {}", quoted(a), quoted(b));
+    let role = |role, a: &str, b: &str| format!("with {} and {} in {role}", quoted(a), quoted(b));
     let mut begin = role("pk", &a.partition, &b.partition);
     if !a.sort.is_empty() || !b.sort.is_empty() {
-        begin = format!("{begin}, {}", role("sk", &a.sort, &b.sort));
+        begin = format!("{begin}, and {}", role("sk", &a.sort, &b.sort));
     }
     format!(
-        "the keys of {other} and of {table} could meet {view}: they begin {begin}; begin pk or sk with texts of which neither begins with the other, such as {} and {}",
+        "the keys of {other} and of {table} could meet {view}: they begin {begin}; in pk or in sk, begin with texts of which neither begins with the other, such as {} and {}",
         quoted(&example(a, b)),
         quoted(&example(b, a))
     )
@@ -171,16 +171,16 @@ mod tests {
             (
                 &[("orders", pk("ORDER")), ("order_items", pk("ORDER_ITEM#"))],
                 &[
-                    "the keys of public.orders and of public.order_items could meet in the view table: they begin pk with \"ORDER\" and \
-                   \"ORDER_ITEM#\"; begin pk or sk with texts of which neither begins with the other, such as \"ORDERS#\" and \
+                    "the keys of public.orders and of public.order_items could meet in the view table: they begin with \"ORDER\" and \
+                   \"ORDER_ITEM#\" in pk; in pk or in sk, begin with texts of which neither begins with the other, such as \"ORDERS#\" and \
                    \"ORDER_ITEMS#\"",
                 ],
             ),
             (
                 &[("x.a", both("A", "S")), ("y.a", both("A", "S#"))],
                 &[
-                    "the keys of x.a and of y.a could meet in the view table: they begin pk with \"A\" and \"A\", sk with \"S\" and \"S#\"; \
-                   begin pk or sk with texts of which neither begins with the other, such as \"X.A#\" and \"Y.A#\"",
+                    "the keys of x.a and of y.a could meet in the view table: they begin with \"A\" and \"A\" in pk, and with \"S\" and \"S#\" in sk; \
+                   in pk or in sk, begin with texts of which neither begins with the other, such as \"X.A#\" and \"Y.A#\"",
                 ],
             ),
             (

@@ -98,9 +98,25 @@ fn syntax(error: &toml::de::Error, faults: &mut Faults<'_>) -> bool {
         faults.add(span.start, format!("{found} stands twice here: remove one of the two"));
         return true;
     }
+    let advice = advice(error.message(), &found);
     let found = if found.is_empty() { String::new() } else { format!(", found {found}") };
-    faults.add(span.start, format!("this is no TOML: {}{found}", error.message()));
+    faults.add(span.start, format!("this is no TOML: {}{found}{advice}", error.message()));
     false
+}
+
+/// What to write instead, for the mistakes that people make most.
+fn advice(message: &str, found: &str) -> String {
+    if found.starts_with(':') {
+        return "; write = between a key and its value".to_owned();
+    }
+    // The parser takes a text that begins with i or n for the beginning of inf or nan.
+    if !["string values must be quoted", "invalid float"].iter().any(|known| message.starts_with(known)) {
+        return String::new();
+    }
+    match found.trim_matches(|next: char| !next.is_alphanumeric()) {
+        "null" => "; TOML has no null".to_owned(),
+        text => format!("; write \"{text}\", in straight quotation marks"),
+    }
 }
 
 fn definitions_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> (SourceTables, Marks) {

@@ -210,7 +210,7 @@ pub enum SourceTablesError {
     )]
     ColumnTwice { table: String, column: String },
     #[error(
-        "the key of {table} names {column}, which the view keeps for itself: a table with such a column cannot be kept in the view"
+        "the key of {table} names {column}, which the view keeps for itself: define the table in views.toml, where rename or [marks] gives one of the two another name"
     )]
     ReservedColumn { table: String, column: String },
     #[error("it names no table: list the tables with their primary keys, as in public.users(id)")]

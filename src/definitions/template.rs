@@ -97,8 +97,8 @@ pub enum TemplateReason {
     )]
     Padding { name: String, padding: String },
     #[error(
-        "{{{name}:{option}}} has an unknown form: after the colon may stand 010, to pad a number to 10 digits, or lower; \
-         a column with a colon or a brace in its name cannot stand in a template"
+        "{{{name}:{option}}} has an unknown form: write {{{name}:010}} to pad a number to 10 digits, or {{{name}:lower}} for lower \
+         case; a column with a colon or a brace in its name cannot stand in a template"
     )]
     UnknownForm { name: String, option: String },
 }
@@ -222,7 +222,11 @@ mod tests {
             ("{a:039}", 0, "{a:039} has no length from 1 to 38: write {a:010}"),
             ("{a:00}", 0, "has no length"),
             ("{a:099999999999999999999}", 0, "has no length"),
-            ("{a:upper}", 0, "{a:upper} has an unknown form: after the colon may stand 010"),
+            (
+                "{a:upper}",
+                0,
+                "{a:upper} has an unknown form: write {a:010} to pad a number to 10 digits, or {a:lower} for",
+            ),
             ("{a:}", 0, "unknown form"),
             ("{a:0x1}", 0, "unknown form"),
             ("{a:010:lower}", 0, "unknown form"),

@@ -46,7 +46,7 @@ fn advice(why: &str) -> &'static str {
     if why == MISSING {
         "give the condition absent = \"inside\" or absent = \"outside\" in views.toml"
     } else {
-        "correct the column's type in views.toml"
+        "write the column's right type into columns in views.toml"
     }
 }
 
@@ -434,8 +434,8 @@ mod tests {
         );
         assert_eq!(
             message("an object"),
-            "the column status is an object, so its condition cannot say whether the view shows the row: correct the \
-             column's type in views.toml"
+            "the column status is an object, so its condition cannot say whether the view shows the row: write the \
+             column's right type into columns in views.toml"
         );
     }
 

@@ -313,10 +313,8 @@ mod tests {
     }
 
     fn lines() -> Vec<Json> {
-        let (mut tally, attempted) = full();
+        let (tally, attempted) = full();
         let batch = line(BatchLine::of(tally.clone(), 1, attempted));
-        // A table's records are never filtered.
-        tally.filtered = None;
         vec![
             batch,
             line(TableLine { table: "public.users".to_owned(), records: tally }),

@@ -43,6 +43,21 @@ const TIMESTAMPS: [(&str, Stands); 4] = [
 const NAMES: &str = "text uuid integer bigint smallint int numeric decimal boolean bool timestamptz timestamp date time timetz \
                      jsonb json varchar char bpchar name real float bytea interval oid";
 
+/// Names that other systems have, and the types that people mean by them.
+const OTHER_NAMES: [(&str, &str); 11] = [
+    ("string", "text"),
+    ("s", "text"),
+    ("number", "numeric"),
+    ("n", "numeric"),
+    ("datetime", "timestamptz"),
+    ("timestamp with timezone", "timestamptz"),
+    ("double", "double precision"),
+    ("int64", "bigint"),
+    ("long", "bigint"),
+    ("bigserial", "bigint"),
+    ("serial", "integer"),
+];
+
 /// How the values of each of [`FAMILIES`] stand, unless a column says otherwise.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Defaults([Stands; FAMILIES.len()]);
@@ -91,18 +106,19 @@ fn stands(found: Written<'_>, family: usize, faults: &mut Faults<'_>) -> Option<
     way.map(|(_, stands)| *stands)
 }
 
-/// Reads the type of a column.
-pub(super) fn read_type<'a>(found: Written<'a>, faults: &mut Faults<'a>) -> Option<Kind<'a>> {
+/// Reads the type of a column. `hint` ends the message about an unknown type.
+pub(super) fn read_type<'a>(found: Written<'a>, hint: &str, faults: &mut Faults<'a>) -> Option<Kind<'a>> {
     let kind = of_name(found.text).or_else(|| of_name_in_full(found.text));
     if kind.is_none() {
-        let instead = match faults.nearest(found.text, NAMES.split(' ')) {
+        let other = OTHER_NAMES.iter().find(|(other, _)| found.text.eq_ignore_ascii_case(other)).map(|(_, name)| *name);
+        let instead = match other.or_else(|| faults.nearest(found.text, NAMES.split(' '))) {
             Some(near) => format!("write \"{near}\""),
             None => {
                 "write a type of PostgreSQL, such as text, uuid, bigint, numeric, boolean, timestamptz, date or jsonb"
                     .to_owned()
             }
         };
-        faults.add(found.at, format!("there is no type {}: {instead}", found.quoted()));
+        faults.add(found.at, format!("there is no type {}: {instead}{hint}", found.quoted()));
     }
     kind.map(|(column_type, family, _)| Kind {
         column_type,

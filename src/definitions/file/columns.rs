@@ -121,6 +121,11 @@ fn typed<'a>(
     defaults: &Defaults,
     faults: &mut Faults<'a>,
 ) -> (Option<Kind<'a>>, Stands) {
+    let hint = if KEYS.contains(&name.text) {
+        format!("; if {} is a key of the table, write it above [table.columns]", name.text)
+    } else {
+        String::new()
+    };
     let (of_type, of_as) = match value.get_ref() {
         DeValue::String(_) => (Some(value), None),
         DeValue::Table(table) => {
@@ -131,14 +136,12 @@ fn typed<'a>(
             }
             if !table.contains_key("type") {
                 let message =
-                    format!("the column {} has no type: write {{ type = \"timestamptz\", … }}", name.quoted());
+                    format!("the column {} has no type: write {{ type = \"timestamptz\", … }}{hint}", name.quoted());
                 faults.add(start(value), message);
             }
             (table.get("type"), table.get("as"))
         }
         _ => {
-            let hint =
-                if KEYS.contains(&name.text) { "; a key of the table must stand above [table.columns]" } else { "" };
             let kind = kind_of(value);
             let name = name.text;
             faults.add(
@@ -150,7 +153,7 @@ fn typed<'a>(
     };
     let example = format!("{} = \"text\"", name.text);
     let of_type = of_type.and_then(|value| text(faults, "the type", value, &example));
-    let kind = of_type.and_then(|written| read_type(written, faults));
+    let kind = of_type.and_then(|written| read_type(written, &hint, faults));
     let stands = of_as.and_then(|value| {
         let written = text(faults, "as", value, "{ type = \"timestamptz\", as = \"iso8601\" }")?;
         kind.and_then(|kind| read_as(written, kind, faults))

@@ -34,19 +34,20 @@ pub(super) fn constant(value: &Value<'_>, written: &str, kind: Option<Kind<'_>>)
         Numeric | Float => number(value, true).ok_or("a number, such as 12.50"),
         Boolean => boolean(value).ok_or("true or false, without quotation marks"),
         Text => {
-            let DeValue::String(text) = value.get_ref() else { return Err("a text, such as \"draft\"") };
+            let text = value.get_ref().as_str();
             if kind.uuid {
-                return uuid(text).ok_or("a UUID, such as \"0190f6f4-7a5e-7c3e-8a9b-0123456789ab\"");
+                return text.and_then(uuid).ok_or("a UUID, such as \"0190f6f4-7a5e-7c3e-8a9b-0123456789ab\"");
             }
-            Ok(Constant::Text(text.as_ref().to_owned()))
+            let text = text.ok_or("a text, such as \"draft\"")?;
+            Ok(Constant::Text(text.to_owned()))
         }
         Date => with(date).ok_or("a date, such as \"2026-01-31\""),
-        Time => with(time).ok_or("a time of at most six decimals, such as \"12:30:00\""),
-        TimeTz => with(time_in_utc).ok_or("a time in UTC of at most six decimals, such as \"12:30:00Z\""),
+        Time => with(time).ok_or("a time with at most six decimals, such as \"12:30:00\""),
+        TimeTz => with(time_in_utc).ok_or("a time in UTC with at most six decimals, such as \"12:30:00Z\""),
         Timestamp => with(timestamp)
-            .ok_or("a date and a time without a zone, of at most six decimals, such as \"2026-01-31T12:30:00\""),
+            .ok_or("date and time without a zone, with at most six decimals, such as \"2026-01-31T12:30:00\""),
         TimestampTz => with(timestamp_with_zone)
-            .ok_or("a date and a time with a zone, of at most six decimals, such as \"2026-01-31T12:30:00Z\""),
+            .ok_or("date, time and zone, with at most six decimals, such as \"2026-01-31T12:30:00Z\""),
         Json | Bytea | Interval | OidVector => Err("is_null, the only test for that type"),
     }
 }
@@ -64,7 +65,7 @@ fn untyped(value: &Value<'_>) -> Result<Constant, &'static str> {
             number(value, false).ok_or("a finite number, or the column's type in columns")
         }
         DeValue::Datetime(_) => {
-            Err("the column's type in columns too, as in columns = { placed_at = \"timestamptz\", … }")
+            Err("the types of the table's columns too, as in columns = { placed_at = \"timestamptz\", … }")
         }
         DeValue::Array(_) | DeValue::Table(_) => Err("a text, a number, true or false"),
     }

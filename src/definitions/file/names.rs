@@ -40,7 +40,9 @@ pub(super) fn attributes<'a>(attributes: impl Iterator<Item = Name<'a>>, marks: 
     }
     for (name, owner, other, at) in twice(attributes) {
         let way_out = match other {
-            Owner::Column => format!("choose another name, or leave the column {name} out of the item by except"),
+            Owner::Column => {
+                format!("choose another name, or leave the column {name} out of the item (only or except)")
+            }
             _ => "choose another name for one of them".to_owned(),
         };
         let (this, other) = (owner.shown(name), other.shown(name));
@@ -80,7 +82,7 @@ pub(super) fn reserved(name: &str, owner: Owner<'_>, at: usize, marks: &Marks, f
     }
     let prefix = if ts_ns.starts_with("__") { "view_" } else { "__" };
     let way_out = match owner {
-        Owner::Column => "rename it, leave it out by except",
+        Owner::Column => "rename it, leave it out of the item (only or except)",
         _ => "choose another name",
     };
     let shown = owner.shown(name);

@@ -19,6 +19,21 @@ use crate::definitions::file::reading::{
 
 const EXAMPLE: &str = "rows = [{ column = \"status\", not_in = [\"draft\"] }]";
 const TESTS: [&str; 6] = ["in", "not_in", "equals", "is_null", "at_least", "below"];
+/// Other words for tests, and the tests that people mean by them.
+const OTHER_WORDS: [(&str, &str); 12] = [
+    ("is", "equals"),
+    ("eq", "equals"),
+    ("value", "equals"),
+    ("not_equals", "not_in"),
+    ("not", "not_in"),
+    ("is_not_null", "is_null = false"),
+    ("not_null", "is_null = false"),
+    ("above", "at_least"),
+    ("from", "at_least"),
+    ("until", "below"),
+    ("before", "below"),
+    ("less_than", "below"),
+];
 const KEYS: [&str; 8] = ["column", "in", "not_in", "equals", "is_null", "at_least", "below", "absent"];
 
 /// Reads `rows`.
@@ -68,6 +83,9 @@ fn condition<'a>(entry: &'a Value<'a>, columns: &mut Columns<'a>, faults: &mut F
             }
         } else if key.text == "absent" {
             absent = read_absent(value, faults).unwrap_or_default();
+        } else if let Some((_, test)) = OTHER_WORDS.iter().find(|(other, _)| *other == key.text) {
+            has_tests = true;
+            faults.add(key.at, format!("there is no key {}: write {test}", key.quoted()));
         } else if key.text != "column" {
             unknown_key(faults, key, "a condition", &KEYS);
         }

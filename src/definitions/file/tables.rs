@@ -85,7 +85,7 @@ fn read_name<'a>(value: &'a Value<'a>, faults: &mut Faults<'a>) -> Option<(Strin
     match table_name(written.text) {
         Ok(name) => Some(name),
         Err(fault) => {
-            faults.add(written.at, format!("the name cannot be read: {fault}"));
+            faults.add(written.at, format!("the name cannot be read: {fault}; write name = \"public.orders\", or name = '\"Sales\".\"Order Lines\"'"));
             None
         }
     }

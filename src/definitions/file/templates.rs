@@ -219,7 +219,7 @@ fn fits(placeholder: &Use<'_>, place: usize, columns: &Columns<'_>, faults: &mut
     let Use { name, pad, lower } = placeholder;
     if columns.all[place].hashed {
         let message = format!(
-            "{0} is hashed, and a template would show its value: remove it here; the attribute {0} of the item has the hash, and an index can have that",
+            "{0} is hashed, and a template would show its value: remove it here, and put the index on the item's attribute {0}, which has the hash",
             name.text
         );
         faults.add(name.at, message);

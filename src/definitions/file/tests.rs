@@ -322,7 +322,14 @@ fn a_file_that_is_no_definitions_file_says_where_and_what_to_write() {
         (
             "version = 1\nx = = y\nz = ü",
             "2:5: this is no TOML: extra `=`, expected nothing, found =\n\
-                 3:5: this is no TOML: string values must be quoted, expected literal string, found ü",
+                 3:5: this is no TOML: string values must be quoted, expected literal string, found ü; write \"ü\", in straight quotation marks",
+        ),
+        (
+            "x = [id]\ny = null\nz = “a”\nversion: 1",
+            "1:6: this is no TOML: invalid float, expected `inf`, found id; write \"id\", in straight quotation marks\n\
+                 2:5: this is no TOML: invalid float, expected `nan`, found null; TOML has no null\n\
+                 3:5: this is no TOML: string values must be quoted, expected literal string, found “a”; write \"a\", in straight quotation marks\n\
+                 4:8: this is no TOML: invalid unquoted key, expected letters, numbers, `-`, `_`, found :; write = between a key and its value",
         ),
         (
             "version = 1\n[[table]]\nname = 'a'\nname = 'b'\nprimary_key = 1",
@@ -405,7 +412,7 @@ fn a_table_needs_its_name_and_its_key() {
         ),
         (
             "name = 'x-y'\nprimary_key = ['id']",
-            "3:8: \"x-y\": the name cannot be read: at character 2: expected the end: other characters in a name need quotation marks, found '-'",
+            "3:8: \"x-y\": the name cannot be read: at character 2: expected the end: other characters in a name need quotation marks, found '-'; write name = \"public.orders\", or name = '\"Sales\".\"Order Lines\"'",
         ),
         (
             "name = 'x\"y'\nprimary_key = ['id']",
@@ -417,7 +424,7 @@ fn a_table_needs_its_name_and_its_key() {
         ),
         (
             "name = 'Größen'\nprimary_key = ['_tx_id']",
-            "4:16: public.größen: the column _tx_id would be the attribute _tx_id, which the view keeps for itself: rename it, leave it out by except, or give the view's attributes another prefix: [marks] prefix = \"__\"",
+            "4:16: public.größen: the column _tx_id would be the attribute _tx_id, which the view keeps for itself: rename it, leave it out of the item (only or except), or give the view's attributes another prefix: [marks] prefix = \"__\"",
         ),
         (
             "name = 'a'\nprimary_key = ['id']\nview = 'a b'\nversion = 1\nprimarykey = 1\nfoo = 1",
@@ -553,7 +560,7 @@ fn columns_are_checked_wherever_they_are_named() {
         ),
         (
             "hash = ['email']\nattributes = { A = '{email}' }",
-            "7:21: email is hashed, and a template would show its value: remove it here; the attribute email of the item has the hash, and an index can have that",
+            "7:21: email is hashed, and a template would show its value: remove it here, and put the index on the item's attribute email, which has the hash",
         ),
         (
             "hash = ['at']\nexpires_at = 'at'",
@@ -626,8 +633,8 @@ fn the_list_of_columns_is_checked() {
         (
             "columns = { id = 'uid', a = 'string', b = 'text[]', c = 1, d = {}, e = { type = 1, as = 2, is = 3 } }",
             "5:18: there is no type \"uid\": write \"uuid\"\n\
-                 5:29: there is no type \"string\": write a type of PostgreSQL, such as text, uuid,\n\
-                 5:43: there is no type \"text[]\"\n\
+                 5:29: there is no type \"string\": write \"text\"\n\
+                 5:43: there is no type \"text[]\": write a type of PostgreSQL, such as text, uuid,\n\
                  5:57: the column c is an integer: write its type, as in c = \"text\"\n\
                  5:64: the column \"d\" has no type: write { type = \"timestamptz\", … }\n\
                  5:81: the type is an integer: write e = \"text\"\n\
@@ -640,8 +647,11 @@ fn the_list_of_columns_is_checked() {
                  5:78: a date cannot stand as \"millis\": write \"days\" or \"iso8601\"",
         ),
         (
-            "[table.columns]\nid = 'uuid'\nexcept = ['x']",
-            "7:10: the column except is an array: write its type, as in except = \"text\"; a key of the table must stand above [table.columns]",
+            "[table.columns]\nid = 'uuid'\nexcept = ['x']\nrename = { id = 'y' }\nview = 'shop'",
+            "7:10: the column except is an array: write its type, as in except = \"text\"; if except is a key of the table, write it above [table.columns]\n\
+                 8:10: the column \"rename\" has no type: write { type = \"timestamptz\", … }; if rename is a key of the table, write it above\n\
+                 8:12: there is no key \"id\"\n\
+                 9:8: there is no type \"shop\": write a type of PostgreSQL, such as text, uuid, bigint, numeric, boolean, timestamptz, date or jsonb; if view is a key of the table, write it above [table.columns]",
         ),
     ] {
         check_table(rest, expected);
@@ -658,7 +668,7 @@ fn no_two_attributes_have_one_name() {
         ),
         (
             "rename = { a = 'id' }",
-            "5:16: the renamed column a and the column id would be one attribute, \"id\": choose another name, or leave the column id out of the item by except",
+            "5:16: the renamed column a and the column id would be one attribute, \"id\": choose another name, or leave the column id out of the item (only or except)",
         ),
         ("attributes = { id = 'x' }", "5:16: the index attribute id and the column id would be one attribute"),
         ("attributes = { x = '{x}' }", "5:16: the index attribute x and the column x would be one attribute"),
@@ -678,7 +688,7 @@ fn no_two_attributes_have_one_name() {
         ),
         (
             "columns = { id = 'uuid', _deleted = 'boolean' }",
-            "5:26: the column _deleted would be the attribute _deleted, which the view keeps for itself: rename it, leave it out by except, or give",
+            "5:26: the column _deleted would be the attribute _deleted, which the view keeps for itself: rename it, leave it out of the item (only or except), or give",
         ),
         (
             "rename = { a = '__deleted' }\n[marks]\nprefix = '__'",
@@ -705,6 +715,11 @@ fn conditions_are_checked() {
                  5:56: the condition tests nothing: add in, not_in, equals, is_null, at_least or below",
         ),
         (
+            "rows = [{ column = 'a', is = 'x' }, { column = 'a', is_not_null = true }]",
+            "5:25: there is no key \"is\": write equals\n\
+                 5:53: there is no key \"is_not_null\": write is_null = false",
+        ),
+        (
             "rows = [{ column = 'a' }]",
             "5:9: the condition over a tests nothing: add in, not_in, equals, is_null, at_least or below",
         ),
@@ -724,7 +739,7 @@ fn conditions_are_checked() {
         ),
         (
             "rows = [{ column = 'a', at_least = 2026-01-01 }, { column = 'b', below = inf }, { column = 'c', equals = {} }]",
-            "5:36: at_least compares a with 2026-01-01: write the column's type in columns too, as in columns = { placed_at = \"timestamptz\", … }\n\
+            "5:36: at_least compares a with 2026-01-01: write the types of the table's columns too, as in columns = { placed_at = \"timestamptz\", … }\n\
                  5:74: below compares b with inf: write a finite number, or the column's type in columns\n\
                  5:106: equals compares c with {}: write a text, a number, true or false",
         ),
@@ -737,24 +752,21 @@ fn conditions_are_checked() {
         ("numeric", "equals = true", "which is numeric, with true: write a number, such as 12.50"),
         ("numeric", "equals = '1e2000'", "which is numeric, with '1e2000': write a number"),
         ("text", "equals = 5", "which is text, with 5: write a text, such as \"draft\""),
+        ("uuid", "equals = 5", "which is uuid, with 5: write a UUID, such as \"0190f6f4-"),
         ("uuid", "equals = '5'", "which is uuid, with '5': write a UUID, such as \"0190f6f4-"),
         ("boolean", "equals = 'true'", "which is boolean, with 'true': write true or false, without quotation marks"),
         ("date", "below = '2026-02-30'", "which is date, with '2026-02-30': write a date, such as \"2026-01-31\""),
         (
             "time",
             "below = '24:00'",
-            "which is time, with '24:00': write a time of at most six decimals, such as \"12:30:00\"",
+            "which is time, with '24:00': write a time with at most six decimals, such as \"12:30:00\"",
         ),
         ("timetz", "below = '12:30+01:00'", "which is timetz, with '12:30+01:00': write a time in UTC"),
-        (
-            "timestamp",
-            "below = 2026-01-31",
-            "which is timestamp, with 2026-01-31: write a date and a time without a zone",
-        ),
+        ("timestamp", "below = 2026-01-31", "which is timestamp, with 2026-01-31: write date and time without a zone"),
         (
             "timestamptz",
             "below = 2026-01-31T00:00:00",
-            "which is timestamptz, with 2026-01-31T00:00:00: write a date and a time with a zone, of at most six decimals, such as \"2026-01-31T12:30:00Z\"",
+            "which is timestamptz, with 2026-01-31T00:00:00: write date, time and zone, with at most six decimals, such as \"2026-01-31T12:30:00Z\"",
         ),
     ] {
         let rest = format!("columns = {{ id = 'uuid', x = '{kind}' }}\nrows = [{{ column = 'x', {test} }}]");
