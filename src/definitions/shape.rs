@@ -30,6 +30,13 @@ pub struct Shape {
     pub made: HashSet<String>,
 }
 
+impl Shape {
+    /// Whether conditions can hide a row, so that a tombstone stands in its place.
+    pub fn hides_rows(&self) -> bool {
+        self.rows.iter().any(|condition| self.columns[condition.column].in_key.is_none())
+    }
+}
+
 /// The templates of an item's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyTemplates {

@@ -305,7 +305,7 @@ impl Projector {
     fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
         let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
         // Force says that the database has the row. It does not say that the definition's conditions show it.
-        let hides = change.table.shape().is_some_and(|shape| !shape.rows.is_empty());
+        let hides = change.table.shape().is_some_and(Shape::hides_rows);
         let may_be_late = now.origin == Origin::Quarantine || (now.origin == Origin::Forced && hides);
         let is_old = may_be_late && change.committed.age(now.written_at) >= kept;
         let late = change.committed.since_epoch().saturating_add(kept).saturating_add(self.tombstone_ttl);
@@ -447,6 +447,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::definitions::file;
     use crate::definitions::source_tables::SourceTables;
 
     const WRITTEN_AT: u64 = 1_800_000_000;
@@ -721,5 +722,105 @@ mod tests {
         assert!(project("users(id)", image, false).is_ok());
         let error = project_with(Some("bucket"), "users(id)", image, false).unwrap_err();
         assert_eq!(error, ProjectionError::ReservedColumn { column: "_overflow".to_owned() });
+    }
+
+    /// The item of a row of `t`, whose definition has these lines, in a view with a bucket.
+    fn defined(lines: &str, image: &str) -> ViewItem {
+        let file = format!("version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\n{lines}");
+        let tables = file::read("views.toml", file.as_bytes()).unwrap_or_else(|faults| panic!("{faults}")).tables;
+        let raw: &RawValue = serde_json::from_str(image).unwrap();
+        let change = ChangeEvent {
+            table: tables.iter().next().unwrap(),
+            committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
+            transaction: None,
+            creates: false,
+            clock_behind: false,
+            nulls_are_there: true,
+            image: RowImage::Upsert(raw),
+        };
+        let projector = Projector {
+            marks: Arc::default(),
+            tombstone_ttl: Duration::from_secs(3600),
+            overflow_bucket: Some("bucket".to_owned()),
+            hash_key: Some(Arc::new(HashKey::new(b"key"))),
+        };
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &[] };
+        projector.project(&change, &TableSchema::with_partition_key("pk"), now).unwrap().unwrap()
+    }
+
+    #[test]
+    fn regression_a_column_that_is_left_out_does_not_move_in_the_place_of_one_that_is_kept() {
+        let long = "x".repeat(500_000);
+        let columns = r#"columns = { id = "bigint", body = "text", mail = "text" }"#;
+        for (lines, name, expected) in [
+            ("only = [\"id\", \"body\"]\nrename = { body = \"note\" }", "note", format!("\"{long}\"")),
+            (&format!("{columns}\nhash = [\"mail\"]\nrename = {{ body = \"note\" }}"), "note", format!("\"{long}\"")),
+            (
+                &format!("{columns}\nonly = [\"body\"]\ngroup = {{ note = [\"body\"] }}"),
+                "note",
+                format!(r#"{{"body":"{long}"}}"#),
+            ),
+            (
+                &format!("{columns}\nonly = [\"id\"]\nattributes = {{ note = \"{{body}}\" }}"),
+                "note",
+                format!("\"{long}\""),
+            ),
+        ] {
+            let image = format!(r#"{{"id":1,"body":"{long}","note":"secret","mail":"secret"}}"#);
+            let item = defined(lines, &image);
+            let [moved] = item.moved.as_slice() else { panic!("{lines}: {} moved", item.moved.len()) };
+            assert_eq!(moved.object.rsplit_once('/').unwrap().1, name, "{lines}");
+            assert!(moved.json == expected, "{lines}: {}…", &moved.json[..20]);
+            assert!(!format!("{:?}", item.attributes).contains("secret"), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_document_moves_as_itself_and_one_that_does_not_fit_as_the_record_has_it() {
+        let long = "x".repeat(500_000);
+        let lines = "columns = { id = \"bigint\", doc = { type = \"jsonb\", as = \"document\" } }";
+        let deep = format!("{}\\\"{long}\\\"{}", "[".repeat(40), "]".repeat(40));
+        let fits = format!("[\\\"{long}\\\"]");
+        for (text, expected) in [(&fits, format!("[\"{long}\"]")), (&deep, format!("\"{deep}\""))] {
+            let item = defined(lines, &format!(r#"{{"id":1,"doc":"{text}"}}"#));
+            assert!(item.moved[0].json == expected, "{}…", &item.moved[0].json[..60]);
+        }
+    }
+
+    #[test]
+    fn force_does_not_show_a_row_that_the_conditions_may_hide() {
+        let guarded = |lines: &str, origin: Origin| {
+            let file = format!("version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\n{lines}");
+            let tables = file::read("views.toml", file.as_bytes()).unwrap().tables;
+            let raw: &RawValue = serde_json::from_str(r#"{"id":1,"gone":null}"#).unwrap();
+            let change = ChangeEvent {
+                table: tables.iter().next().unwrap(),
+                committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
+                transaction: None,
+                creates: false,
+                clock_behind: false,
+                nulls_are_there: true,
+                image: RowImage::Upsert(raw),
+            };
+            let projector = Projector {
+                marks: Arc::default(),
+                tombstone_ttl: Duration::from_hours(48),
+                overflow_bucket: None,
+                hash_key: None,
+            };
+            let written_at = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000);
+            let now = Circumstances { written_at, origin, tables: &[] };
+            let item = projector.project(&change, &TableSchema::with_partition_key("pk"), now).unwrap().unwrap();
+            item.guard.is_some()
+        };
+        let hides = "rows = [{ column = \"gone\", is_null = true }]";
+        for (lines, origin, expected) in [
+            ("", Origin::Forced, false),
+            (hides, Origin::Forced, true),
+            (hides, Origin::Quarantine, true),
+            (hides, Origin::Stream, false),
+        ] {
+            assert_eq!(guarded(lines, origin), expected, "{lines} {origin:?}");
+        }
     }
 }
