@@ -66,7 +66,12 @@ pub fn decide(
         let column = &shape.columns[condition.column];
         // A key column is never null, so a preview record that lacks it does not mean a null.
         let nulls_are_there = nulls_are_there || column.in_key.is_some();
-        holds(condition, column.kind, values[condition.column], nulls_are_there)
+        let value = values[condition.column];
+        if column.in_key.is_some() && value.is_some_and(|json| json.get() == "null") {
+            // The record is broken, and the row's key says so. Filtered, it would be lost.
+            return Ok(true);
+        }
+        holds(condition, column.kind, value, nulls_are_there)
             .map_err(|why| Undecided { column: column.name.clone(), why })
     };
     let mut by_key = Ok(());
@@ -394,6 +399,9 @@ mod tests {
             (["\"y\"", "1", "1", "1"], Ok(FilteredByKey), Ok(FilteredByKey)),
             (["1", "[]", "\"y\"", "1"], undecided("k", number), undecided("k", number)),
             (["\"x\"", "[]", "\"y\"", "\"x\""], undecided("l", array), undecided("l", array)),
+            // The key is no key, and says so itself.
+            (["null", "\"x\"", "\"x\"", "\"x\""], Ok(Inside), Ok(Inside)),
+            (["null", "\"y\"", "\"x\"", "\"x\""], Ok(FilteredByKey), Ok(FilteredByKey)),
         ] {
             let values: Vec<_> = row.iter().map(|json| Some(raw(json))).collect();
             for nulls_are_there in [false, true] {
