@@ -66,7 +66,7 @@ test: ## Run all tests
 	cargo test --locked --workspace --exclude dsql-view-peers --no-fail-fast
 
 # The release binaries; give FUNCTION and REDRIVE to take others.
-torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds, BATCHED_CREATES=true or false
+torture: ## Run the functions under kills, storms and disorder: SEED=…, CHANGES=…, DURATION=… in seconds, BATCHED_CREATES=… and DEFINITIONS=true or false
 	@$(if $(FUNCTION),,$(call release,--bins))
 	$(call build_tools,torture)
 	@exec $(run_tool) torture

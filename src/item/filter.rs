@@ -384,6 +384,8 @@ mod tests {
             (["\"y\"", "1", "1", "1"], Ok(FilteredByKey), Ok(FilteredByKey)),
             (["1", "[]", "\"y\"", "1"], undecided("k", number), undecided("k", number)),
             (["\"x\"", "[]", "\"y\"", "\"x\""], undecided("l", array), undecided("l", array)),
+            (["null", "\"x\"", "\"x\"", "\"x\""], undecided("k", "null"), undecided("k", "null")),
+            (["null", "\"y\"", "\"x\"", "\"x\""], Ok(FilteredByKey), Ok(FilteredByKey)),
         ] {
             let values: Vec<_> = row.iter().map(|json| Some(raw(json))).collect();
             for nulls_are_there in [false, true] {

@@ -469,6 +469,26 @@ async fn a_table_that_is_missing_at_the_start_reports_its_rows_until_it_is_there
 }
 
 #[tokio::test]
+async fn a_split_change_waits_for_its_table_like_a_whole_one() {
+    let world = World::new().await;
+    create_app(&world.db).await;
+    let endpoint = world.endpoint(|_| Fault::None);
+    let function = with_bucket(&endpoint.endpoint()).await;
+    let change = mixed(0, 3, 0).into_iter().find(|change| change.table == "counters" && change.row.is_some()).unwrap();
+    let change = Change { layout: Layout::Documented, ..change };
+    let records = change.split("c-1", 2);
+    let reported = function.dispositions(&records, PLENTY).await.iter().filter(|end| is_reported(end)).count();
+    assert_eq!(reported, 1, "one record brings the set again");
+    create_counters(&world.db).await;
+    ten_seconds_later().await;
+    function.dispositions(&records, PLENTY).await;
+    let ends = function.dispositions(&records, PLENTY).await;
+    assert!(ends.iter().any(is_applied), "{ends:?}");
+    ends_as_the_model(&[change], &world.db).await.unwrap();
+    assert_eq!(world.keys("quarantine/"), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_table_that_goes_while_running_reports_its_rows_until_it_comes_back() {
     let world = World::new().await;
     create_app(&world.db).await;

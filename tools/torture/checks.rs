@@ -11,11 +11,17 @@ use dsql_view_tools::quarantine::{FOLDER, Poison, differences};
 
 use crate::figures::Figures;
 use crate::workload::Shows;
-use crate::world::{BUCKET, DEAD, TOMBSTONE_TTL, VIEW, World};
+use crate::world::{BUCKET, DEAD, TOMBSTONE_TTL, World};
 
 /// Compares the view with the model item by item, and the quarantine with the poison records.
 pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mut Figures) {
-    let items = world.services.db.items(VIEW).await;
+    let items = world.items().await;
+    for table in world.tables() {
+        let strays = world.services.db.items(table).await.into_keys();
+        let strays =
+            strays.filter(|key| model.table_of(key).is_some_and(|of_row| !of_row.is_empty() && of_row != table));
+        figures.problems.extend(strays.map(|key| format!("{key} stands in {table}, where it does not belong")));
+    }
     let left = left_behind(&items, &world.services.s3, BUCKET);
     figures.problems.extend(left.into_iter().map(|object| format!("nothing names the object {object}")));
     figures.items = items.len();
@@ -40,11 +46,11 @@ pub async fn compare(world: &World, model: &Model, poison: &Poison, figures: &mu
     figures.problems.extend(dead.into_iter().map(|message| format!("told to be lost: {message}")));
 }
 
-/// Lets DynamoDB remove expired tombstones from before `horizon`, and returns their keys. Nothing older can be
-/// delivered behind these tombstones any more.
+/// Lets DynamoDB remove expired tombstones and rows from before `horizon`, and returns their keys. Nothing older can be
+/// delivered behind these any more.
 ///
-/// Tombstones of later commits were written since the round `began`, and expire accordingly.
-pub async fn expire_tombstones(
+/// Those of later commits were written since the round `began`, and expire accordingly.
+pub async fn expire(
     world: &World,
     horizon: u64,
     began: SystemTime,
@@ -54,26 +60,31 @@ pub async fn expire_tombstones(
     let mut expired = Vec::new();
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (began, now) = (seconds(began), seconds(SystemTime::now()));
-    for (key, item) in world.services.db.items(VIEW).await {
-        let Some(expiry) = number(&item, "_expires_at") else { continue };
-        // The model has checked that it is a tombstone.
-        if expiry > now + TOMBSTONE_TTL {
-            figures.problems.push(format!("the tombstone {key} expires too late"));
-        }
-        let committed = commit(&item);
-        if committed > horizon && expiry < began + TOMBSTONE_TTL {
-            figures.problems.push(format!("the tombstone {key} expires too early"));
-        }
-        if expiry <= now && committed < horizon {
-            let removal =
-                world.services.db.client().delete_item().table_name(VIEW).key(KEY, AttributeValue::S(key.clone()));
-            if let Err(error) = removal.send().await {
-                figures.problems.push(format!("the tombstone {key} could not be removed: {error}"));
-                continue;
+    for table in world.tables() {
+        for (key, item) in world.services.db.items(table).await {
+            let Some(expiry) = number(&item, "_expires_at") else { continue };
+            // The model has checked that it is a tombstone, or a row that expires. Such rows tell a time that has passed.
+            if expiry > now + TOMBSTONE_TTL {
+                figures.problems.push(format!("{key} expires too late"));
             }
-            model.expire(&key, committed);
-            figures.expired_tombstones += 1;
-            expired.push(key);
+            let committed = commit(&item);
+            if committed > horizon && expiry < began + TOMBSTONE_TTL {
+                figures.problems.push(format!("{key} expires too early"));
+            }
+            if expiry <= now && committed < horizon {
+                let client = world.services.db.client();
+                let removal = client.delete_item().table_name(table).key(KEY, AttributeValue::S(key.clone()));
+                if let Err(error) = removal.send().await {
+                    figures.problems.push(format!("{key} could not be removed: {error}"));
+                    continue;
+                }
+                model.expire(&key, committed);
+                match item.contains_key("_deleted") {
+                    true => figures.expired_tombstones += 1,
+                    false => figures.expired_rows += 1,
+                }
+                expired.push(key);
+            }
         }
     }
     expired

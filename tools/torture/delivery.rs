@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::checks::Watch;
 use crate::figures::Figures;
 use crate::workload::{Kind, Round, Shows};
-use crate::world::{ON_FAILURE, VIEW, World};
+use crate::world::{ON_FAILURE, World};
 
 /// The number of ends of invocations between two looks at the view.
 const ENDS_BETWEEN_LOOKS: u64 = 10;
@@ -127,7 +127,7 @@ impl Deliveries {
             }
             mapping.pass(Duration::from_millis(10));
             if figures.invocations.is_multiple_of(ENDS_BETWEEN_LOOKS) {
-                self.watch.look(world, &world.services.db.items(VIEW).await, figures);
+                self.watch.look(world, &world.items().await, figures);
             }
             if open.len() < last_done.0 {
                 last_done = (open.len(), Instant::now());
@@ -139,7 +139,7 @@ impl Deliveries {
         }
         world.quiet().await;
         if figures.problems.is_empty() {
-            self.watch.look(world, &world.services.db.items(VIEW).await, figures);
+            self.watch.look(world, &world.items().await, figures);
             figures.unaccounted += open.len() as u64;
             figures.problems.extend(open.keys().map(|place| format!("nobody has answered for the record at {place}")));
         }

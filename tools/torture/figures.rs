@@ -34,6 +34,11 @@ pub struct Figures {
     /// attempts.
     pub refused_rows: u64,
     pub expired_tombstones: u64,
+    /// Rows that expired, by their column and once they guarded nothing any more.
+    pub expired_rows: u64,
+    /// Whether the run has definitions, and how many changes of rows that they hide it has.
+    pub definitions: bool,
+    pub hidden: u64,
     /// Changes of the quarantine that were replayed after the tombstones of their rows had expired.
     pub replayed: u64,
     /// Of these, the changes that were held back because their rows may have been deleted, which is true.
@@ -99,7 +104,9 @@ impl Figures {
             ("row that was refused for so long that it was reported", self.refused_rows),
             ("fault", faults.values().sum()),
         ];
-        let missing = counts.iter().filter(|(_, count)| *count == 0);
+        let of_definitions = [("row that the conditions hide", self.hidden), ("expired row", self.expired_rows)];
+        let of_definitions = of_definitions.iter().filter(|_| self.definitions);
+        let missing = counts.iter().chain(of_definitions).filter(|(_, count)| *count == 0);
         self.problems
             .extend(missing.map(|(what, _)| format!("there was no {what}: the run shows less than it seems to")));
         let Statements { asked, done } = self.creates;
@@ -136,6 +143,7 @@ impl Figures {
     pub fn table(&self, faults: &BTreeMap<&'static str, u64>, took: Duration) -> String {
         let mut rows = vec![
             ("changes committed", self.changes),
+            ("  of rows that the conditions hide", self.hidden),
             ("records", self.records),
             ("  that came before", self.duplicates),
             ("  that no repetition can apply", self.poison),
@@ -161,6 +169,7 @@ impl Figures {
             ("  that took place", self.creates.done as u64),
             ("  requests of them that met a fault", self.faulty_creates),
             ("tombstones that expired", self.expired_tombstones),
+            ("rows that expired", self.expired_rows),
             ("old changes replayed after that", self.replayed),
             ("  held back", self.held_back),
             ("items compared at the end", self.items as u64),

@@ -9,11 +9,15 @@
 //!
 //! `BATCHED_CREATES` says whether both functions send creates together. Without it, that is drawn for each function.
 //!
+//! `DEFINITIONS` says whether the functions have a definitions file, with three tables of the view, conditions and rows
+//! that expire. Without it, the seed draws that.
+//!
 //! `BROKEN=puts` lets DynamoDB forget the conditions of some puts. `BROKEN=creates` lets it forget what stands in the
 //! way of creates that are sent together. `BROKEN=replays` replays old changes by force. With each of these, the run
 //! must fail.
 
 mod checks;
+mod definitions;
 mod delivery;
 mod figures;
 mod replays;
@@ -26,7 +30,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dsql_view_support::model::Model;
+use dsql_view_support::cdc::Change;
+use dsql_view_support::model::{Model, Reading, without_definitions};
 use dsql_view_support::progress::Progress;
 use dsql_view_support::random::Random;
 use dsql_view_tools::given::{binary, exit_code, variable};
@@ -45,6 +50,8 @@ const CHANGES_A_ROUND: u64 = 1000;
 const FEWEST_ROUNDS: u64 = 3;
 /// The most problems that are shown of a failed run.
 const MOST_PROBLEMS: usize = 20;
+/// Names the draw of whether a run has definitions.
+const DRAWS_DEFINITIONS: u64 = 5;
 /// The steps of the whole run.
 const STEPS: u64 = 1000;
 
@@ -54,6 +61,7 @@ struct Settings {
     given_changes: Option<u64>,
     duration: Duration,
     batched_creates: Option<bool>,
+    definitions: bool,
     broken: Broken,
     function: PathBuf,
     redrive: PathBuf,
@@ -68,8 +76,11 @@ impl Settings {
         }
         let broken = broken()?;
         let default = if changes.is_some() { u64::MAX } else { 120 };
+        let seed = number("SEED")?.unwrap_or(u64::from(now.subsec_nanos()));
+        let drawn = Random::of(&[seed, DRAWS_DEFINITIONS]).percent(50);
         Ok(Self {
-            seed: number("SEED")?.unwrap_or(u64::from(now.subsec_nanos())),
+            seed,
+            definitions: variable("DEFINITIONS", "true or false")?.unwrap_or(drawn),
             given_changes: changes,
             changes: changes.unwrap_or(u64::MAX),
             duration: Duration::from_secs(number("DURATION")?.unwrap_or(default)),
@@ -115,11 +126,14 @@ async fn main() -> ExitCode {
 async fn run() -> Result<bool, Box<dyn Error>> {
     let settings = Settings::from_environment()?;
     let (seed, mut random) = (settings.seed, Random::new(settings.seed));
-    println!("SEED={seed}");
-    let mut workload = Workload::new(random.number());
-    let world = World::new(Storms::new(Random::new(random.number()), settings.broken)).await;
+    println!("SEED={seed} DEFINITIONS={}", settings.definitions);
+    let reading: Reading = if settings.definitions { definitions::reading } else { without_definitions };
+    let mut workload = Workload::new(random.number(), reading);
+    let storms = Storms::new(Random::new(random.number()), settings.broken);
+    let world = World::new(storms, settings.definitions).await?;
     let mut deliveries = Deliveries::new(&world, &settings, random.number());
-    let (mut model, mut figures) = (Model::default(), Figures::default());
+    let mut model = Model::with(reading, "_");
+    let mut figures = Figures { definitions: settings.definitions, ..Figures::default() };
     let force = settings.broken == Broken::Replays;
     let mut replays = Replays::new(settings.redrive.clone(), force, Random::new(random.number()));
     let mut progress = Progress::start(STEPS);
@@ -132,6 +146,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
         round.changes.iter().for_each(|change| model.commit(change));
         replays.committed(&round.changes);
         figures.changes += round.changes.len() as u64;
+        let is_hidden = |change: &&Change| change.row.is_some() && model.is_tombstone(change);
+        figures.hidden += round.changes.iter().filter(is_hidden).count() as u64;
         figures.records += round.records.len() as u64;
         figures.duplicates += round.duplicates as u64;
         let show = |figures: &Figures| progress.show(settings.step(figures, progress.elapsed()), || figures.line());
@@ -145,7 +161,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
             break;
         }
         // Changes of this round can come once more in the next round. Older changes cannot.
-        let expired = checks::expire_tombstones(&world, round.begins, began, &mut model, &mut figures).await;
+        let expired = checks::expire(&world, round.begins, began, &mut model, &mut figures).await;
         replays.replay(&world, &expired, &mut model, &mut figures).await?;
         checks::expire_objects(&world, last_round_began);
         deliveries.watch.forget();
@@ -176,6 +192,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     };
     let batched = settings.batched_creates.map_or(String::new(), |batched| format!(" BATCHED_CREATES={batched}"));
     let changes = settings.given_changes.unwrap_or(figures.changes);
-    println!("{} problems. Again: {broken}make torture SEED={seed} CHANGES={changes}{batched}", figures.problems.len());
+    let again = format!("SEED={seed} CHANGES={changes}{batched} DEFINITIONS={}", settings.definitions);
+    println!("{} problems. Again: {broken}make torture {again}", figures.problems.len());
     Ok(false)
 }

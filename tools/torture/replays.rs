@@ -17,8 +17,7 @@ use dsql_view_support::runtime_api::{Function, Outcome};
 use serde_json::json;
 
 use crate::figures::Figures;
-use crate::workload::SOURCE_TABLES;
-use crate::world::{BUCKET, TOMBSTONE_TTL, VIEW, World};
+use crate::world::{BUCKET, World};
 
 const FOLDER: &str = "quarantine/replayed/";
 /// The most rows that a round replays.
@@ -48,8 +47,8 @@ impl Replays {
         }
     }
 
-    /// Replays older changes of some rows whose tombstones have `expired`. No row may come back. The deletions among
-    /// these changes may leave tombstones, which the `model` gets too.
+    /// Replays older changes of some rows whose tombstones or items have `expired`. No row may come back. The deletions
+    /// and hidden rows among these changes may leave tombstones, which the `model` gets too.
     pub async fn replay(
         &mut self,
         world: &World,
@@ -58,7 +57,7 @@ impl Replays {
         figures: &mut Figures,
     ) -> Result<(), Box<dyn Error>> {
         let rows: BTreeSet<&String> = expired.iter().take(MOST_ROWS).collect();
-        // All changes but the newest, which is the deletion that was applied.
+        // All changes but the newest, which is the one that has expired.
         let older = |changes: &'_ Vec<Change>| changes.len().saturating_sub(1);
         let of_rows = rows.iter().filter_map(|row| self.history.get(*row));
         let mut changes: Vec<&Change> = of_rows.flat_map(|changes| &changes[..older(changes)]).collect();
@@ -88,10 +87,12 @@ impl Replays {
         figures.replayed += counts["replayed"].as_u64().unwrap_or_default();
         figures.held_back += counts["heldBack"].as_u64().unwrap_or_default();
 
-        for deletion in changes.iter().filter(|change| change.row.is_none()) {
-            model.commit(deletion);
+        for change in changes {
+            if model.is_tombstone(change) {
+                model.commit(change);
+            }
         }
-        let view = resolved(world.services.db.items(VIEW).await, &world.services.s3, BUCKET)?;
+        let view = resolved(world.items().await, &world.services.s3, BUCKET)?;
         let differences = model.differences(&view);
         figures.divergent += differences.len() as u64;
         figures.problems.extend(differences.into_iter().map(|difference| format!("after a replay: {difference}")));
@@ -108,13 +109,7 @@ impl Replays {
 /// Starts the function without the storms, because they do to a replay what they do to any batch.
 fn start(world: &World, redrive: &Path) -> Result<Function, Box<dyn Error>> {
     let mut variables = environment(&world.services.db.endpoint());
-    variables.extend([
-        ("AWS_ENDPOINT_URL_S3", world.services.s3.endpoint()),
-        ("VIEW_TABLE", VIEW.to_owned()),
-        ("SOURCE_TABLES", SOURCE_TABLES.to_owned()),
-        ("OBJECTS_BUCKET", BUCKET.to_owned()),
-        ("TOMBSTONE_TTL", format!("{TOMBSTONE_TTL}s")),
-        ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
-    ]);
+    variables.push(("AWS_ENDPOINT_URL_S3", world.services.s3.endpoint()));
+    variables.extend(world.settings());
     Ok(Function::start(redrive, variables)?)
 }

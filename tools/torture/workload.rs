@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use dsql_view_support::cdc::{Change, Layout, Value};
+use dsql_view_support::model::Reading;
 use dsql_view_support::random::Random;
 
 /// The text that no log may hold.
@@ -79,6 +80,8 @@ type Row = (&'static str, &'static str, Vec<(&'static str, Value)>);
 /// The source of rounds.
 pub struct Workload {
     random: Random,
+    /// Which changes the view has.
+    reading: Reading,
     commit: u64,
     /// How many changes were made so far. Each has values of its own.
     number: u64,
@@ -90,8 +93,16 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), commit: FIRST_COMMIT, number: 0, rounds: 0, new: 0, late: Vec::new() }
+    pub fn new(seed: u64, reading: Reading) -> Self {
+        Self {
+            random: Random::new(seed),
+            reading,
+            commit: FIRST_COMMIT,
+            number: 0,
+            rounds: 0,
+            new: 0,
+            late: Vec::new(),
+        }
     }
 
     /// The next round, with at least this many changes.
@@ -210,6 +221,7 @@ impl Workload {
             ("nothing", Value::Null),
             ("list", Value::List(vec![Value::number(number), Value::Null, Value::text(SECRET)])),
             ("map", Value::Map(vec![("inner".to_owned(), Value::text(format!("{SECRET}{number}")))])),
+            ("valid_until", Value::number(1_000_000_u64 * number)),
         ];
         let kept = columns.into_iter().filter(|_| self.random.percent(80));
         kept.map(|(name, value)| (name.to_owned(), value)).collect()
@@ -236,8 +248,10 @@ impl Workload {
     fn records(&mut self, change: &Change) -> Vec<Record> {
         let mut records = Vec::new();
         let mut push = |data: String, is, shows| records.push(Record { data: data.into_bytes().into(), is, shows });
-        let shows = |part, of| Some(Shows { key: change.view_key(), commit: change.committed, part, of });
-        if self.random.percent(1) {
+        let is_in_view = (self.reading)(change).is_some();
+        let shows = |part, of| is_in_view.then(|| Shows { key: change.view_key(), commit: change.committed, part, of });
+        // What is wrong with a row that the view never has does not matter.
+        if self.random.percent(1) && is_in_view {
             push(self.poison(change), Kind::Poison, None);
         }
         if self.random.percent(5) {
@@ -261,7 +275,12 @@ impl Workload {
     fn poison(&mut self, change: &Change) -> String {
         let mut change = change.clone();
         let number = self.number;
-        let mut row = vec![("text".to_owned(), Value::text(format!("{SECRET}{number}")))];
+        let mut row = vec![
+            ("text".to_owned(), Value::text(format!("{SECRET}{number}"))),
+            // The conditions of no definition hide the row.
+            ("flag".to_owned(), Value::Bool(true)),
+            ("count".to_owned(), Value::number(number)),
+        ];
         match self.random.below(8) {
             0 => return format!("no JSON {SECRET}{number} {}", change.committed),
             1 => return change.record().replace("\"ts_ns\":", "\"ts\":"),
@@ -290,12 +309,14 @@ impl Workload {
 mod tests {
     use std::collections::{HashMap, HashSet};
 
+    use dsql_view_support::model::without_definitions;
+
     use super::*;
 
     #[test]
     fn a_seed_repeats_its_rounds() {
         let rounds = |seed| {
-            let mut workload = Workload::new(seed);
+            let mut workload = Workload::new(seed, without_definitions);
             let records = |round: Round| round.records.into_iter().map(|record| record.data).collect::<Vec<_>>();
             [records(workload.round(300)), records(workload.round(300))]
         };
@@ -305,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_change_arrives_and_none_before_it_is_committed_in_an_earlier_round() {
-        let mut workload = Workload::new(5);
+        let mut workload = Workload::new(5, without_definitions);
         let (first, second) = (workload.round(500), workload.round(500));
         let arrived = |round: &Round| round.records.iter().map(|record| record.data.to_vec()).collect::<HashSet<_>>();
         let (in_first, in_second) = (arrived(&first), arrived(&second));
@@ -320,7 +341,7 @@ mod tests {
 
     #[test]
     fn rows_are_made_and_some_of_their_creates_arrive_after_what_changes_them() {
-        let mut workload = Workload::new(7);
+        let mut workload = Workload::new(7, without_definitions);
         let mut made = HashSet::new();
         let (mut again, mut overtaken) = (0, 0);
         for _ in 0..NEW_AND_PREVIEW.len() {

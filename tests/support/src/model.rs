@@ -85,6 +85,16 @@ impl Model {
         }
     }
 
+    /// Whether a tombstone shows the change: its row was deleted, or is hidden.
+    pub fn is_tombstone(&self, change: &Change) -> bool {
+        (self.reading)(change).is_some_and(|shown| shown.row.is_none())
+    }
+
+    /// The table of the view that has the row with this key.
+    pub fn table_of(&self, key: &str) -> Option<&'static str> {
+        Some(self.rows.get(key)?.shown.view)
+    }
+
     /// Forgets a row of which DynamoDB has removed the tombstone, or the expired item, of this commit.
     pub fn expire(&mut self, key: &str, committed: u64) {
         let may_go = |newest: &Newest| newest.shown.row.is_none() || newest.shown.expires_at.is_some();
