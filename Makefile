@@ -99,7 +99,7 @@ e2e: ## Compare the view with a PostgreSQL after random transactions: SEED=…, 
 mutants: ## Change the code in small ways, and tell which changes no test notices; takes hours
 	@scripts/mutants
 
-# Give FUNCTION to measure another binary. Python, Node.js and valgrind show what they are for, where they are there.
+# Give FUNCTION to measure another binary, and BEFORE to compare a change without definitions with that of an earlier one. Python, Node.js and valgrind show what they are for, where they are there.
 # Each of the binaries is built alone and after the criterion bench, or they would get the features of what is built with them.
 bench: ## Measure all figures of docs/benchmarks.md, for some 25 minutes: ONLY=peers,start,… for a part, RUNS=… of each
 	$(if $(findstring pipeline,$(or $(ONLY),pipeline)),cargo bench --locked --bench pipeline)

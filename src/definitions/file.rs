@@ -45,6 +45,44 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Definitions, DefinitionsError> {
         Err(error) => return Err(not_utf8(name, bytes, error.valid_up_to())),
     };
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    piece_by_piece(text).map_or_else(|| whole(name, text), Ok)
+}
+
+/// Reads a file of many tables in the memory of one: each `[[table]]` alone. `None` if the file has few tables, a fault
+/// or a warning, or if a piece of it might mean something else than the same lines in the whole file.
+fn piece_by_piece(text: &str) -> Option<Definitions> {
+    const FEW: usize = 50;
+    const HEADER: &str = "\n[[table]]";
+    // Only such a string has lines that look like a header.
+    let strings_have_lines = ["\"\"\"", "'''"].iter().any(|quotes| text.contains(quotes));
+    let headers: Vec<usize> = text.match_indices(HEADER).map(|(newline, _)| newline + 1).collect();
+    if strings_have_lines || headers.len() < FEW {
+        return None;
+    }
+    let (head, _) = text.split_at(headers[0]);
+    let root = DeTable::parse(head).ok()?;
+    let mut faults = Faults::new("", head);
+    let common = common_of(root.get_ref(), &mut faults);
+    let mut tables = SourceTables::default();
+    if root.get_ref().contains_key("table") || !faults.finish().is_ok_and(|warnings| warnings.is_empty()) {
+        return None;
+    }
+    let ends = headers.iter().skip(1).copied().chain([text.len()]);
+    for (start, end) in headers.iter().zip(ends) {
+        let piece = &text[*start..end];
+        let root = DeTable::parse(piece).ok()?;
+        let mut faults = Faults::new("", piece);
+        let entries = root.get_ref().get("table").filter(|_| root.get_ref().len() == 1)?;
+        for entry in entries.get_ref().as_array()?.iter() {
+            tables.insert(tables::read(entry, &common, &mut faults)?.table).ok()?;
+        }
+        faults.finish().ok().filter(Vec::is_empty)?;
+    }
+    let changes_something = !root.get_ref().contains_key("types") || tables.iter().any(has_types);
+    changes_something.then_some(Definitions { tables, marks: common.marks, warnings: Vec::new() })
+}
+
+fn whole(name: &str, text: &str) -> Result<Definitions, DefinitionsError> {
     let mut faults = Faults::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut is_readable = true;
@@ -120,13 +158,31 @@ fn advice(message: &str, found: &str) -> String {
 }
 
 fn definitions_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> (SourceTables, Marks) {
-    const TOP: [&str; 4] = ["version", "types", "marks", "table"];
     if root.is_empty() {
         let message =
             "the file says nothing: begin with version = 1, and list each table as [[table]] with name and primary_key";
         faults.add(0, message);
         return <_>::default();
     }
+    let common = common_of(root, faults);
+    let tables = root.get("table").map(|value| tables(value, &common, faults));
+    if let (Some(types), Some(tables)) = (root.get("types"), &tables)
+        && !tables.iter().any(has_types)
+    {
+        faults.warn(
+            start(types),
+            "[types] changes nothing, because no table lists its columns with their types in columns",
+        );
+    }
+    if tables.is_none() {
+        faults.add(faults.end(), "the file names no table: add each as [[table]] with name and primary_key");
+    }
+    (tables.unwrap_or_default(), common.marks)
+}
+
+/// Reads what stands above the tables.
+fn common_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> Common {
+    const TOP: [&str; 4] = ["version", "types", "marks", "table"];
     for (key, _) in members(root) {
         if TOP.contains(&key.text) {
         } else if KEYS.contains(&key.text) {
@@ -142,20 +198,7 @@ fn definitions_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> (Source
     let types = root.get("types").and_then(|value| table(faults, "types", value, "[types]"));
     let defaults = types.map(|types| Defaults::read(types, faults)).unwrap_or_default();
     let marks = root.get("marks").and_then(|value| marks(value, faults)).unwrap_or_default();
-    let common = Common { defaults, marks };
-    let tables = root.get("table").map(|value| tables(value, &common, faults));
-    if let (Some(types), Some(tables)) = (root.get("types"), &tables)
-        && !tables.iter().any(has_types)
-    {
-        faults.warn(
-            start(types),
-            "[types] changes nothing, because no table lists its columns with their types in columns",
-        );
-    }
-    if tables.is_none() {
-        faults.add(faults.end(), "the file names no table: add each as [[table]] with name and primary_key");
-    }
-    (tables.unwrap_or_default(), common.marks)
+    Common { defaults, marks }
 }
 
 fn has_types(table: &SourceTable) -> bool {

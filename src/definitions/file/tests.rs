@@ -794,3 +794,41 @@ fn a_message_has_an_end() {
     let message = read("v", table(&format!("view = \"{long}\\n\"")).as_bytes()).unwrap_err().to_string();
     assert!(message.contains(&format!("view is \"{}…\": write", "x".repeat(80))), "{message}");
 }
+
+#[test]
+fn a_file_of_many_tables_is_read_piece_by_piece_as_it_is_as_a_whole() {
+    let head = "version = 1\n[marks]\nprefix = \"__\"\n[types]\nnumeric = \"number\"\n";
+    let table =
+        |number: usize, rest: &str| format!("[[table]]\nname = \"t{number}\"\nprimary_key = [\"id\"]\n{rest}\n");
+    let file = |head: &str, last: &str| {
+        let shaped = "key = { pk = \"T0#{id}\" }\n[table.columns]\nid = \"bigint\"\nn = \"numeric\"";
+        let tables = (1..60).map(|number| table(number, "view = \"v\""));
+        let tables: String = [table(0, shaped)].into_iter().chain(tables).collect();
+        format!("{head}{tables}{last}")
+    };
+    let with_comment = format!("# [[table]]\n {}", table(60, "[[table.rows]]\ncolumn = \"id\"\nin = [1]"));
+    for last in ["", &table(60, ""), &with_comment, "[[ table ]]\nname = \"x\"\nprimary_key = [\"id\"]\n"] {
+        let text = file(head, last);
+        let found = piece_by_piece(&text).unwrap_or_else(|| panic!("{last}"));
+        let expected = whole("views.toml", &text).unwrap();
+        assert_eq!((found.marks, found.warnings), (expected.marks, expected.warnings), "{last}");
+        assert_eq!(found.tables.iter().count(), expected.tables.iter().count(), "{last}");
+        assert!(expected.tables.iter().all(|table| found.tables.iter().any(|other| other == table)), "{last}");
+    }
+    // What is a fault or a warning, or may be something else as a whole, is left to the reading of the whole.
+    for (head, last) in [
+        (head, &*table(1, "")),
+        (head, "[marks]\nprefix = \"x\"\n"),
+        (head, "[[table]]\nname = \"\"\"x\n[[table]]\n\"\"\"\n"),
+        (head, &table(60, "rows = [{ column = \"id\", in = [] }]")),
+        (head, &table(60, "viev = \"x\"")),
+        (head, "[[table]\n"),
+        ("version = 2\n", ""),
+        ("", ""),
+        ("version = 1\n[[ table ]]\nname = \"x\"\nprimary_key = [\"id\"]\n", ""),
+        ("version = 1\nx = [\n", ""),
+    ] {
+        assert_eq!(piece_by_piece(&file(head, last)).map(|found| found.warnings), None, "{head}{last}");
+    }
+    assert!(piece_by_piece("").is_none() && piece_by_piece(&format!("{head}{}", table(0, ""))).is_none());
+}
