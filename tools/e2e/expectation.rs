@@ -3,13 +3,16 @@
 //!
 //! This shares nothing with the records' way: not the decoding, nor the mapping of values, nor the keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
 use dsql_view_support::cdc::Value;
+use serde_json::value::RawValue;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::comparison::{Cascades, Expectation, Expected};
-use crate::tables::{Table, quoted};
+use crate::tables::{EVERY_TYPE, Table, quoted};
 use crate::{Failure, told};
 
 /// A value's JSON type by the documented mapping.
@@ -21,6 +24,12 @@ enum JsonType {
     Text,
     Boolean,
     EmptyList,
+    /// A whole number for a value that does not fit, and any other text.
+    TextOrNumber,
+    /// The document that the text holds.
+    Document,
+    /// Bytes, in hexadecimal digits.
+    Bytes,
 }
 
 /// A column as the catalogue has it.
@@ -55,6 +64,62 @@ impl Column {
     }
 }
 
+impl Column {
+    /// Like [`Column::mapping`], by the types of the definitions.
+    fn typed(&self, of: &str) -> Result<(String, JsonType), String> {
+        let c = format!("{of}.{}", quoted(&self.name));
+        let four_digits = format!("isfinite({c}) AND extract(year FROM {c}) BETWEEN 1 AND 9999");
+        let (plain, json_type) = self.mapping(of)?;
+        Ok(match self.type_name.as_str() {
+            "numeric" => (plain, JsonType::NumberOrText),
+            "date" => (
+                format!("CASE WHEN {four_digits} THEN to_char({c}, 'YYYY-MM-DD') ELSE {plain} END"),
+                JsonType::TextOrNumber,
+            ),
+            "timestamp" => (
+                format!("CASE WHEN {four_digits} THEN to_char({c}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ELSE {plain} END"),
+                JsonType::TextOrNumber,
+            ),
+            "timestamptz" => (
+                format!("CASE WHEN isfinite({c}) THEN (({plain})::numeric * 0.001)::text ELSE {plain} END"),
+                JsonType::Number,
+            ),
+            "time" => (format!("to_char({c}, 'HH24:MI:SS.US')"), JsonType::Text),
+            "timetz" => (format!("to_char(({c} AT TIME ZONE 'UTC')::time, 'HH24:MI:SS.US') || 'Z'"), JsonType::Text),
+            "json" | "jsonb" => (plain, JsonType::Document),
+            "bytea" => (format!("encode({c}, 'hex')"), JsonType::Bytes),
+            _ => (plain, json_type),
+        })
+    }
+}
+
+/// The attribute value of a document, with every digit of its numbers.
+fn document(json: &RawValue) -> Result<AttributeValue, String> {
+    let failed = |error: serde_json::Error| format!("JSON of the database: {error}");
+    Ok(match json.get().as_bytes() {
+        [b'{', ..] => {
+            let members: HashMap<String, &RawValue> = serde_json::from_str(json.get()).map_err(failed)?;
+            let members = members.into_iter().map(|(name, json)| Ok((name, document(json)?)));
+            AttributeValue::M(members.collect::<Result<_, String>>()?)
+        }
+        [b'[', ..] => {
+            let elements: Vec<&RawValue> = serde_json::from_str(json.get()).map_err(failed)?;
+            AttributeValue::L(elements.into_iter().map(document).collect::<Result<_, String>>()?)
+        }
+        [b'"', ..] => AttributeValue::S(serde_json::from_str(json.get()).map_err(failed)?),
+        b"null" => AttributeValue::Null(true),
+        b"true" | b"false" => AttributeValue::Bool(json.get() == "true"),
+        // A number, as N or as text, like that of any other column.
+        _ => Value::Number(json.get().to_owned()).attribute().ok_or("a number has a value")?,
+    })
+}
+
+fn bytes(digits: &str) -> Result<AttributeValue, String> {
+    let byte = |place: usize| u8::from_str_radix(&digits[place..place + 2], 16);
+    let bytes: Result<Vec<u8>, _> = (0..digits.len()).step_by(2).map(byte).collect();
+    Ok(AttributeValue::B(Blob::new(bytes.map_err(|error| format!("bytes of the database: {error}"))?)))
+}
+
 /// Microseconds since midnight.
 fn clock(c: &str) -> String {
     format!("(extract(epoch FROM {c}) * 1000000)::bigint::text")
@@ -80,8 +145,22 @@ fn interval(c: &str) -> String {
 }
 
 impl JsonType {
+    fn attribute(self, text: &str) -> Result<Option<AttributeValue>, String> {
+        match self {
+            Self::Document => {
+                let json: &RawValue = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+                document(json).map(Some)
+            }
+            Self::Bytes => bytes(text).map(Some),
+            _ => self.value(text).map(|value| value.attribute()),
+        }
+    }
+
     fn value(self, text: &str) -> Result<Value, String> {
         Ok(match self {
+            Self::Document | Self::Bytes => return Err("it has no JSON type".to_owned()),
+            Self::TextOrNumber if text.parse::<i64>().is_ok() => Value::Number(text.to_owned()),
+            Self::TextOrNumber => Value::text(text),
             Self::NumberOrText if ["NaN", "Infinity", "-Infinity"].contains(&text) => Value::text(text),
             Self::Number | Self::NumberOrText => Value::Number(text.to_owned()),
             Self::Text => Value::text(text),
@@ -226,7 +305,7 @@ pub async fn expectation(client: &Client, tables: &[Table]) -> Result<Expectatio
         let mut select = vec![key];
         let mut json_types = Vec::new();
         for column in &columns {
-            let (sql, json_type) = column.mapping("r")?;
+            let (sql, json_type) = if table.name == EVERY_TYPE { column.typed("r")? } else { column.mapping("r")? };
             select.push(sql);
             json_types.push(json_type);
         }
@@ -241,7 +320,7 @@ pub async fn expectation(client: &Client, tables: &[Table]) -> Result<Expectatio
             for (place, (column, json_type)) in columns.iter().zip(&json_types).enumerate() {
                 let Some(text) = row.get(place + 1) else { continue };
                 *expectation.values_by_type.entry(column.type_name.clone()).or_default() += 1;
-                if let Some(value) = json_type.value(text)?.attribute() {
+                if let Some(value) = json_type.attribute(text)? {
                     values.insert(column.name.clone(), value);
                 }
             }

@@ -32,6 +32,7 @@ mod values;
 mod workload;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -97,13 +98,17 @@ async fn run() -> Result<(), Failure> {
     let queues = LocalQueues::start(&[("failed", Some("dead")), ("dead", None)]);
     let kinesis = required("AWS_ENDPOINT_URL_KINESIS")?;
     let stream = Stream::create(&kinesis, "changes").await?;
+    let definitions = File(std::env::temp_dir().join(format!("e2e-{}.toml", std::process::id())));
+    std::fs::write(&definitions.0, tables::definitions(&tables))?;
     let mut settings = environment(&db.endpoint());
     settings.extend([
         ("AWS_ENDPOINT_URL_S3", s3.endpoint()),
         ("AWS_ENDPOINT_URL_SQS", queues.endpoint()),
         ("AWS_ENDPOINT_URL_KINESIS", kinesis),
         ("VIEW_TABLE", VIEW.to_owned()),
+        // The definitions may stand beside the short form that names the same tables.
         ("SOURCE_TABLES", tables::source_tables(&tables)),
+        ("VIEW_DEFINITIONS", definitions.0.display().to_string()),
         ("OBJECTS_BUCKET", BUCKET.to_owned()),
         ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
     ]);
@@ -164,6 +169,16 @@ async fn run() -> Result<(), Failure> {
         return Ok(());
     }
     Err(format!("{} differences; SEED={seed}\n{}", differences.len(), problems.join("\n")).into())
+}
+
+/// A file of this run, which goes with it.
+struct File(PathBuf);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // A file that stays behind does no harm.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Everything beside the view itself that must not be there after a run without poison.

@@ -213,6 +213,33 @@ pub fn source_tables(tables: &[Table]) -> String {
     list
 }
 
+/// The definitions file for the same tables. It gives the table of every type its types, and the others what
+/// `SOURCE_TABLES` gives them.
+pub fn definitions(tables: &[Table]) -> String {
+    // A basic string of TOML takes JSON's escapes.
+    let string = |text: &str| serde_json::Value::from(text).to_string();
+    let mut file = "version = 1\n\n[types]\nnumeric = \"number\"\ntimestamp = \"iso8601\"\ntimestamptz = \"millis\"\n\
+                    date = \"iso8601\"\ntime = \"iso8601\"\ntimetz = \"iso8601\"\njson = \"document\"\njsonb = \"document\"\n\
+                    bytea = \"binary\"\n"
+        .to_owned();
+    for table in tables.iter().filter(|table| table.in_view) {
+        let key: Vec<String> = table.key.iter().map(|(column, _)| string(&column.name)).collect();
+        write!(file, "\n[[table]]\nname = {}\nprimary_key = [{}]\n", string(&table.sql()), key.join(", "))
+            .expect("writing to a string");
+        if table.name == EVERY_TYPE {
+            let columns = table.columns();
+            let all = table.key.iter().map(|(column, _)| column).chain(columns.iter());
+            let typed: Vec<String> =
+                all.map(|column| format!("{} = {}", string(&column.name), string(column.of_type.sql()))).collect();
+            writeln!(file, "columns = {{ {} }}", typed.join(", ")).expect("writing to a string");
+        }
+    }
+    file
+}
+
+/// The table with columns of every type. The definitions give it its types.
+pub const EVERY_TYPE: &str = "every_type";
+
 /// The table whose columns are added, dropped and renamed.
 pub const EVOLVING: &str = "evolving";
 
@@ -231,7 +258,7 @@ pub fn all() -> Vec<Table> {
     let to_warehouse =
         |actions| ForeignKey { column: "warehouse", parent: "public.warehouses", parents: codes, actions };
     vec![
-        Table::new("public", "every_type", &[("id", BigInt, 300)], &every_type, true),
+        Table::new("public", EVERY_TYPE, &[("id", BigInt, 300)], &every_type, true),
         Table::new(
             "public",
             "order_items",
