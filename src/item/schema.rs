@@ -11,6 +11,9 @@ use crate::definitions::types::ColumnType;
 use crate::item::indexes::Indexes;
 use crate::item::key::ItemKey;
 
+/// The most problems in one message. One mistake can concern thousands of source tables.
+const MOST_PROBLEMS: usize = 20;
+
 /// A table of the view, as DynamoDB described it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSchema {
@@ -112,10 +115,8 @@ impl TableSchema {
         problems.sort();
         // Tables with one problem have the same text.
         problems.dedup();
-        // One mistake can concern thousands of source tables.
-        const MOST: usize = 20;
-        let more = problems.len().saturating_sub(MOST);
-        problems.truncate(MOST);
+        let more = problems.len().saturating_sub(MOST_PROBLEMS);
+        problems.truncate(MOST_PROBLEMS);
         if more > 0 {
             problems.push(format!("and {more} more"));
         }
