@@ -1,8 +1,8 @@
 //! Keys of two tables that could meet in one view table.
 //!
 //! Invariants: pure; two tables are apart if, in the partition key or in the sort key, neither's text before its first
-//! placeholder begins with the other's; if any two tables of a view table are not apart, some sentence says so, and each
-//! table but the first of those that meet is named. The time grows with the number of tables times the logarithm, not
+//! placeholder begins with the other's; if any two tables of a view table are not apart, a sentence names the
+//! later one. The time grows with the number of tables times the logarithm, not
 //! with that of their pairs.
 
 use std::borrow::Cow;
@@ -15,16 +15,13 @@ use crate::definitions::source_tables::{SourceTable, SourceTables};
 struct Prefix<'a> {
     table: &'a SourceTable,
     partition: Cow<'a, str>,
-    sort: &'a str,
+    sort: Cow<'a, str>,
 }
 
 impl<'a> Prefix<'a> {
     fn of(table: &'a SourceTable) -> Self {
-        let Some(key) = table.shape().and_then(|shape| shape.key.as_ref()) else {
-            return Self { table, partition: Cow::Owned(format!("{}#", table.key_prefix())), sort: "" };
-        };
-        let sort = key.sort.as_ref().map(|sort| sort.prefix()).unwrap_or_default();
-        Self { table, partition: Cow::Borrowed(key.partition.prefix()), sort }
+        let (partition, sort) = table.key_prefixes();
+        Self { table, partition, sort }
     }
 }
 
@@ -34,7 +31,7 @@ pub fn collisions(tables: &SourceTables) -> Vec<String> {
     let mut prefixes: Vec<Prefix<'_>> = tables.iter().map(Prefix::of).collect();
     prefixes.sort_by(|a, b| {
         let place = a.table.view_place().cmp(&b.table.view_place());
-        let key = place.then_with(|| a.partition.cmp(&b.partition)).then_with(|| a.sort.cmp(b.sort));
+        let key = place.then_with(|| a.partition.cmp(&b.partition)).then_with(|| a.sort.cmp(&b.sort));
         key.then_with(|| a.table.key_prefix().cmp(b.table.key_prefix()))
     });
     let mut sentences = Vec::new();
@@ -53,18 +50,18 @@ fn meetings(prefixes: &[Prefix<'_>]) -> Vec<(usize, usize)> {
     let mut by_sort: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, prefix) in prefixes.iter().enumerate() {
         while let Some(last) = enclosing.pop_if(|last| !prefix.partition.starts_with(&*prefixes[*last].partition)) {
-            if let Some(of_sort) = by_sort.get_mut(prefixes[last].sort) {
+            if let Some(of_sort) = by_sort.get_mut(&*prefixes[last].sort) {
                 of_sort.pop();
                 if of_sort.is_empty() {
-                    by_sort.remove(prefixes[last].sort);
+                    by_sort.remove(&*prefixes[last].sort);
                 }
             }
         }
-        if let Some(other) = comparable(&by_sort, prefix.sort) {
+        if let Some(other) = comparable(&by_sort, &prefix.sort) {
             meetings.push((other, place));
         }
         enclosing.push(place);
-        by_sort.entry(prefix.sort).or_default().push(place);
+        by_sort.entry(&prefix.sort).or_default().push(place);
     }
     meetings
 }
@@ -97,24 +94,26 @@ fn sentence(a: &Prefix<'_>, b: &Prefix<'_>) -> String {
     if a.partition.is_empty() && a.sort.is_empty() {
         return format!(
             "the keys of {other} and of {table} could meet {view}: that of {other} begins with a column, so that it can be any text; begin it with a text of its own, such as pk = \"{}{{…}}\"",
-            example(a)
+            example(a, b)
         );
     }
     let role = |role, a: &str, b: &str| format!("{role} with {} and {}", quoted(a), quoted(b));
     let mut begin = role("pk", &a.partition, &b.partition);
     if !a.sort.is_empty() || !b.sort.is_empty() {
-        begin = format!("{begin}, {}", role("sk", a.sort, b.sort));
+        begin = format!("{begin}, {}", role("sk", &a.sort, &b.sort));
     }
     format!(
         "the keys of {other} and of {table} could meet {view}: they begin {begin}; begin pk or sk with texts of which neither begins with the other, such as {} and {}",
-        quoted(&example(a)),
-        quoted(&example(b))
+        quoted(&example(a, b)),
+        quoted(&example(b, a))
     )
 }
 
-/// A text with which a table's key can begin.
-fn example(prefix: &Prefix<'_>) -> String {
-    format!("{}#", prefix.table.name().to_uppercase())
+/// A text with which a table's key can begin, and that of another table cannot.
+fn example(of: &Prefix<'_>, other: &Prefix<'_>) -> String {
+    let (schema, name) = (of.table.schema(), of.table.name());
+    let own = if name == other.table.name() { format!("{schema}.{name}#") } else { format!("{name}#") };
+    own.to_uppercase()
 }
 
 /// A text in quotation marks, cut if it is long.
@@ -125,4 +124,122 @@ fn quoted(text: &str) -> String {
         shown.push('…');
     }
     format!("{shown:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::definitions::shape::{KeyTemplates, Shape};
+    use crate::definitions::template::{Part, Placeholder, Template};
+
+    /// The texts before the first placeholders of pk and sk.
+    type Texts<'a> = (&'a str, Option<&'a str>);
+
+    /// Tables with keys that begin with these texts; `None` for the contract's key.
+    fn tables(prefixes: &[(&str, Option<Texts<'_>>)]) -> SourceTables {
+        let template = |text: &str| Template {
+            parts: vec![
+                Part::Literal(text.to_owned()),
+                Part::Column(Placeholder { column: 0, pad: None, lower: false }),
+            ],
+        };
+        let mut tables = SourceTables::default();
+        for (name, key) in prefixes {
+            let key =
+                key.map(|(partition, sort)| KeyTemplates { partition: template(partition), sort: sort.map(template) });
+            let shape = key.map(|key| Shape { key: Some(key), ..Shape::default() });
+            let (schema, name) = name.split_once('.').unwrap_or(("public", name));
+            let table = SourceTable::new(schema.to_owned(), name.to_owned(), vec!["id".to_owned()]);
+            tables.insert(table.with_definition(None, shape)).unwrap();
+        }
+        tables
+    }
+
+    #[test]
+    fn keys_that_could_meet_are_named_with_what_to_write() {
+        let pk = |text| Some((text, None));
+        let both = |partition, sort| Some((partition, Some(sort)));
+        for (prefixes, expected) in [
+            (&[("a", pk("A#")), ("b", pk("B#")), ("c", None), ("public.d", None)][..], &[][..]),
+            (&[("a", both("A#", "X#")), ("b", both("A#", "Y#")), ("c", both("A#", "Z"))], &[]),
+            (
+                &[("orders", pk("ORDER")), ("order_items", pk("ORDER_ITEM#"))],
+                &[
+                    "the keys of public.orders and of public.order_items could meet in the view table: they begin pk with \"ORDER\" and \
+                   \"ORDER_ITEM#\"; begin pk or sk with texts of which neither begins with the other, such as \"ORDERS#\" and \
+                   \"ORDER_ITEMS#\"",
+                ],
+            ),
+            (
+                &[("x.a", both("A", "S")), ("y.a", both("A", "S#"))],
+                &[
+                    "the keys of x.a and of y.a could meet in the view table: they begin pk with \"A\" and \"A\", sk with \"S\" and \"S#\"; \
+                   begin pk or sk with texts of which neither begins with the other, such as \"X.A#\" and \"Y.A#\"",
+                ],
+            ),
+            (
+                &[("a", pk("")), ("b", pk("B#"))],
+                &[
+                    "the keys of public.a and of public.b could meet in the view table: that of public.a begins with a column, so that it \
+                   can be any text; begin it with a text of its own, such as pk = \"A#{…}\"",
+                ],
+            ),
+            (&[("a", pk("public.b#x")), ("b", None)], &["the keys of public.b and of public.a could meet"]),
+            (
+                &[("a", pk("A#")), ("b", pk("A#")), ("c", pk("A#"))],
+                &["the keys of public.a and of public.b", "the keys of public.a and of public.c"],
+            ),
+        ] {
+            let found = collisions(&tables(prefixes));
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.starts_with(expected), "{found}\nexpected: {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_of_different_view_tables_never_meet() {
+        let mut tables = tables(&[]);
+        for (name, view) in [("a", "one"), ("b", "two"), ("c", "two")] {
+            let key = KeyTemplates { partition: Template { parts: vec![Part::Literal("X".to_owned())] }, sort: None };
+            let shape = Shape { key: Some(key), ..Shape::default() };
+            let table = SourceTable::new("public".to_owned(), name.to_owned(), vec!["id".to_owned()]);
+            tables.insert(table.with_definition(Some(view.to_owned()), Some(shape))).unwrap();
+        }
+        tables.place_views(|view| usize::from(view == Some("two")));
+        let found = collisions(&tables);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].starts_with("the keys of public.b and of public.c could meet in the view table two: "),
+            "{found:?}"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_table_is_named_if_it_meets_an_earlier_one(
+            mut keys in proptest::collection::vec(("[aü]{0,3}", "[abü]{0,3}"), 0..8)
+        ) {
+            keys.sort();
+            let names: Vec<String> = (0..keys.len()).map(|place| format!("t{place}")).collect();
+            let all: Vec<_> = names.iter().zip(&keys).map(|(name, (partition, sort))| (name.as_str(), Some((partition.as_str(), Some(sort.as_str()))))).collect();
+            let tables = tables(&all);
+            let apart = |a: &str, b: &str| !a.starts_with(b) && !b.starts_with(a);
+            let meet = |a: &(String, String), b: &(String, String)| !apart(&a.0, &b.0) && !apart(&a.1, &b.1);
+            let mut prefixes: Vec<_> = tables.iter().map(Prefix::of).collect();
+            prefixes.sort_by_key(|prefix| prefix.table.name()[1..].parse::<usize>().unwrap());
+            let found = meetings(&prefixes);
+            for (a, b) in &found {
+                prop_assert!(a < b && meet(&keys[*a], &keys[*b]));
+            }
+            let found: Vec<usize> = found.into_iter().map(|(_, later)| later).collect();
+            let expected: Vec<usize> = (0..keys.len()).filter(|b| keys[..*b].iter().any(|a| meet(a, &keys[*b]))).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }

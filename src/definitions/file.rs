@@ -14,8 +14,6 @@ mod rows;
 mod tables;
 mod templates;
 
-use std::collections::HashMap;
-
 use toml::de::{DeTable, DeValue};
 
 use crate::definitions::file::column_types::Defaults;
@@ -24,7 +22,7 @@ pub use crate::definitions::file::faults::{DefinitionsError, Fault};
 use crate::definitions::file::reading::{KEYS, Value, kind_of, members, start, table, text, unknown_key, wrong_type};
 use crate::definitions::file::tables::Common;
 use crate::definitions::marks::Marks;
-use crate::definitions::source_tables::SourceTables;
+use crate::definitions::source_tables::{SourceTable, SourceTables};
 
 /// What a definitions file says.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +48,8 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Definitions, DefinitionsError> {
     let mut faults = Faults::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut is_readable = true;
-    for error in &errors {
-        is_readable &= syntax(error, &mut faults);
+    for error in first_of_lines(errors, text) {
+        is_readable &= syntax(&error, &mut faults);
     }
     let mut definitions = Definitions::default();
     // What the parser makes of a broken file is not what the file means.
@@ -73,11 +71,30 @@ fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> DefinitionsError {
     faults.into_error()
 }
 
+/// The first error of each line, and all that name a key twice. Behind the first, the parser finds errors that are none.
+fn first_of_lines(mut errors: Vec<toml::de::Error>, text: &str) -> Vec<toml::de::Error> {
+    let place = |error: &toml::de::Error| error.span().unwrap_or_default().start;
+    errors.sort_by_key(place);
+    let mut passed: Option<usize> = None;
+    errors.retain(|error| {
+        let at = place(error);
+        let is_first = passed.is_none_or(|passed| text[passed..at].contains('\n'));
+        if is_first {
+            passed = Some(at);
+        }
+        is_first || error.message() == TWICE
+    });
+    errors
+}
+
+/// What the parser says of a key that is there twice.
+const TWICE: &str = "duplicate key";
+
 /// Adds the fault of a text that is no TOML, and returns whether the rest can be read.
 fn syntax(error: &toml::de::Error, faults: &mut Faults<'_>) -> bool {
     let span = error.span().unwrap_or_default();
     let found = faults.quote(span.start, span.end);
-    if error.message() == "duplicate key" {
+    if error.message() == TWICE {
         faults.add(span.start, format!("{found} stands twice here: remove one of the two"));
         return true;
     }
@@ -111,10 +128,22 @@ fn definitions_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> (Source
     let marks = root.get("marks").and_then(|value| marks(value, faults)).unwrap_or_default();
     let common = Common { defaults, marks };
     let tables = root.get("table").map(|value| tables(value, &common, faults));
+    if let (Some(types), Some(tables)) = (root.get("types"), &tables)
+        && !tables.iter().any(has_types)
+    {
+        faults.warn(
+            start(types),
+            "[types] changes nothing, because no table lists its columns with their types in columns",
+        );
+    }
     if tables.is_none() {
         faults.add(faults.end(), "the file names no table: add each as [[table]] with name and primary_key");
     }
     (tables.unwrap_or_default(), common.marks)
+}
+
+fn has_types(table: &SourceTable) -> bool {
+    table.shape().is_some_and(|shape| shape.columns.iter().any(|column| column.kind.is_some()))
 }
 
 fn version(value: &Value<'_>, faults: &mut Faults<'_>) {
@@ -162,22 +191,26 @@ fn tables<'a>(value: &'a Value<'a>, common: &Common, faults: &mut Faults<'a>) ->
     if entries.is_empty() {
         faults.add(start(value), "the file names no table: add each as [[table]] with name and primary_key");
     }
-    let mut places: HashMap<(String, String), usize> = HashMap::with_capacity(entries.len());
-    for entry in entries.iter() {
+    for (place, entry) in entries.iter().enumerate() {
         let Some(read) = tables::read(entry, common, faults) else { continue };
-        let name = (read.table.schema().to_owned(), read.table.name().to_owned());
-        if let Some(first) = places.get(&name) {
-            let message = format!(
-                "the table {} is in line {} too: remove one of the two",
-                read.table.in_sql(),
-                faults.line(*first)
+        if tables.get(read.table.schema(), read.table.name()).is_some() {
+            let first = if faults.are_many() {
+                None
+            } else {
+                entries.iter().take(place).find(|other| tables::is_named(other, &read.table))
+            };
+            let first = first.map(|first| format!(", as in line {}", faults.line(start(first)))).unwrap_or_default();
+            faults.add(
+                read.at,
+                format!("the table {} is there again{first}: remove one of the two", read.table.in_sql()),
             );
-            faults.add(read.at, message);
-            continue;
+        } else {
+            // It is not there yet.
+            let _ = tables.insert(read.table);
         }
-        places.insert(name, read.at);
-        // It is not there yet.
-        let _ = tables.insert(read.table);
     }
     tables
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 
 use toml::de::DeTable;
 
-use crate::definitions::file::faults::{Faults, listed, nearest};
-use crate::definitions::file::reading::{Text, members, text, unknown_key};
+use crate::definitions::file::faults::{Faults, listed, quoted};
+use crate::definitions::file::reading::{Written, members, text, unknown_key};
 use crate::definitions::types::{ColumnType, Stands};
 
 /// A column's type as the file has it.
@@ -40,35 +40,8 @@ const TIMESTAMPS: [(&str, Stands); 4] = [
 ];
 
 /// The names that a message can suggest.
-const NAMES: [&str; 27] = [
-    "smallint",
-    "integer",
-    "int",
-    "bigint",
-    "oid",
-    "real",
-    "float",
-    "double precision",
-    "numeric",
-    "decimal",
-    "boolean",
-    "bool",
-    "text",
-    "varchar",
-    "char",
-    "bpchar",
-    "name",
-    "uuid",
-    "json",
-    "jsonb",
-    "bytea",
-    "date",
-    "time",
-    "timetz",
-    "timestamp",
-    "timestamptz",
-    "interval",
-];
+const NAMES: &str = "text uuid integer bigint smallint int numeric decimal boolean bool timestamptz timestamp date time timetz \
+                     jsonb json varchar char bpchar name real float bytea interval oid";
 
 /// How the values of each of [`FAMILIES`] stand, unless a column says otherwise.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,7 +71,7 @@ impl Defaults {
 }
 
 /// Reads the `as` of a column.
-pub(super) fn read_as(found: Text<'_>, kind: Kind<'_>, faults: &mut Faults<'_>) -> Option<Stands> {
+pub(super) fn read_as(found: Written<'_>, kind: Kind<'_>, faults: &mut Faults<'_>) -> Option<Stands> {
     let Some(family) = kind.family else {
         let message = format!("a column of type {} stands in one way only: leave `as` out", kind.written);
         faults.add(found.at, message);
@@ -107,22 +80,22 @@ pub(super) fn read_as(found: Text<'_>, kind: Kind<'_>, faults: &mut Faults<'_>) 
     stands(found, family, faults)
 }
 
-fn stands(found: Text<'_>, family: usize, faults: &mut Faults<'_>) -> Option<Stands> {
+fn stands(found: Written<'_>, family: usize, faults: &mut Faults<'_>) -> Option<Stands> {
     let (name, ways) = FAMILIES[family];
     let way = ways.iter().find(|(way, _)| *way == found.text);
     if way.is_none() {
-        let known = ways.iter().map(|(way, _)| *way).collect::<Vec<_>>();
-        let known = listed(known, "or");
+        let known: Vec<String> = ways.iter().map(|(way, _)| quoted(way)).collect();
+        let known = listed(known.iter().map(String::as_str), "or");
         faults.add(found.at, format!("a {name} cannot stand as {}: write {known}", found.quoted()));
     }
     way.map(|(_, stands)| *stands)
 }
 
 /// Reads the type of a column.
-pub(super) fn read_type<'a>(found: Text<'a>, faults: &mut Faults<'a>) -> Option<Kind<'a>> {
+pub(super) fn read_type<'a>(found: Written<'a>, faults: &mut Faults<'a>) -> Option<Kind<'a>> {
     let kind = of_name(found.text).or_else(|| of_name_in_full(found.text));
     if kind.is_none() {
-        let instead = match nearest(found.text, NAMES) {
+        let instead = match faults.nearest(found.text, NAMES.split(' ')) {
             Some(near) => format!("write \"{near}\""),
             None => {
                 "write a type of PostgreSQL, such as text, uuid, bigint, numeric, boolean, timestamptz, date or jsonb"

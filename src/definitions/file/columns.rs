@@ -3,13 +3,13 @@
 //! Invariants: each column stands once; those of the primary key come first, in key order; in a table that lists its
 //! columns, every other name is a fault.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
 use crate::definitions::file::column_types::{Defaults, Kind, read_as, read_type};
-use crate::definitions::file::faults::{Faults, listed, nearest};
-use crate::definitions::file::reading::{KEYS, Text, Value, kind_of, members, start, text, unknown_key};
+use crate::definitions::file::faults::{Faults, listed};
+use crate::definitions::file::reading::{KEYS, Value, Written, kind_of, members, start, text, unknown_key};
 use crate::definitions::types::{ColumnType, Stands};
 
 /// A column that a definition names.
@@ -31,13 +31,13 @@ pub(super) struct Columns<'a> {
     /// How many columns the primary key has.
     pub key: usize,
     pub all: Vec<Named<'a>>,
-    places: HashMap<&'a str, usize>,
+    places: BTreeMap<&'a str, usize>,
 }
 
 impl<'a> Columns<'a> {
     /// The columns of a primary key, in key order.
-    pub(super) fn of_key(primary_key: &[Text<'a>]) -> Self {
-        let mut columns = Self { listed: false, key: primary_key.len(), all: Vec::new(), places: HashMap::new() };
+    pub(super) fn of_key(primary_key: &[Written<'a>]) -> Self {
+        let mut columns = Self { listed: false, key: primary_key.len(), all: Vec::new(), places: BTreeMap::new() };
         for name in primary_key {
             columns.add(*name, None, Stands::AsInRecord);
         }
@@ -62,18 +62,21 @@ impl<'a> Columns<'a> {
         for (place, _) in in_list.iter().enumerate().filter(|(_, listed)| !**listed) {
             let Named { name, at, .. } = self.all[place];
             let others = self.all[self.key..].iter().map(|column| column.name);
-            let instead = instead(name, others);
+            let instead = match faults.nearest(name, others) {
+                Some(near) => format!("write \"{near}\", or add {name} to columns with its type"),
+                None => "add it to columns with its type".to_owned(),
+            };
             faults.add(at, format!("primary_key names {name}, which columns does not list: {instead}"));
         }
     }
 
-    fn add(&mut self, name: Text<'a>, kind: Option<Kind<'a>>, stands: Stands) {
+    fn add(&mut self, name: Written<'a>, kind: Option<Kind<'a>>, stands: Stands) {
         self.places.insert(name.text, self.all.len());
         self.all.push(Named { name: name.text, at: name.at, kind, stands, hashed: false });
     }
 
     /// The place of a column that `what` names.
-    pub(super) fn place(&mut self, name: Text<'a>, what: &str, faults: &mut Faults<'a>) -> Option<usize> {
+    pub(super) fn place(&mut self, name: Written<'a>, what: &str, faults: &mut Faults<'a>) -> Option<usize> {
         let place = self.places.get(name.text).copied();
         if place.is_some() {
             return place;
@@ -83,7 +86,10 @@ impl<'a> Columns<'a> {
             return None;
         }
         if self.listed {
-            let instead = instead(name.text, self.all.iter().map(|column| column.name));
+            let instead = match faults.nearest(name.text, self.all.iter().map(|column| column.name)) {
+                Some(near) => format!("write \"{near}\", or add the column to columns with its type"),
+                None => "add it to columns with its type, or remove it here".to_owned(),
+            };
             let message = format!("{what} names {}, which columns does not list: {instead}", name.quoted());
             faults.add(name.at, message);
             return None;
@@ -108,16 +114,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn instead<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> String {
-    match nearest(name, known) {
-        Some(near) => format!("write \"{near}\", or add the column to columns with its type"),
-        None => "add it to columns with its type, or remove it here".to_owned(),
-    }
-}
-
 /// Reads the type of a column, and how it stands.
 fn typed<'a>(
-    name: Text<'a>,
+    name: Written<'a>,
     value: &'a Value<'a>,
     defaults: &Defaults,
     faults: &mut Faults<'a>,

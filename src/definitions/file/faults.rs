@@ -6,6 +6,8 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use crate::definitions::source_tables::{in_sql, table_name};
+
 /// All faults of a definitions file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefinitionsError {
@@ -26,14 +28,18 @@ pub struct Fault {
     pub message: String,
 }
 
+/// How many faults a message shows. It is a line of the log, which has an end.
+const MOST_SHOWN: usize = 500;
+
 impl fmt::Display for DefinitionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, faults } = self;
         if let [Fault { line, column, message }] = faults.as_slice() {
             return write!(f, "{file} line {line}, column {column}: {message}");
         }
-        write!(f, "{file} has {} faults:", faults.len())?;
-        for Fault { line, column, message } in faults {
+        write!(f, "{file} has {} faults", faults.len())?;
+        f.write_str(if faults.len() > MOST_SHOWN { ", and these are the first:" } else { ":" })?;
+        for Fault { line, column, message } in faults.iter().take(MOST_SHOWN) {
             write!(f, "\n{file} line {line}, column {column}: {message}")?;
         }
         Ok(())
@@ -46,31 +52,31 @@ impl std::error::Error for DefinitionsError {}
 pub(super) struct Faults<'a> {
     file: &'a str,
     text: &'a str,
-    /// The table to which the faults belong that come now.
-    table: String,
-    faults: Vec<(usize, String)>,
+    /// The name, as the file has it, of the table to which the faults belong that come now.
+    table: Option<&'a str>,
+    found: Vec<(usize, String)>,
     warnings: Vec<(usize, String)>,
 }
 
 impl<'a> Faults<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, table: String::new(), faults: Vec::new(), warnings: Vec::new() }
+        Self { file, text, table: None, found: Vec::new(), warnings: Vec::new() }
     }
 
     /// The faults that come now belong to this table.
-    pub(super) fn begin_table(&mut self, table: String) {
-        self.table = table;
+    pub(super) fn begin_table(&mut self, name: Option<&'a str>) {
+        self.table = name;
     }
 
     /// The faults that come now belong to no table.
     pub(super) fn end_table(&mut self) {
-        self.table.clear();
+        self.table = None;
     }
 
     /// Adds a fault at a place in the text, in bytes.
     pub(super) fn add(&mut self, at: usize, message: impl AsRef<str>) {
         let message = self.of_table(message.as_ref());
-        self.faults.push((at, message));
+        self.found.push((at, message));
     }
 
     pub(super) fn warn(&mut self, at: usize, message: impl AsRef<str>) {
@@ -79,7 +85,11 @@ impl<'a> Faults<'a> {
     }
 
     fn of_table(&self, message: &str) -> String {
-        if self.table.is_empty() { message.to_owned() } else { format!("{}: {message}", self.table) }
+        match self.table.map(|name| (name, table_name(name))) {
+            Some((_, Ok((schema, name)))) => format!("{}.{}: {message}", in_sql(&schema), in_sql(&name)),
+            Some((name, Err(_))) => format!("{}: {message}", quoted(name)),
+            None => message.to_owned(),
+        }
     }
 
     /// A piece of the file's text.
@@ -92,9 +102,28 @@ impl<'a> Faults<'a> {
         shortened(self.text(from, to))
     }
 
+    /// The known name that looks most like the found one, if any looks like it.
+    pub(super) fn nearest<'n>(&self, found: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+        const LONGEST: usize = 100;
+        if self.are_many() || found.len() > LONGEST {
+            return None;
+        }
+        let found = found.to_lowercase();
+        let distance = |name: &str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
+        let known = known.into_iter().filter(|name| name.len() <= LONGEST).map(|name| (distance(name), name));
+        let near = known.filter(|(distance, name)| *distance <= (name.chars().count() / 3).max(1));
+        near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    }
+
     /// The line of a place.
     pub(super) fn line(&self, at: usize) -> usize {
         self.text[..at].bytes().filter(|byte| *byte == b'\n').count() + 1
+    }
+
+    /// Whether there are so many faults that nobody reads a hint, which takes time to find.
+    pub(super) fn are_many(&self) -> bool {
+        const MANY: usize = 100;
+        self.found.len() >= MANY
     }
 
     /// The place behind the text's last character.
@@ -104,13 +133,13 @@ impl<'a> Faults<'a> {
 
     /// The faults.
     pub(super) fn into_error(self) -> DefinitionsError {
-        DefinitionsError { file: self.file.to_owned(), faults: located(self.text, self.faults) }
+        DefinitionsError { file: self.file.to_owned(), faults: located(self.text, self.found) }
     }
 
     /// The warnings, if there are no faults.
     pub(super) fn finish(self) -> Result<Vec<String>, DefinitionsError> {
         let file = self.file;
-        if self.faults.is_empty() {
+        if self.found.is_empty() {
             let warnings = located(self.text, self.warnings).into_iter();
             let show = |Fault { line, column, message }| format!("{file} line {line}, column {column}: {message}");
             return Ok(warnings.map(show).collect());
@@ -122,16 +151,15 @@ impl<'a> Faults<'a> {
 /// Messages in the order of their places, each with its line and column.
 fn located(text: &str, mut messages: Vec<(usize, String)>) -> Vec<Fault> {
     messages.sort_by_key(|(at, _)| *at);
-    let (mut line, mut line_start, mut passed) = (1, 0, 0);
-    let mut locate = |(at, message): (usize, String)| {
-        for (newline, _) in text[passed..at].match_indices('\n') {
-            line += 1;
-            line_start = passed + newline + 1;
+    let (mut line, mut column, mut passed) = (1, 1, 0);
+    let locate = |(at, message): (usize, String)| {
+        for next in text[passed..at].chars() {
+            (line, column) = if next == '\n' { (line + 1, 1) } else { (line, column + 1) };
         }
         passed = at;
-        Fault { line, column: text[line_start..at].chars().count() + 1, message }
+        Fault { line, column, message }
     };
-    messages.drain(..).map(&mut locate).collect()
+    messages.into_iter().map(locate).collect()
 }
 
 /// A text in quotation marks, cut if it is long.
@@ -155,20 +183,6 @@ fn shortened(text: &str) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// The known name that looks most like the found one, if any looks like it.
-pub(super) fn nearest<'n>(found: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    const LONGEST: usize = 100;
-    if found.len() > LONGEST {
-        return None;
-    }
-    let found = found.to_lowercase();
-    let distance = |name: &str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
-    let near = known.into_iter().filter(|name| name.len() <= LONGEST).map(|name| (distance(name), name));
-    near.filter(|(distance, name)| *distance <= (name.chars().count() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
 }
 
 /// Names in a sentence: `a, b and c`.

@@ -2,8 +2,6 @@
 //!
 //! Invariant: no two attributes of an item have one name, and none has that of an attribute that the view keeps.
 
-use std::collections::HashMap;
-
 use crate::definitions::file::faults::{Faults, quoted};
 use crate::definitions::marks::Marks;
 
@@ -31,27 +29,47 @@ impl Owner<'_> {
     }
 }
 
-/// Checks the names of the attributes, given with their places in the file. The later of two with one name is the
-/// fault.
-pub(super) fn attributes<'a>(
-    attributes: impl Iterator<Item = (&'a str, Owner<'a>, usize)>,
-    marks: &Marks,
-    faults: &mut Faults<'_>,
-) {
-    let mut owners: HashMap<&str, Owner<'a>> = HashMap::new();
-    for (name, owner, at) in attributes {
-        reserved(name, owner, at, marks, faults);
-        if let Some(other) = owners.insert(name, owner) {
-            let way_out = match (owner, other) {
-                (_, Owner::Column) => {
-                    format!("choose another name, or leave the column {name} out of the item by except")
-                }
-                _ => "choose another name for one of them".to_owned(),
-            };
-            let (this, other) = (owner.shown(name), other.shown(name));
-            faults.add(at, format!("{this} and {other} would be one attribute, {}: {way_out}", quoted(name)));
-        }
+/// An attribute of an item, or a member of a group: its name, what it is, and its place in the file.
+pub(super) type Name<'a> = (&'a str, Owner<'a>, usize);
+
+/// Checks the names of an item's attributes. The later of two with one name is the fault.
+pub(super) fn attributes<'a>(attributes: impl Iterator<Item = Name<'a>>, marks: &Marks, faults: &mut Faults<'_>) {
+    let attributes: Vec<Name<'a>> = attributes.collect();
+    for (name, owner, at) in &attributes {
+        reserved(name, *owner, *at, marks, faults);
     }
+    for (name, owner, other, at) in twice(attributes) {
+        let way_out = match other {
+            Owner::Column => format!("choose another name, or leave the column {name} out of the item by except"),
+            _ => "choose another name for one of them".to_owned(),
+        };
+        let (this, other) = (owner.shown(name), other.shown(name));
+        faults.add(at, format!("{this} and {other} would be one attribute, {}: {way_out}", quoted(name)));
+    }
+}
+
+/// Checks the names of a group's members.
+pub(super) fn members<'a>(members: impl Iterator<Item = Name<'a>>, group: &str, faults: &mut Faults<'_>) {
+    for (name, owner, other, at) in twice(members.collect()) {
+        let (this, other) = (owner.shown(name), other.shown(name));
+        let message = format!(
+            "{this} and {other} would be one member of the group {group}, {}: choose another name for one of them",
+            quoted(name)
+        );
+        faults.add(at, message);
+    }
+}
+
+/// The names that are there twice, each with both owners and the place of the later one.
+fn twice(mut names: Vec<Name<'_>>) -> Vec<(&str, Owner<'_>, Owner<'_>, usize)> {
+    // The order of equal names stays.
+    names.sort_by_key(|(name, ..)| *name);
+    let pairs = names.windows(2).filter_map(|pair| match pair {
+        // An empty name is a fault already.
+        [(a, other, _), (b, owner, at)] if a == b && !a.is_empty() => Some((*b, *owner, *other, *at)),
+        _ => None,
+    });
+    pairs.collect()
 }
 
 /// Checks that an attribute has no name that the view keeps.
@@ -70,23 +88,4 @@ pub(super) fn reserved(name: &str, owner: Owner<'_>, at: usize, marks: &Marks, f
         "{shown} would be the attribute {name}, which the view keeps for itself: {way_out}, or give the view's attributes another prefix: [marks] prefix = \"{prefix}\""
     );
     faults.add(at, message);
-}
-
-/// Checks the names of a group's members.
-pub(super) fn members<'a>(
-    members: impl Iterator<Item = (&'a str, Owner<'a>, usize)>,
-    group: &str,
-    faults: &mut Faults<'_>,
-) {
-    let mut owners: HashMap<&str, Owner<'a>> = HashMap::new();
-    for (name, owner, at) in members {
-        if let Some(other) = owners.insert(name, owner) {
-            let (this, other) = (owner.shown(name), other.shown(name));
-            let message = format!(
-                "{this} and {other} would be one member of the group {group}, {}: choose another name for one of them",
-                quoted(name)
-            );
-            faults.add(at, message);
-        }
-    }
 }

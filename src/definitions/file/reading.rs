@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::definitions::file::faults::{Faults, listed, nearest, quoted};
+use crate::definitions::file::faults::{Faults, listed, quoted};
 
 /// The keys of a `[[table]]`.
 pub(super) const KEYS: [&str; 13] = [
@@ -31,14 +31,14 @@ pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
 /// A text of the file, a key or a string, with its place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text<'a> {
+pub(super) struct Written<'a> {
     pub text: &'a str,
     /// Where it begins in the file, in bytes.
     pub at: usize,
     end: usize,
 }
 
-impl<'a> Text<'a> {
+impl<'a> Written<'a> {
     pub(super) fn of_key(key: &'a Spanned<Cow<'a, str>>) -> Self {
         Self { text: key.get_ref(), at: key.span().start, end: key.span().end }
     }
@@ -60,8 +60,8 @@ impl<'a> Text<'a> {
 }
 
 /// The members of a table in the order of the file.
-pub(super) fn members<'a>(table: &'a DeTable<'a>) -> Vec<(Text<'a>, &'a Value<'a>)> {
-    let mut members: Vec<_> = table.iter().map(|(key, value)| (Text::of_key(key), value)).collect();
+pub(super) fn members<'a>(table: &'a DeTable<'a>) -> Vec<(Written<'a>, &'a Value<'a>)> {
+    let mut members: Vec<_> = table.iter().map(|(key, value)| (Written::of_key(key), value)).collect();
     members.sort_by_key(|(key, _)| key.at);
     members
 }
@@ -72,9 +72,14 @@ pub(super) fn start(value: &Value<'_>) -> usize {
 }
 
 /// A string. `example` says what to write instead of something else.
-pub(super) fn text<'a>(faults: &mut Faults<'a>, what: &str, value: &'a Value<'a>, example: &str) -> Option<Text<'a>> {
+pub(super) fn text<'a>(
+    faults: &mut Faults<'a>,
+    what: &str,
+    value: &'a Value<'a>,
+    example: &str,
+) -> Option<Written<'a>> {
     if let DeValue::String(text) = value.get_ref() {
-        return Some(Text { text, at: value.span().start, end: value.span().end });
+        return Some(Written { text, at: value.span().start, end: value.span().end });
     }
     wrong_type(faults, what, value, example);
     None
@@ -86,13 +91,20 @@ pub(super) fn texts<'a>(
     what: &str,
     value: &'a Value<'a>,
     example: &str,
-) -> Option<Vec<Text<'a>>> {
+) -> Option<Vec<Written<'a>>> {
     let DeValue::Array(values) = value.get_ref() else {
         wrong_type(faults, what, value, example);
         return None;
     };
-    let in_list = format!("a value of {what}");
-    Some(values.iter().filter_map(|value| text(faults, &in_list, value, example)).collect())
+    let mut texts = Vec::with_capacity(values.len());
+    for value in values {
+        if value.get_ref().is_str() {
+            texts.extend(text(faults, what, value, example));
+        } else {
+            wrong_type(faults, &format!("a value of {what}"), value, example);
+        }
+    }
+    Some(texts)
 }
 
 /// A table.
@@ -128,8 +140,8 @@ pub(super) fn kind_of(value: &Value<'_>) -> &'static str {
 }
 
 /// Adds the fault that a key is none of the known ones.
-pub(super) fn unknown_key(faults: &mut Faults<'_>, key: Text<'_>, of: &str, known: &[&str]) {
-    let instead = match nearest(key.text, known.iter().copied()) {
+pub(super) fn unknown_key(faults: &mut Faults<'_>, key: Written<'_>, of: &str, known: &[&str]) {
+    let instead = match faults.nearest(key.text, known.iter().copied()) {
         Some(near) => format!("write {near}"),
         None => format!("the keys of {of} are {}", listed(known.iter().copied(), "and")),
     };

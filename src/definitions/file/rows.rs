@@ -13,7 +13,9 @@ use crate::definitions::file::columns::Columns;
 use crate::definitions::file::constants::{constant, is_without_order};
 use crate::definitions::file::contradictions;
 use crate::definitions::file::faults::Faults;
-use crate::definitions::file::reading::{Text, Value, kind_of, members, start, table, text, unknown_key, wrong_type};
+use crate::definitions::file::reading::{
+    Value, Written, kind_of, members, start, table, text, unknown_key, wrong_type,
+};
 
 const EXAMPLE: &str = "rows = [{ column = \"status\", not_in = [\"draft\"] }]";
 const TESTS: [&str; 6] = ["in", "not_in", "equals", "is_null", "at_least", "below"];
@@ -27,7 +29,7 @@ pub(super) fn rows<'a>(value: &'a Value<'a>, columns: &mut Columns<'a>, faults: 
     };
     let mut conditions = Vec::new();
     let mut of_columns: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
-    for entry in entries.iter() {
+    for entry in entries {
         if let Some(condition) = condition(entry, columns, faults) {
             of_columns.entry(condition.column).or_default().push((conditions.len(), start(entry)));
             conditions.push(condition);
@@ -47,13 +49,11 @@ pub(super) fn rows<'a>(value: &'a Value<'a>, columns: &mut Columns<'a>, faults: 
 
 fn condition<'a>(entry: &'a Value<'a>, columns: &mut Columns<'a>, faults: &mut Faults<'a>) -> Option<Condition> {
     let members_of = table(faults, "a condition", entry, EXAMPLE)?;
-    let name = match members_of.get("column") {
-        Some(value) => text(faults, "column", value, "column = \"status\""),
-        None => {
-            faults.add(start(entry), format!("the condition names no column: write {EXAMPLE}"));
-            None
-        }
-    };
+    let name = members_of.get("column");
+    if name.is_none() {
+        faults.add(start(entry), format!("the condition names no column: write {EXAMPLE}"));
+    }
+    let name = name.and_then(|value| text(faults, "column", value, "column = \"status\""));
     let column = name.and_then(|name| columns.place(name, "rows", faults));
     let mut reader = Reader { name, kind: column.and_then(|column| columns.all[column].kind), first: None };
     let mut absent = Absent::default();
@@ -95,7 +95,7 @@ fn read_absent<'a>(value: &'a Value<'a>, faults: &mut Faults<'a>) -> Option<Abse
 
 /// Reads the tests of one condition.
 struct Reader<'a> {
-    name: Option<Text<'a>>,
+    name: Option<Written<'a>>,
     kind: Option<Kind<'a>>,
     first: Option<Constant>,
 }

@@ -11,13 +11,13 @@ use crate::definitions::file::columns::Columns;
 use crate::definitions::file::faults::Faults;
 use crate::definitions::file::names::{self, Owner};
 use crate::definitions::file::reading::{
-    KEYS, Text, Value, members, start, table, text, texts, unknown_key, wrong_type,
+    KEYS, Value, Written, members, start, table, text, texts, unknown_key, wrong_type,
 };
 use crate::definitions::file::rows::rows;
 use crate::definitions::file::templates;
 use crate::definitions::marks::Marks;
 use crate::definitions::shape::{Column, Placement, Shape, Unlisted};
-use crate::definitions::source_tables::{SourceTable, in_sql, table_name};
+use crate::definitions::source_tables::{SourceTable, table_name};
 use crate::definitions::template::Template;
 use crate::definitions::types::ColumnType;
 
@@ -37,15 +37,13 @@ pub(super) struct Read {
 pub(super) fn read<'a>(entry: &'a Value<'a>, common: &Common, faults: &mut Faults<'a>) -> Option<Read> {
     let entry_table = table(faults, "an entry of table", entry, "each table as [[table]]")?;
     let name = entry_table.get("name");
+    faults.begin_table(name.and_then(|name| name.get_ref().as_str()));
     let named = name.and_then(|value| read_name(value, faults));
-    if let Some((schema, name)) = &named {
-        faults.begin_table(format!("{}.{}", in_sql(schema), in_sql(name)));
-    }
     if name.is_none() {
         faults.add(start(entry), "the table has no name: write name = \"public.orders\"");
     }
     for key in entry_table.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())) {
-        let key = Text::of_key(key);
+        let key = Written::of_key(key);
         if ["version", "types", "marks"].contains(&key.text) {
             let message = format!("{} belongs to the whole file: write it above the first [[table]]", key.text);
             faults.add(key.at, message);
@@ -53,16 +51,12 @@ pub(super) fn read<'a>(entry: &'a Value<'a>, common: &Common, faults: &mut Fault
             unknown_key(faults, key, "a table", &KEYS);
         }
     }
-    let primary_key = match entry_table.get("primary_key") {
-        Some(value) => read_primary_key(value, faults),
-        None => {
-            faults.add(
-                start(entry),
-                "the table has no primary_key: write its columns in key order, as in primary_key = [\"id\"]",
-            );
-            None
-        }
-    };
+    let primary_key = entry_table.get("primary_key");
+    if primary_key.is_none() {
+        let message = "the table has no primary_key: write its columns in key order, as in primary_key = [\"id\"]";
+        faults.add(start(entry), message);
+    }
+    let primary_key = primary_key.and_then(|value| read_primary_key(value, faults));
     let view = entry_table.get("view").and_then(|value| read_view(value, faults));
     let shape = if entry_table.keys().any(|key| !["name", "primary_key", "view"].contains(&key.get_ref().as_ref())) {
         Some(shape(entry_table, primary_key.as_deref(), common, faults))
@@ -79,18 +73,25 @@ pub(super) fn read<'a>(entry: &'a Value<'a>, common: &Common, faults: &mut Fault
     Some(Read { table, at: name.map_or_else(|| start(entry), start) })
 }
 
+/// Whether an entry is a table of the same name.
+pub(super) fn is_named(entry: &Value<'_>, table: &SourceTable) -> bool {
+    let name = entry.get_ref().get("name").and_then(|name| name.get_ref().as_str());
+    let name = name.and_then(|name| table_name(name).ok());
+    name.is_some_and(|(schema, name)| schema == table.schema() && name == table.name())
+}
+
 fn read_name<'a>(value: &'a Value<'a>, faults: &mut Faults<'a>) -> Option<(String, String)> {
     let written = text(faults, "name", value, "name = \"public.orders\"")?;
     match table_name(written.text) {
         Ok(name) => Some(name),
         Err(fault) => {
-            faults.add(written.at, format!("the name {}: {fault}", written.quoted()));
+            faults.add(written.at, format!("the name cannot be read: {fault}"));
             None
         }
     }
 }
 
-fn read_primary_key<'a>(value: &'a Value<'a>, faults: &mut Faults<'a>) -> Option<Vec<Text<'a>>> {
+fn read_primary_key<'a>(value: &'a Value<'a>, faults: &mut Faults<'a>) -> Option<Vec<Written<'a>>> {
     let DeValue::Array(values) = value.get_ref() else {
         wrong_type(faults, "primary_key", value, "primary_key = [\"id\"]");
         return None;
@@ -157,7 +158,7 @@ impl Kept {
     }
 
     /// Adds a fault if the item does not keep a column that `what` needs there.
-    fn check(&self, name: Text<'_>, place: usize, what: &str, faults: &mut Faults<'_>) {
+    fn check(&self, name: Written<'_>, place: usize, what: &str, faults: &mut Faults<'_>) {
         if !self.has(place) {
             let reason = if self.only { "only does not name" } else { "except leaves out" };
             faults.add(
@@ -174,7 +175,7 @@ fn list<'a>(
     what: &str,
     columns: &mut Columns<'a>,
     faults: &mut Faults<'a>,
-) -> Vec<(Text<'a>, usize)> {
+) -> Vec<(Written<'a>, usize)> {
     let short = what.rsplit_once('.').map_or(what, |(_, name)| name);
     let names = texts(faults, what, value, &format!("{short} = [\"street\", \"city\"]")).unwrap_or_default();
     let mut seen = HashSet::new();
@@ -210,7 +211,7 @@ fn hash<'a>(value: &'a Value<'a>, kept: &Kept, columns: &mut Columns<'a>, faults
 /// The groups, and the group of each grouped column.
 #[derive(Default)]
 struct Groups<'a> {
-    names: Vec<Text<'a>>,
+    names: Vec<Written<'a>>,
     of_columns: HashMap<usize, usize>,
 }
 
@@ -248,7 +249,7 @@ fn renames<'a>(
     kept: &Kept,
     columns: &mut Columns<'a>,
     faults: &mut Faults<'a>,
-) -> HashMap<usize, Text<'a>> {
+) -> HashMap<usize, Written<'a>> {
     let mut renames = HashMap::new();
     let Some(table) = table(faults, "rename", value, "rename = { placed_at = \"placedAt\" }") else { return renames };
     for (column, value) in members(table) {
@@ -269,7 +270,7 @@ fn attributes<'a>(
     value: &'a Value<'a>,
     columns: &mut Columns<'a>,
     faults: &mut Faults<'a>,
-) -> Vec<(Text<'a>, Template)> {
+) -> Vec<(Written<'a>, Template)> {
     let example = "attributes = { GSI1PK = \"CUSTOMER#{customer_id}\" }";
     let Some(table) = table(faults, "attributes", value, example) else { return Vec::new() };
     let mut attributes = Vec::with_capacity(table.len());
@@ -314,7 +315,7 @@ fn expiry<'a>(value: &'a Value<'a>, columns: &mut Columns<'a>, faults: &mut Faul
 
 fn shape<'a>(
     entry: &'a DeTable<'a>,
-    primary_key: Option<&[Text<'a>]>,
+    primary_key: Option<&[Written<'a>]>,
     common: &Common,
     faults: &mut Faults<'a>,
 ) -> Shape {
@@ -354,8 +355,8 @@ struct Draft<'a> {
     columns: Columns<'a>,
     kept: Kept,
     groups: Groups<'a>,
-    renames: HashMap<usize, Text<'a>>,
-    attributes: Vec<(Text<'a>, Template)>,
+    renames: HashMap<usize, Written<'a>>,
+    attributes: Vec<(Written<'a>, Template)>,
 }
 
 impl<'a> Draft<'a> {

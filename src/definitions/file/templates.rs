@@ -6,8 +6,8 @@
 use toml::de::DeTable;
 
 use crate::definitions::file::columns::Columns;
-use crate::definitions::file::faults::{Faults, nearest};
-use crate::definitions::file::reading::{Text, Value, members, start, table, text, unknown_key};
+use crate::definitions::file::faults::Faults;
+use crate::definitions::file::reading::{Value, Written, members, start, table, text, unknown_key};
 use crate::definitions::shape::KeyTemplates;
 use crate::definitions::template::{self, Part, Placeholder, Template};
 use crate::definitions::types::ColumnType;
@@ -20,7 +20,7 @@ const LONGEST_SORT_KEY: usize = 1024;
 
 /// A placeholder with its place in the file.
 struct Use<'a> {
-    name: Text<'a>,
+    name: Written<'a>,
     pad: bool,
     lower: bool,
 }
@@ -32,10 +32,10 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn read(text: Text<'a>, faults: &mut Faults<'a>) -> Option<Self> {
+    fn read(text: Written<'a>, faults: &mut Faults<'a>) -> Option<Self> {
         let mut uses: Vec<Use<'a>> = Vec::new();
         let read = template::parse(text.text, |named| {
-            let name = Text::within(named.name, text.place(named.at));
+            let name = Written::within(named.name, text.place(named.at));
             uses.push(Use { name, pad: named.pad.is_some(), lower: named.lower });
             uses.len() - 1
         });
@@ -161,7 +161,13 @@ fn separated(draft: &Draft<'_>, faults: &mut Faults<'_>) {
     }
 }
 
-fn not_in_key<'a>(name: Text<'a>, role: &str, written: Text<'a>, columns: &mut Columns<'a>, faults: &mut Faults<'a>) {
+fn not_in_key<'a>(
+    name: Written<'a>,
+    role: &str,
+    written: Written<'a>,
+    columns: &mut Columns<'a>,
+    faults: &mut Faults<'a>,
+) {
     let is_unknown = columns.listed && columns.known(name.text).is_none();
     if is_unknown {
         columns.place(name, role, faults);
@@ -172,7 +178,7 @@ fn not_in_key<'a>(name: Text<'a>, role: &str, written: Text<'a>, columns: &mut C
     let typing_error = if columns.listed {
         None
     } else {
-        nearest(name.text, columns.all[..columns.key].iter().map(|column| column.name))
+        faults.nearest(name.text, columns.all[..columns.key].iter().map(|column| column.name))
     };
     let message = match typing_error {
         Some(near) => format!("{found}: write {{{near}}}"),
@@ -188,7 +194,7 @@ fn not_in_key<'a>(name: Text<'a>, role: &str, written: Text<'a>, columns: &mut C
 
 /// Reads the template of an index attribute.
 pub(super) fn attribute<'a>(
-    name: Text<'a>,
+    name: Written<'a>,
     value: &'a Value<'a>,
     columns: &mut Columns<'a>,
     faults: &mut Faults<'a>,
