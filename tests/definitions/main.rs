@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use dsql_view::batch::disposition::{Disposition, Superseded};
 use dsql_view_support::cdc::{Change, Layout, Value};
 use dsql_view_support::dynamodb::{Item, LocalDynamoDb, environment};
-use dsql_view_support::events::{samples, source_tables};
+use dsql_view_support::events::{SampleRecord, samples, source_tables};
 use dsql_view_support::model::Model;
 use dsql_view_support::proxy::{Call, Fault};
 use dsql_view_support::table::render;
@@ -217,7 +217,7 @@ fn batches((history, order, size, _): &Delivery) -> Vec<Vec<String>> {
 fn for_all<S: Strategy>(
     cases: u32,
     strategy: &S,
-    check: impl AsyncFn(&S::Value, &LocalDynamoDb) -> Result<(), TestCaseError>,
+    check: &impl AsyncFn(&S::Value, &LocalDynamoDb) -> Result<(), TestCaseError>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
@@ -229,7 +229,7 @@ fn for_all<S: Strategy>(
 
 #[test]
 fn any_delivery_of_any_history_ends_in_the_reference_model_in_each_table() {
-    for_all(96, &delivery(), async |delivery, db| {
+    for_all(96, &delivery(), &async |delivery, db| {
         let functions = [function(&db.endpoint(), delivery.3).await, function(&db.endpoint(), false).await];
         for (number, batch) in batches(delivery).iter().enumerate() {
             // Every third batch comes to a function that knows nothing of the others.
@@ -245,7 +245,7 @@ fn any_delivery_of_any_history_ends_in_the_reference_model_in_each_table() {
 
 #[test]
 fn two_functions_at_once_end_in_the_reference_model_and_a_redelivery_changes_nothing() {
-    for_all(48, &delivery(), async |delivery, db| {
+    for_all(48, &delivery(), &async |delivery, db| {
         let one = function(&db.endpoint(), delivery.3).await;
         let other = function(&db.endpoint(), false).await;
         let batches = batches(delivery);
@@ -304,7 +304,7 @@ fn rows() -> impl Strategy<Value = Vec<Change>> {
 
 #[test]
 fn two_different_rows_never_share_a_key_and_each_key_tells_its_row() {
-    for_all(48, &rows(), async |rows, db| {
+    for_all(48, &rows(), &async |rows, db| {
         let function = function(&db.endpoint(), false).await;
         prop_assert!(function.deliver(rows.iter().map(Change::record)).await.is_empty());
         let of_change = |change: &Change| {
@@ -524,9 +524,9 @@ async fn a_table_that_is_denied_while_running_reports_its_rows_until_it_is_allow
     create_counters(&world.db).await;
     let denied = Arc::new(AtomicBool::new(true));
     let is_denied = Arc::clone(&denied);
-    let endpoint = world.endpoint(move |call| match writes_to(call, COUNTERS) && is_denied.load(Ordering::SeqCst) {
-        true => Fault::Error { status: 400, code: "AccessDeniedException" },
-        false => Fault::None,
+    let endpoint = world.endpoint(move |call| {
+        let is_denied = writes_to(call, COUNTERS) && is_denied.load(Ordering::SeqCst);
+        if is_denied { Fault::Error { status: 400, code: "AccessDeniedException" } } else { Fault::None }
     });
     let function = with_bucket(&endpoint.endpoint()).await;
     let rows = mixed(0, 20, 0);
@@ -607,7 +607,7 @@ async fn items_of_0_1_are_as_before_with_a_file_of_names_and_keys_alone() {
         let function = Function::with_settings(&db.endpoint(), harness::VIEW, settings).await;
         let mut ends = Vec::new();
         for sample in samples().unwrap() {
-            ends.extend(function.dispositions(sample.records.iter().map(|record| record.data()), PLENTY).await);
+            ends.extend(function.dispositions(sample.records.iter().map(SampleRecord::data), PLENTY).await);
         }
         (ends, harness::items(db).await)
     };

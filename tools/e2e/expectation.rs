@@ -160,10 +160,9 @@ impl JsonType {
         Ok(match self {
             Self::Document | Self::Bytes => return Err("it has no JSON type".to_owned()),
             Self::TextOrNumber if text.parse::<i64>().is_ok() => Value::Number(text.to_owned()),
-            Self::TextOrNumber => Value::text(text),
             Self::NumberOrText if ["NaN", "Infinity", "-Infinity"].contains(&text) => Value::text(text),
             Self::Number | Self::NumberOrText => Value::Number(text.to_owned()),
-            Self::Text => Value::text(text),
+            Self::Text | Self::TextOrNumber => Value::text(text),
             Self::Boolean => Value::Bool(text.parse().map_err(|_| format!("expected true or false, found {text}"))?),
             Self::EmptyList => Value::List(Vec::new()),
         })

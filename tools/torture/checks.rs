@@ -79,9 +79,10 @@ pub async fn expire(
                     continue;
                 }
                 model.expire(&key, committed);
-                match item.contains_key("_deleted") {
-                    true => figures.expired_tombstones += 1,
-                    false => figures.expired_rows += 1,
+                if item.contains_key("_deleted") {
+                    figures.expired_tombstones += 1;
+                } else {
+                    figures.expired_rows += 1;
                 }
                 expired.push(key);
             }
