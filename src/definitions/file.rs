@@ -73,7 +73,7 @@ fn piece_by_piece(text: &str) -> Option<Definitions> {
         let root = DeTable::parse(piece).ok()?;
         let mut faults = Faults::new("", piece);
         let entries = root.get_ref().get("table").filter(|_| root.get_ref().len() == 1)?;
-        for entry in entries.get_ref().as_array()?.iter() {
+        for entry in entries.get_ref().as_array()? {
             tables.insert(tables::read(entry, &common, &mut faults)?.table).ok()?;
         }
         faults.finish().ok().filter(Vec::is_empty)?;

@@ -313,10 +313,10 @@ fn executed(decisions: &[Decision]) -> (StatusCode, Bytes) {
 fn description(table: &Value, indexed: bool) -> Value {
     let key = |name, kind| json!({ "AttributeName": name, "KeyType": kind });
     let mut attributes = vec![PARTITION_KEY];
-    let mut indexes = Vec::new();
+    let mut secondary = Vec::new();
     if indexed {
         attributes.extend(["GSI1PK", "GSI1SK"]);
-        indexes.push(json!({
+        secondary.push(json!({
             "IndexName": "GSI1",
             "IndexStatus": "ACTIVE",
             "KeySchema": [key("GSI1PK", "HASH"), key("GSI1SK", "RANGE")],
@@ -331,7 +331,7 @@ fn description(table: &Value, indexed: bool) -> Value {
         "TableArn": "arn:aws:dynamodb:us-east-1:123456789012:table/view",
         "AttributeDefinitions": attributes,
         "KeySchema": [key(PARTITION_KEY, "HASH")],
-        "GlobalSecondaryIndexes": indexes,
+        "GlobalSecondaryIndexes": secondary,
         "ItemCount": 0,
         "TableSizeBytes": 0,
     } })
