@@ -57,7 +57,7 @@ pub fn check(data: &[u8]) -> Vec<(Arc<TableSchema>, ViewItem)> {
     let views: Vec<Option<String>> = views.into_iter().collect();
     tables.place_views(|view| views.iter().position(|known| known.as_deref() == view).expect("a view of a table"));
     let schemas: Vec<Arc<TableSchema>> =
-        (0..views.len()).map(|place| Arc::new(settings.schema(tables.of_view(place).collect()))).collect();
+        (0..views.len()).map(|place| Arc::new(settings.schema(&tables.of_view(place).collect::<Vec<_>>()))).collect();
     let overflow = settings.bucket.then_some(&*marks.overflow);
     let fits = |(place, schema): (usize, &Arc<TableSchema>)| {
         schema.takes_all(tables.of_view(place), overflow).is_ok() && schema.indexes.impossible(&marks).is_empty()
@@ -68,7 +68,7 @@ pub fn check(data: &[u8]) -> Vec<(Arc<TableSchema>, ViewItem)> {
 
     let tables = Arc::new(tables);
     let mut in_order: Vec<&SourceTable> = tables.iter().collect();
-    in_order.sort_by_key(|table| table.to_string());
+    in_order.sort_by_key(ToString::to_string);
     let rows: Vec<Row> = parts.take(MOST_ROWS).filter_map(|row| Row::of(row, &in_order)).collect();
     let planner = Planner {
         source_tables: Arc::clone(&tables),
@@ -127,7 +127,7 @@ impl Settings {
     }
 
     /// A view table for these source tables, with an index of each index attribute.
-    fn schema(self, tables: Vec<&SourceTable>) -> TableSchema {
+    fn schema(self, tables: &[&SourceTable]) -> TableSchema {
         let sorted = tables.iter().any(|table| {
             table.shape().and_then(|shape| shape.key.as_ref()).is_some_and(|templates| templates.sort.is_some())
         });
@@ -193,7 +193,7 @@ impl<'t> Row<'t> {
         let of_key = self.table.primary_key().iter().map(|column| {
             let kind = columns.iter().find(|known| known.name == *column).and_then(|known| known.kind);
             let is_number = matches!(kind, Some(ColumnType::Integer | ColumnType::Float | ColumnType::Numeric));
-            match document.root().member(column).map(|value| value.is()) {
+            match document.root().member(column).map(Value::is) {
                 Some(Is::Text(Some(text))) if is_number && is_plain_number(text) => {
                     plain(text).expect("a number of a key")
                 }
