@@ -193,7 +193,7 @@ impl<'t> Row<'t> {
         let of_key = self.table.primary_key().iter().map(|column| {
             let kind = columns.iter().find(|known| known.name == *column).and_then(|known| known.kind);
             let is_number = matches!(kind, Some(ColumnType::Integer | ColumnType::Float | ColumnType::Numeric));
-            match document.root().member(column).map(super::json::Value::is) {
+            match document.root().member(column).map(Value::is) {
                 Some(Is::Text(Some(text))) if is_number && is_plain_number(text) => {
                     plain(text).expect("a number of a key")
                 }
