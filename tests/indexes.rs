@@ -170,7 +170,18 @@ async fn what_is_left_out_is_counted_and_told_once() {
         function.invoke(event_of(rows).to_string(), Duration::from_secs(60)).await.response();
         function.log_line("batch", usize::try_from(batch).unwrap() + 1).await.expect("a line a batch");
     }
-    let lines: Vec<Json> = function.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines =
+        || -> Vec<Json> { function.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect() };
+    let counted = |lines: &[Json]| -> Vec<i64> {
+        let received = lines.iter().filter(|line| line["Received"].is_number());
+        received.filter_map(|line| line["LeftOutOfIndexes"].as_i64()).collect()
+    };
+    // A batch's metrics follow its line.
+    let started = std::time::Instant::now();
+    while counted(&lines()).len() < 4 && started.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let lines = lines();
     let told: Vec<&Json> = lines
         .iter()
         .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("is left out of these rows")))
@@ -182,11 +193,6 @@ async fn what_is_left_out_is_counted_and_told_once() {
         "{message}"
     );
     assert!(!message.contains("free"));
-    let counted: Vec<i64> = lines
-        .iter()
-        .filter(|line| line["Received"].is_number())
-        .filter_map(|line| line["LeftOutOfIndexes"].as_i64())
-        .collect();
     // A line for the batch and one for its table, twice.
-    assert_eq!(counted, [2, 2, 2, 2], "{counted:?}");
+    assert_eq!(counted(&lines), [2, 2, 2, 2]);
 }

@@ -212,10 +212,10 @@ fn millis(micros: i64) -> String {
     known.and_then(|(.., millis)| *millis).map_or_else(|| micros.to_string(), str::to_owned)
 }
 
-/// The seconds since the epoch of a time that is neither infinite nor before it nor beyond the year 9999.
+/// The seconds since the epoch of a time that is neither infinite nor beyond the year 9999; 0 for one before the epoch.
 fn seconds(micros: i64) -> Option<u64> {
-    iso8601(micros)?;
-    Some(u64::try_from(micros).ok()?.div_ceil(1_000_000))
+    let Ok(since) = u64::try_from(micros) else { return (micros != -9_223_372_036_832_400_000).then_some(0) };
+    iso8601(micros).map(|_| since.div_ceil(1_000_000))
 }
 
 fn escaped(text: &str) -> String {
