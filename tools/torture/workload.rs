@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_change_arrives_and_none_before_it_is_committed_in_an_earlier_round() {
-        let mut workload = Workload::new(5, without_definitions);
+        let mut workload = Workload::new(6, without_definitions);
         let (first, second) = (workload.round(500), workload.round(500));
         let arrived = |round: &Round| round.records.iter().map(|record| record.data.to_vec()).collect::<HashSet<_>>();
         let (in_first, in_second) = (arrived(&first), arrived(&second));
