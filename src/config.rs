@@ -135,9 +135,7 @@ impl Config {
         let (view_tables, unused) = view_tables(only.as_deref(), &mapped, &mut source_tables, &mut of_views);
         problems.extend(of_views.into_iter().filter(|_| is_readable));
         warnings.extend(unused);
-        if problems.is_empty() {
-            problems.extend(collisions(&source_tables));
-        }
+        problems.extend(collisions(&source_tables));
         if definitions.is_none() && is_readable {
             // Without the file, the rows would stand in another shape, or with values that the file hides.
             let needs_a_file = [VIEW_TABLES, VIEW_HASH_SECRET].into_iter().filter(|name| set(name).is_some());
@@ -330,7 +328,7 @@ fn view_tables(
             ));
         }
     }
-    tables.place_views(|view| place(view).unwrap_or_default());
+    tables.place_views(|view| place(view).unwrap_or(usize::MAX));
     (found, unused)
 }
 
@@ -530,6 +528,19 @@ mod tests {
             variables.push((name, value));
             let message = config(&variables).unwrap_err();
             assert!(message.contains(name) && message.contains(expected), "{name}={value}: {message}");
+        }
+    }
+
+    #[test]
+    fn keys_that_could_meet_are_named_along_with_the_other_problems() {
+        let path = std::env::temp_dir().join(format!("dsql-view-{}-meet.toml", std::process::id()));
+        let table =
+            |name: &str| format!("[[table]]\nname = {name:?}\nprimary_key = [\"id\"]\nkey = {{ pk = \"X#{{id}}\" }}\n");
+        std::fs::write(&path, format!("version = 1\n{}{}", table("users"), table("orders"))).unwrap();
+        let message = config(&[("VIEW_DEFINITIONS", path.to_str().unwrap()), ("TOMBSTONE_TTL", "14")]).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        for expected in ["VIEW_TABLE is not set", "public.orders and of public.users could meet", "TOMBSTONE_TTL is"] {
+            assert!(message.contains(expected), "{expected:?} is not in {message}");
         }
     }
 

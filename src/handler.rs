@@ -177,7 +177,7 @@ impl<V: View, O: Objects> Handler<V, O> {
         }
         // On the heap, once a batch: the types of nested futures must not grow too deep for the compiler.
         let Processed { ledger, unconfigured_tables } = Box::pin(self.process(batch, origin, deadline)).await;
-        let BatchTally { all, tables } = BatchTally::of(&ledger);
+        let BatchTally { all, tables, .. } = BatchTally::of(&ledger);
         logs::batch(&ledger, &all);
         let attempted: Vec<_> = self.views.iter().map(|target| target.attempts.take()).collect();
         if self.view_metrics {

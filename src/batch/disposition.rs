@@ -92,7 +92,7 @@ pub enum Failure {
 /// Why an old record stays in the quarantine, and what to do.
 pub const MAY_BE_DELETED: &str = "held back: the row may have been deleted since. The change is older than TOMBSTONE_TTL less an hour, so a \
      later deletion's tombstone may be gone, and the view has no older item of the row. Ask the database. If it has the row, change it \
-     there and replay again, or replay with force (which does not help a table whose definition has conditions). If not, remove the object";
+     there and replay again, or replay with force (which does not help a table whose definition has conditions or an expiry). If not, remove the object";
 
 /// The stage at which a record failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 //! Invariants: pure; the records received are the sum of the six ends; a distribution keeps a bounded number of values
 //! for any input, and its sum and its count are exact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use metrique::CloseValue;
@@ -169,12 +169,14 @@ pub struct BatchTally<'a> {
     pub all: Tally,
     /// The records of each table.
     pub tables: Vec<(&'a SourceTable, Tally)>,
+    /// The place of each table in `tables`, by its address: each table stands once in the settings.
+    places: HashMap<*const SourceTable, usize>,
 }
 
 impl<'a> BatchTally<'a> {
     /// Counts a batch.
     pub fn of(ledger: &Ledger<'a>) -> Self {
-        let mut tally = Self { all: Tally::zeros(), tables: Vec::new() };
+        let mut tally = Self { all: Tally::zeros(), tables: Vec::new(), places: HashMap::new() };
         for entry in &*ledger.entries() {
             tally.all.add(entry);
             if let Some(table) = entry.table() {
@@ -185,10 +187,7 @@ impl<'a> BatchTally<'a> {
     }
 
     fn of_table(&mut self, table: &'a SourceTable) -> &mut Tally {
-        // Each table stands once in the settings, so its address identifies it. Most batches have few tables, and runs
-        // of records of one table.
-        let place = self.tables.iter().position(|(counted, _)| std::ptr::eq(*counted, table));
-        let place = place.unwrap_or_else(|| {
+        let place = *self.places.entry(std::ptr::from_ref(table)).or_insert_with(|| {
             self.tables.push((table, Tally::default()));
             self.tables.len() - 1
         });
@@ -316,7 +315,10 @@ mod tests {
         let [mut row, tombstone, mut older] = [write(1025, false), write(60, true), write(1, false)];
         older.coalesced = true;
         older.notes.clock_behind = true;
-        row.notes = Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()], ..Notes::default() };
+        row.notes =
+            Notes { clock_behind: false, as_text: 2, left_out: vec!["a".to_owned()], hidden: true, ..Notes::default() };
+        row.notes.unfit = vec!["b".to_owned()];
+        row.notes.unlisted = vec!["c".to_owned(), "d".to_owned()];
         let record = Record::default();
         let mut ledger = Ledger::default();
         for (table, end, write) in [
@@ -334,7 +336,7 @@ mod tests {
         }
         ledger.settle(RecordId(0), Disposition::Applied, after(7));
         ledger.settle(RecordId(3), Disposition::Applied, after(9));
-        let BatchTally { all, tables } = BatchTally::of(&ledger);
+        let BatchTally { all, tables, .. } = BatchTally::of(&ledger);
         let mut freshness = Distribution::default();
         [7, 9].map(Duration::from_millis).into_iter().for_each(|time| freshness.record(time));
         let expected = Tally {
@@ -351,9 +353,9 @@ mod tests {
             clock_behind: Some(3),
             stored_as_text: Some(2),
             left_out_of_indexes: Some(1),
-            unfit_values: None,
-            unlisted_columns: None,
-            hidden_rows: None,
+            unfit_values: Some(1),
+            unlisted_columns: Some(2),
+            hidden_rows: Some(1),
             tombstones: Some(1),
             overflowed: Some(0),
             write_units: Some(3),

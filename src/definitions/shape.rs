@@ -31,9 +31,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether conditions can hide a row, so that a tombstone stands in its place.
-    pub fn hides_rows(&self) -> bool {
-        self.rows.iter().any(|condition| self.columns[condition.column].in_key.is_none())
+    /// Whether the view may lack a row that the database has: conditions hide it, or it has expired.
+    pub fn may_lack_rows(&self) -> bool {
+        let hides = self.rows.iter().any(|condition| self.columns[condition.column].in_key.is_none());
+        hides || self.expires_at.is_some()
     }
 }
 

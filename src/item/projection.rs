@@ -304,9 +304,10 @@ impl Projector {
     /// since, but only if it was written before any later one can have expired.
     fn guard(&self, change: &ChangeEvent<'_>, now: Circumstances<'_>) -> Option<Guard> {
         let kept = self.tombstone_ttl.saturating_sub(TIME_TO_WRITE);
-        // Force says that the database has the row. It does not say that the definition's conditions show it.
-        let hides = change.table.shape().is_some_and(Shape::hides_rows);
-        let may_be_late = now.origin == Origin::Quarantine || (now.origin == Origin::Forced && hides);
+        // Force says that the database has the row. It does not say that the view shows it, nor that this is its newest
+        // state: the item of a newer one may have expired.
+        let may_lack_rows = change.table.shape().is_some_and(Shape::may_lack_rows);
+        let may_be_late = now.origin == Origin::Quarantine || (now.origin == Origin::Forced && may_lack_rows);
         let is_old = may_be_late && change.committed.age(now.written_at) >= kept;
         let late = change.committed.since_epoch().saturating_add(kept).saturating_add(self.tombstone_ttl);
         is_old.then_some(Guard { late_expiry: late.as_secs() })
@@ -449,6 +450,7 @@ mod tests {
     use super::*;
     use crate::definitions::file;
     use crate::definitions::source_tables::SourceTables;
+    use crate::item::schema::KeyAttribute;
 
     const WRITTEN_AT: u64 = 1_800_000_000;
 
@@ -728,24 +730,9 @@ mod tests {
     fn defined(lines: &str, image: &str) -> ViewItem {
         let file = format!("version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\n{lines}");
         let tables = file::read("views.toml", file.as_bytes()).unwrap_or_else(|faults| panic!("{faults}")).tables;
-        let raw: &RawValue = serde_json::from_str(image).unwrap();
-        let change = ChangeEvent {
-            table: tables.iter().next().unwrap(),
-            committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
-            transaction: None,
-            creates: false,
-            clock_behind: false,
-            nulls_are_there: true,
-            image: RowImage::Upsert(raw),
-        };
-        let projector = Projector {
-            marks: Arc::default(),
-            tombstone_ttl: Duration::from_secs(3600),
-            overflow_bucket: Some("bucket".to_owned()),
-            hash_key: Some(Arc::new(HashKey::new(b"key"))),
-        };
+        let change = upsert(tables.iter().next().unwrap(), image);
         let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &[] };
-        projector.project(&change, &TableSchema::with_partition_key("pk"), now).unwrap().unwrap()
+        projector().project(&change, &TableSchema::with_partition_key("pk"), now).unwrap().unwrap()
     }
 
     #[test]
@@ -776,6 +763,60 @@ mod tests {
     }
 
     #[test]
+    fn an_unlisted_column_with_the_name_of_a_made_attribute_is_poison_where_it_would_stand() {
+        let project = |lines: &str| {
+            let file = format!("version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\n{lines}");
+            let tables = file::read("views.toml", file.as_bytes()).unwrap_or_else(|faults| panic!("{faults}")).tables;
+            let image = r#"{"id":1,"body":"x","made":"secret"}"#;
+            let change = upsert(tables.iter().next().unwrap(), image);
+            let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &[] };
+            projector().project(&change, &TableSchema::with_partition_key("pk"), now)
+        };
+        for made in
+            ["rename = { body = \"made\" }", "group = { made = [\"body\"] }", "attributes = { made = \"{body}\" }"]
+        {
+            let error = project(made).unwrap_err();
+            assert_eq!(error, ProjectionError::ColumnNamedAsMade { column: "made".to_owned() }, "{made}");
+            let item = project(&format!("only = [\"id\", \"body\"]\n{made}")).unwrap().unwrap();
+            assert!(!format!("{:?}", item.attributes).contains("secret"), "{made}");
+        }
+    }
+
+    #[test]
+    fn a_sort_key_may_have_1024_bytes_and_no_more() {
+        let file = "version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"a\", \"id\"]\nkey = { pk = \"{a}\", sk = \"{id}\" }";
+        let tables = file::read("views.toml", file.as_bytes()).unwrap().tables;
+        let schema = TableSchema { sort: Some(KeyAttribute::text("sk")), ..TableSchema::with_partition_key("pk") };
+        for (bytes, expected) in [(1024, None), (1025, Some(ProjectionError::KeyTooLong { bytes: 1025, most: 1024 }))] {
+            let image = format!(r#"{{"a":1,"id":"{}"}}"#, "k".repeat(bytes));
+            let change = upsert(tables.iter().next().unwrap(), &image);
+            let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &[] };
+            assert_eq!(projector().project(&change, &schema, now).err(), expected);
+        }
+    }
+
+    fn upsert<'a>(table: &'a SourceTable, image: &'a str) -> ChangeEvent<'a> {
+        ChangeEvent {
+            table,
+            committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
+            transaction: None,
+            creates: false,
+            clock_behind: false,
+            nulls_are_there: true,
+            image: RowImage::Upsert(serde_json::from_str(image).unwrap()),
+        }
+    }
+
+    fn projector() -> Projector {
+        Projector {
+            marks: Arc::default(),
+            tombstone_ttl: Duration::from_hours(48),
+            overflow_bucket: Some("bucket".to_owned()),
+            hash_key: Some(Arc::new(HashKey::new(b"key"))),
+        }
+    }
+
+    #[test]
     fn a_document_moves_as_itself_and_one_that_does_not_fit_as_the_record_has_it() {
         let long = "x".repeat(500_000);
         let lines = "columns = { id = \"bigint\", doc = { type = \"jsonb\", as = \"document\" } }";
@@ -792,25 +833,10 @@ mod tests {
         let guarded = |lines: &str, origin: Origin| {
             let file = format!("version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\n{lines}");
             let tables = file::read("views.toml", file.as_bytes()).unwrap().tables;
-            let raw: &RawValue = serde_json::from_str(r#"{"id":1,"gone":null}"#).unwrap();
-            let change = ChangeEvent {
-                table: tables.iter().next().unwrap(),
-                committed: CommitTimestamp::from_nanoseconds(1).unwrap(),
-                transaction: None,
-                creates: false,
-                clock_behind: false,
-                nulls_are_there: true,
-                image: RowImage::Upsert(raw),
-            };
-            let projector = Projector {
-                marks: Arc::default(),
-                tombstone_ttl: Duration::from_hours(48),
-                overflow_bucket: None,
-                hash_key: None,
-            };
+            let change = upsert(tables.iter().next().unwrap(), r#"{"id":1,"gone":null}"#);
             let written_at = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000);
             let now = Circumstances { written_at, origin, tables: &[] };
-            let item = projector.project(&change, &TableSchema::with_partition_key("pk"), now).unwrap().unwrap();
+            let item = projector().project(&change, &TableSchema::with_partition_key("pk"), now).unwrap().unwrap();
             item.guard.is_some()
         };
         let hides = "rows = [{ column = \"gone\", is_null = true }]";
@@ -819,6 +845,8 @@ mod tests {
             (hides, Origin::Forced, true),
             (hides, Origin::Quarantine, true),
             (hides, Origin::Stream, false),
+            ("expires_at = \"gone\"", Origin::Forced, true),
+            ("rows = [{ column = \"id\", equals = 1 }]", Origin::Forced, false),
         ] {
             assert_eq!(guarded(lines, origin), expected, "{lines} {origin:?}");
         }

@@ -134,6 +134,10 @@ impl TableSchema {
                     self.key_in_words()
                 ));
             }
+            if let Some(shape) = table.shape() {
+                problems.extend(named_as_key(table, shape, &self.partition, None));
+                return problems;
+            }
             if let Some(column) = table.primary_key().iter().find(|column| **column == self.partition.name) {
                 problems.push(format!(
                     "the key column {column} of {table} has the name of the view table's partition key, so that no row of it could be \
@@ -145,9 +149,6 @@ impl TableSchema {
                     "the key column {overflow} of {table} has the name that the view keeps for itself where OBJECTS_BUCKET is set; rename \
                      the column"
                 ));
-            }
-            if let Some(shape) = table.shape() {
-                problems.extend(named_as_key(table, shape, &self.partition, None));
             }
             return problems;
         };
@@ -195,4 +196,73 @@ fn named_as_key(table: &SourceTable, shape: &Shape, attribute: &KeyAttribute, of
         )
     };
     named.map(message).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definitions::file;
+
+    /// The problem of a source table whose definition has these lines, in a view table with this key.
+    fn problem(partition: (&str, bool), sort: Option<&str>, lines: &str) -> String {
+        let file = format!(
+            "version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\n\
+             columns = {{ id = \"bigint\", name = \"text\" }}\n{lines}"
+        );
+        let tables = file::read("views.toml", file.as_bytes()).unwrap_or_else(|faults| panic!("{faults}")).tables;
+        let schema = TableSchema {
+            partition: KeyAttribute { name: partition.0.to_owned(), is_number: partition.1 },
+            sort: sort.map(KeyAttribute::text),
+            indexes: Indexes::default(),
+        };
+        schema.takes_all(tables.iter(), Some("_overflow")).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_table_takes_the_keys_and_names_that_fit_and_no_others() {
+        let (text, number) = (("pk", false), ("pk", true));
+        let lone = "key = { pk = \"{id}\" }";
+        let named = |lines: &str| format!("{lone}\n{lines}");
+        for (partition, sort, lines, expected) in [
+            (text, None, String::new(), ""),
+            (text, None, lone.to_owned(), ""),
+            (number, None, lone.to_owned(), ""),
+            (("id", true), None, lone.to_owned(), ""),
+            (("id", false), None, "except = [\"id\"]".to_owned(), ""),
+            (("name", false), None, named("rename = { name = \"fullName\" }"), ""),
+            (number, None, String::new(), "expected a partition key of type S and no sort key"),
+            (text, Some("sk"), String::new(), "expected a partition key of type S and no sort key"),
+            (
+                number,
+                None,
+                "key = { pk = \"T#{id}\" }".to_owned(),
+                "takes the template of one column with numbers alone",
+            ),
+            (
+                number,
+                None,
+                "key = { pk = \"{id:04}\" }".to_owned(),
+                "takes the template of one column with numbers alone",
+            ),
+            (("id", false), None, String::new(), "puts id into an attribute with the name of the key attribute id"),
+            (("id", false), None, "key = { pk = \"T#{id}\" }".to_owned(), "puts id into an attribute"),
+            (("name", false), None, named(""), "puts name into an attribute"),
+            (("made", false), None, named("attributes = { made = \"{name}\" }"), "puts made into an attribute"),
+            (("made", false), None, named("group = { made = [\"name\"] }"), "puts made into an attribute"),
+        ] {
+            let problem = problem(partition, sort, &lines);
+            let is_expected = problem.contains(expected) && problem.is_empty() == expected.is_empty();
+            assert!(is_expected, "{partition:?} {sort:?} {lines}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_problems_a_message_names_some() {
+        let tables: Vec<SourceTable> = (0..30)
+            .map(|number| SourceTable::new("public".to_owned(), format!("t{number}"), vec!["pk".to_owned()]))
+            .collect();
+        let problem = TableSchema::with_partition_key("pk").takes_all(tables.iter(), None).unwrap_err();
+        assert_eq!(problem.matches("has the name of the view table's partition key").count(), 20);
+        assert!(problem.ends_with("and 10 more"), "{problem}");
+    }
 }

@@ -165,7 +165,7 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
             if let (Placement::Attribute(name), None, false, Some(json)) =
                 (&column.placement, column.in_key, column.hashed, json)
             {
-                movable.insert(name, json_text(column, json));
+                movable.insert(name, json_text(column, json, 1));
             }
         }
         for (place, name) in self.shape.groups.iter().enumerate() {
@@ -197,7 +197,7 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
                 if column.in_key.is_some() || column.hashed {
                     return None;
                 }
-                members.push(format!("{}:{}", serde_json::Value::from(name.as_str()), json_text(column, json)));
+                members.push(format!("{}:{}", serde_json::Value::from(name.as_str()), json_text(column, json, 2)));
             }
         }
         Some(format!("{{{}}}", members.join(",")))
@@ -223,11 +223,11 @@ fn value(
     value
 }
 
-/// The JSON text of a column that moves: that of the record, or that of the document in it.
-fn json_text<'a>(column: &Column, json: &'a RawValue) -> Cow<'a, str> {
+/// The JSON text of a column that moves, from this level of nesting: that of the record, or that of the document in it.
+fn json_text<'a>(column: &Column, json: &'a RawValue, level: usize) -> Cow<'a, str> {
     if column.stands == Stands::Document
         && json.get().starts_with('"')
-        && !typed::column(json, column.kind, column.stands, 1).unfit
+        && !typed::column(json, column.kind, column.stands, level).unfit
         && let Ok(text) = json::unquoted(json)
     {
         return text;
