@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use dsql_view_support::cdc::{Change, Value};
 use dsql_view_support::dynamodb::{KEY, LocalDynamoDb, environment};
 use dsql_view_support::kinesis::{event_of, reported};
+use dsql_view_support::proxy::{Fault, FaultProxy};
 use dsql_view_support::runtime_api::Function;
 use dsql_view_support::secrets::LocalSecrets;
 
@@ -132,6 +133,7 @@ async fn each_row_goes_to_its_view_table_in_its_own_key() {
     assert_eq!(deliver(&mut function, batch).await, [0; 0]);
     logged(&function, &format!("\"definitions\":\"{path}\"")).await;
     logged(&function, "\"digest\":\"").await;
+    logged(&function, r#""Applied":1,"WriteUnits":1,"ViewTable":"orders-1""#).await;
     assert!(db.items("view").await.contains_key("public.users#1"));
     let read = async |table: &str, key: [(&str, AttributeValue); 2]| {
         let request = db.client().get_item().table_name(table).consistent_read(true);
@@ -173,6 +175,57 @@ async fn every_view_table_that_does_not_fit_is_named_in_one_message() {
     for table in ["view", "orders", "events"] {
         assert!(message.contains(&format!("there is no table {table} in this account")), "{message}");
     }
+    // One is missing, one denied, and one does not fit.
+    db.create_table("view", &[("pk", Hash, N)]).await;
+    let proxy = FaultProxy::before_everything(&db.endpoint(), |call| {
+        let is_denied = call.body.windows(6).any(|window| window == b"orders");
+        if is_denied { Fault::Error { status: 400, code: "AccessDeniedException" } } else { Fault::None }
+    });
+    let message = refusal(&proxy.endpoint(), &[("VIEW_TABLE", "view"), ("VIEW_DEFINITIONS", &path)]).await;
+    for expected in ["table view does not fit", "table orders may not be described", "there is no table events"] {
+        assert!(message.contains(expected), "{expected:?} is not in {message}");
+    }
+}
+
+#[tokio::test]
+async fn both_functions_read_the_file_beside_their_binary_and_log_its_digest() {
+    let db = LocalDynamoDb::start();
+    db.create_view("view").await;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("task-root");
+    std::fs::create_dir_all(&folder).unwrap();
+    let text = "version = 1\n[[table]]\nname = \"users\"\nprimary_key = [\"id\"]\ncolumns = { id = \"bigint\" }\n";
+    for file in ["views.toml", "other.toml"] {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let mut digests = Vec::new();
+    for (binary, file) in [
+        (env!("CARGO_BIN_EXE_dsql-view"), None),
+        (env!("CARGO_BIN_EXE_dsql-view"), Some("other.toml")),
+        (env!("CARGO_BIN_EXE_redrive"), None),
+    ] {
+        let mut variables = environment(&db.endpoint());
+        variables.extend([
+            ("VIEW_TABLE", "view".to_owned()),
+            ("LAMBDA_TASK_ROOT", folder.to_str().unwrap().to_owned()),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
+        ]);
+        variables.extend(file.map(|file| ("VIEW_DEFINITIONS", file.to_owned())));
+        let mut function = Function::start(Path::new(binary), variables).unwrap();
+        logged(&function, "\"digest\":\"").await;
+        let lines = function.lines();
+        let line = lines.iter().find(|line| line.contains("\"digest\":\"")).unwrap();
+        let (_, digest) = line.split_once("\"digest\":\"").unwrap();
+        digests.push(digest[..64].to_owned());
+        if binary == env!("CARGO_BIN_EXE_dsql-view") {
+            // Two rows with a column that is not listed, which is told once and counted twice.
+            let row = |id: i64| Change::upsert("users", Value::number(id), COMMIT, vec![("new", Value::text("x"))]);
+            assert_eq!(deliver(&mut function, [row(1).record(), row(2).record()]).await, [0; 0]);
+            logged(&function, "the column new, which the definitions do not list").await;
+            let told = function.lines().iter().filter(|line| line.contains("the column new")).count();
+            assert_eq!(told, 1);
+        }
+    }
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
 #[tokio::test]
@@ -205,6 +258,10 @@ async fn a_view_table_that_other_marks_have_filled_is_told() {
     let user = Change::upsert("users", Value::number(2), COMMIT, vec![("_deleted", Value::Bool(false))]);
     assert_eq!(deliver(&mut function, [user.record()]).await, [0; 0]);
     logged(&function, "an item without __ts_ns").await;
+    let keyed = text.replace("[marks]\nprefix = \"__\"\n", "") + "key = { pk = \"USER#{id}\" }\n";
+    let other_key = file("other_key", keyed);
+    let other = start(&db.endpoint(), &[("VIEW_TABLE", "view"), ("VIEW_DEFINITIONS", &other_key)]);
+    logged(&other, "an item with a key that no definition makes").await;
     let item = &db.items("view").await["public.users#2"];
     assert_eq!(item["_deleted"], AttributeValue::Bool(false));
     assert_eq!(item["__ts_ns"], AttributeValue::N(COMMIT.to_string()));
