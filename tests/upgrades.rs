@@ -413,6 +413,8 @@ async fn an_item_keeps_its_shape_until_its_row_changes() {
         ("", grouped, &all, &["id", "person", "status"]),
         ("", shown, &all, &["_deleted"]),
         (shown, "", &["_deleted"], &all),
+        // By its key the row is not in the view any more, so its item stays as it was.
+        ("", r#"rows = [{ column = "id", equals = 2 }]"#, &all, &all),
     ] {
         let world = World::new().await;
         assert!(defined(&world, before).await.deliver([change(1, "closed")]).await.is_empty());

@@ -184,6 +184,13 @@ mod tests {
                 ],
             ),
             (
+                &[("a", both("A", "")), ("b", both("A", "S#"))],
+                &[
+                    "the keys of public.a and of public.b could meet in the view table: they begin with \"A\" and \"A\" in pk, \
+                   and with \"\" and \"S#\" in sk;",
+                ],
+            ),
+            (
                 &[("a", pk("")), ("b", pk("B#"))],
                 &[
                     "the keys of public.a and of public.b could meet in the view table: that of public.a begins with a column, so that it \
