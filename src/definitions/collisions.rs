@@ -212,6 +212,13 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_cut() {
+        let text = |letters: usize| "é".repeat(letters);
+        assert_eq!(quoted(&text(60)), format!("\"{}\"", text(60)));
+        assert_eq!(quoted(&text(61)), format!("\"{}…\"", text(60)));
+    }
+
+    #[test]
     fn tables_of_different_view_tables_never_meet() {
         let mut tables = tables(&[]);
         for (name, view) in [("a", "one"), ("b", "two"), ("c", "two")] {

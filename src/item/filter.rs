@@ -435,6 +435,8 @@ mod tests {
             "the column status is missing, so its condition cannot say whether the view shows the row: give the \
              condition absent = \"inside\" or absent = \"outside\" in views.toml"
         );
+        let of_the_key = message(NO_KEY);
+        assert!(of_the_key.ends_with("write the table's right primary_key into views.toml"), "{of_the_key}");
         assert_eq!(
             message("an object"),
             "the column status is an object, so its condition cannot say whether the view shows the row: write the \

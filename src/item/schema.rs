@@ -200,6 +200,8 @@ fn named_as_key(table: &SourceTable, shape: &Shape, attribute: &KeyAttribute, of
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement};
+
     use super::*;
     use crate::definitions::file;
 
@@ -254,6 +256,49 @@ mod tests {
             let is_expected = problem.contains(expected) && problem.is_empty() == expected.is_empty();
             assert!(is_expected, "{partition:?} {sort:?} {lines}: {problem:?}");
         }
+    }
+
+    #[test]
+    fn a_key_has_attributes_of_type_s_or_n() {
+        use KeyType::{Hash, Range};
+        use ScalarAttributeType::{B, N, S};
+        let sorted = "the partition key id of type N and the sort key sk of type S";
+        for (keys, expected) in [
+            (&[("pk", Hash, S)][..], Ok("the partition key pk of type S")),
+            (&[("sk", Range, S), ("id", Hash, N)], Ok(sorted)),
+            (&[("id", Hash, N), ("sk", Range, S)], Ok(sorted)),
+            (&[("id", Hash, B)], Err("the partition key id of type B")),
+            (
+                &[("id", Hash, S), ("raw", Range, B)],
+                Err("the partition key id of type S and the sort key raw of type B"),
+            ),
+            (
+                &[("raw", Range, B), ("id", Hash, S)],
+                Err("the sort key raw of type B and the partition key id of type S"),
+            ),
+            (&[], Err("no key")),
+        ] {
+            let mut table = TableDescription::builder();
+            for (name, role, of_type) in keys {
+                let element = KeySchemaElement::builder().attribute_name(*name).key_type(role.clone()).build();
+                let defined = AttributeDefinition::builder().attribute_name(*name).attribute_type(of_type.clone());
+                table = table.key_schema(element.unwrap()).attribute_definitions(defined.build().unwrap());
+            }
+            let found = TableSchema::of(&table.build()).map(|schema| schema.key_in_words());
+            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn a_key_stands_in_its_attributes() {
+        let number = KeyAttribute { name: "id".to_owned(), is_number: true };
+        let mut schema = TableSchema { sort: Some(number), ..TableSchema::with_partition_key("pk") };
+        let key = ItemKey { view: 0, partition: "T#1".to_owned(), sort: Some("7".to_owned()) };
+        let (text, number) = (AttributeValue::S("T#1".to_owned()), AttributeValue::N("7".to_owned()));
+        assert_eq!(schema.key_values(key.clone()).collect::<Vec<_>>(), [("pk", text.clone()), ("id", number)]);
+        schema.sort = None;
+        assert_eq!(schema.key_values("T#1".into()).collect::<Vec<_>>(), [("pk", text)]);
+        assert_eq!((key.to_string(), key.len(), key.is_empty()), ("T#1 / 7".to_owned(), 4, false));
     }
 
     #[test]
