@@ -783,6 +783,21 @@ mod tests {
     }
 
     #[test]
+    fn a_shaped_row_has_its_key_once() {
+        let image = r#"{"id":1,"body":"x"}"#;
+        let item = defined("only = [\"id\", \"body\"]", image);
+        assert_eq!((item.key.partition.as_str(), item.attributes.len()), ("public.t#1", 3));
+        let file = "version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\nkey = { pk = \"{id}\" }";
+        let tables = file::read("views.toml", file.as_bytes()).unwrap().tables;
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &[] };
+        let change = upsert(tables.iter().next().unwrap(), image);
+        // The column is the key attribute itself.
+        let item = projector().project(&change, &TableSchema::with_partition_key("id"), now).unwrap().unwrap();
+        assert_eq!(item.key.partition, "1");
+        assert!(!item.attributes.contains_key("id") && item.attributes.contains_key("body"), "{:?}", item.attributes);
+    }
+
+    #[test]
     fn a_sort_key_may_have_1024_bytes_and_no_more() {
         let file = "version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"a\", \"id\"]\nkey = { pk = \"{a}\", sk = \"{id}\" }";
         let tables = file::read("views.toml", file.as_bytes()).unwrap().tables;

@@ -305,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_column_may_have_the_name_of_the_mark_for_moved_columns_only_if_none_can_move() {
+        let schema = TableSchema::with_partition_key("pk");
+        for (column, overflow, expected) in
+            [("_overflow", Some("_overflow"), true), ("_overflow", None, false), ("id", Some("_overflow"), false)]
+        {
+            let table = SourceTable::new("public".to_owned(), "t".to_owned(), vec![column.to_owned()]);
+            let problem = schema.takes_all([&table].into_iter(), overflow).err();
+            assert_eq!(problem.is_some_and(|problem| problem.contains("rename the column")), expected, "{column}");
+        }
+    }
+
+    #[test]
     fn of_many_problems_a_message_names_some() {
         let tables: Vec<SourceTable> = (0..30)
             .map(|number| SourceTable::new("public".to_owned(), format!("t{number}"), vec!["pk".to_owned()]))

@@ -90,8 +90,8 @@ impl<'s, 'a> ShapedRow<'s, 'a> {
         notes: &mut Notes,
         check_name: impl Fn(&str) -> Result<(), E>,
     ) -> Result<HashMap<String, AttributeValue>, E> {
-        let room = self.shape.columns.len() + self.shape.attributes.len() + self.unlisted.len() + 3;
-        let mut attributes = HashMap::with_capacity(room);
+        // Room for the columns of a usual row, index attributes and the view's own attributes.
+        let mut attributes = HashMap::with_capacity(self.shape.columns.len().max(14));
         let mut groups: Vec<HashMap<String, AttributeValue>> = vec![HashMap::new(); self.shape.groups.len()];
         for (column, json) in self.shape.columns.iter().zip(&self.values) {
             let Some(json) = json else { continue };
