@@ -445,11 +445,17 @@ impl<'t, 'a> KeyColumns<'t, 'a> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::types::{
+        AttributeDefinition, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType, ScalarAttributeType,
+        TableDescription,
+    };
+
     use std::borrow::Cow;
 
     use super::*;
     use crate::definitions::file;
     use crate::definitions::source_tables::SourceTables;
+    use crate::item::indexes::Indexes;
     use crate::item::schema::KeyAttribute;
 
     const WRITTEN_AT: u64 = 1_800_000_000;
@@ -779,6 +785,28 @@ mod tests {
             assert_eq!(error, ProjectionError::ColumnNamedAsMade { column: "made".to_owned() }, "{made}");
             let item = project(&format!("only = [\"id\", \"body\"]\n{made}")).unwrap().unwrap();
             assert!(!format!("{:?}", item.attributes).contains("secret"), "{made}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_an_index_names_does_not_move() {
+        let file = "version = 1\n[[table]]\nname = \"t\"\nprimary_key = [\"id\"]\nattributes = { label = \"{name}\" }";
+        let tables = file::read("views.toml", file.as_bytes()).unwrap().tables;
+        // Each of many columns is shorter than the label, so the label would be the first to move.
+        let columns: Vec<String> = (0..1_000).map(|place| format!(r#""c{place}":"{}""#, "x".repeat(420))).collect();
+        let image = format!(r#"{{"id":1,"name":"{}",{}}}"#, "n".repeat(1_500), columns.join(","));
+        let change = upsert(tables.iter().next().unwrap(), &image);
+        let now = Circumstances { written_at: SystemTime::UNIX_EPOCH, origin: Origin::Stream, tables: &[] };
+        let key = KeySchemaElement::builder().attribute_name("label").key_type(KeyType::Hash).build().unwrap();
+        let index = GlobalSecondaryIndexDescription::builder().key_schema(key).build();
+        let defined = AttributeDefinition::builder().attribute_name("label").attribute_type(ScalarAttributeType::S);
+        let table = TableDescription::builder().global_secondary_indexes(index);
+        let indexes = Indexes::of(&table.attribute_definitions(defined.build().unwrap()).build());
+        for (indexes, stays) in [(Indexes::default(), false), (indexes, true)] {
+            let schema = TableSchema { indexes, ..TableSchema::with_partition_key("pk") };
+            let item = projector().project(&change, &schema, now).unwrap().unwrap();
+            assert_eq!(item.attributes.contains_key("label"), stays);
+            assert!(!item.moved.is_empty());
         }
     }
 
