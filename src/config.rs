@@ -146,8 +146,9 @@ impl Config {
                 )
             }));
         }
-        let hash_secret = set(VIEW_HASH_SECRET).filter(|_| hashes(&source_tables));
-        if hash_secret.is_none() && hashes(&source_tables) {
+        let hashes = hashes(&source_tables);
+        let hash_secret = set(VIEW_HASH_SECRET).filter(|_| hashes);
+        if hash_secret.is_none() && hashes {
             problems.push(format!(
                 "{VIEW_HASH_SECRET} is not set, and the definitions hash columns: give the ARN or the name of a secret in Secrets Manager"
             ));

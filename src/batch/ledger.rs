@@ -115,6 +115,11 @@ impl<'a> Entry<'a> {
         self.fate.table
     }
 
+    /// The place of its view table, as far as its table is known and configured.
+    pub fn view(&self) -> Option<usize> {
+        self.table().map(SourceTable::view_place)
+    }
+
     /// How it has ended.
     pub fn end(&self) -> &Disposition {
         &self.fate.end

@@ -48,7 +48,7 @@ pub fn is_undecided(ledger: &Ledger<'_>, of_view: usize) -> bool {
 
 /// The place of the view table that a record belongs to.
 fn view(entry: &Entry<'_>) -> usize {
-    entry.table().map_or(0, SourceTable::view_place)
+    entry.view().unwrap_or_default()
 }
 
 /// Picks the change whose second write decides the matter: a remembered one out of the batch's `rows`.

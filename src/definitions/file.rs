@@ -183,9 +183,8 @@ fn definitions_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> (Source
 /// Reads what stands above the tables.
 fn common_of<'a>(root: &'a DeTable<'a>, faults: &mut Faults<'a>) -> Common {
     const TOP: [&str; 4] = ["version", "types", "marks", "table"];
-    for (key, _) in members(root) {
-        if TOP.contains(&key.text) {
-        } else if KEYS.contains(&key.text) {
+    for (key, _) in members(root).into_iter().filter(|(key, _)| !TOP.contains(&key.text)) {
+        if KEYS.contains(&key.text) {
             faults.add(key.at, format!("{} belongs to a table: write it below the [[table]]", key.text));
         } else {
             unknown_key(faults, key, "the file", &TOP);

@@ -228,7 +228,7 @@ pub fn emit_views<'v>(views: impl Iterator<Item = (&'v str, &'v Attempted)>, led
     for (place, (name, attempted)) in views.enumerate() {
         let mut line = ViewLine { view_table: dimension(name), ..ViewLine::default() };
         add(&mut line.throttled_requests, attempted.throttled);
-        let of_view = |entry: &&ledger::Entry<'_>| entry.table().is_some_and(|table| table.view_place() == place);
+        let of_view = |entry: &&ledger::Entry<'_>| entry.view() == Some(place);
         let mut records = 0;
         for entry in entries.iter().filter(of_view) {
             records += 1;

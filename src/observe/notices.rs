@@ -175,9 +175,7 @@ impl Told {
         }
         notices
     }
-}
 
-impl Told {
     /// Warns of columns that the definitions do not list, and of columns with values that do not fit their types.
     fn of_columns(&mut self, entries: &[Entry<'_>]) -> Vec<String> {
         let mut notices = Vec::new();
