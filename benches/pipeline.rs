@@ -12,7 +12,7 @@ use dsql_view::item::projection::{Circumstances, Origin, Projector};
 use dsql_view::record::delivery::Delivery;
 use dsql_view::record::order::TimestampPlace;
 use dsql_view::write::dynamodb::retry::Sender;
-use dsql_view::write::dynamodb::{self, DynamoDbView, Fits};
+use dsql_view::write::dynamodb::{self, DynamoDbView, Rows};
 use dsql_view::write::pace::Pace;
 use dsql_view::write::view::View;
 use dsql_view_support::cdc::Change;
@@ -57,8 +57,7 @@ fn pipeline(criterion: &mut Criterion) {
     runtime.block_on(db.create_view("view"));
     let client = dynamodb::client::new(&sdk_config(&db.endpoint()));
     let sender = Sender { pace: Arc::new(Pace::new(NonZeroUsize::MIN)), attempts: Arc::default() };
-    let fits = Fits::new(|_| Ok(()));
-    let view = DynamoDbView::new(client, sender, ("VIEW_TABLE", "view".to_owned()), Arc::default(), fits);
+    let view = DynamoDbView::new(client, sender, ("VIEW_TABLE", "view".to_owned()), Arc::default(), Rows::default());
     runtime.block_on(view.open()).expect("a view");
     let planner = planner();
 

@@ -36,7 +36,7 @@ use crate::write::apply::apply;
 use crate::write::attempts::Attempts;
 use crate::write::dynamodb::retry::Sender;
 use crate::write::dynamodb::sample;
-use crate::write::dynamodb::{self, DynamoDbView, Fits, OpenError};
+use crate::write::dynamodb::{self, DynamoDbView, OpenError, Rows};
 use crate::write::large_rows::OverflowView;
 use crate::write::memory::Remembering;
 use crate::write::pace::Pace;
@@ -96,16 +96,15 @@ impl DynamoDbHandler {
             let (pace, attempts) = (Arc::new(pace), Arc::new(Attempts::default()));
             let sender = Sender { pace: Arc::clone(&pace), attempts: Arc::clone(&attempts) };
             let overflow = config.objects_bucket.is_some().then(|| config.marks.overflow.clone());
-            let tables = Arc::clone(&source_tables);
-            let fits = Fits::new(move |schema| schema.takes_all(tables.of_view(place), overflow.as_deref()));
-            let table = DynamoDbView::new(client.clone(), sender, (*setting, name.clone()), config.marks.clone(), fits);
-            let (objects, tables, looks) = (objects.clone(), Arc::clone(&source_tables), config.definitions.is_some());
+            let rows = Rows { tables: Arc::clone(&source_tables), place, overflow };
+            let table = DynamoDbView::new(client.clone(), sender, (*setting, name.clone()), config.marks.clone(), rows);
+            let (objects, looks) = (objects.clone(), config.definitions.is_some());
             async move {
                 let opened = table.open().await;
                 if looks && opened.is_ok() {
                     // Nothing waits for it: the look only warns.
-                    let (table, tables) = (table.clone(), tables);
-                    tokio::spawn(async move { sample::look(&table, &tables, place).await });
+                    let table = table.clone();
+                    tokio::spawn(async move { sample::look(&table).await });
                 }
                 let view = Remembering::new(OverflowView::new(table, objects));
                 (Target { name: name.clone(), view, pace, attempts }, opened)
@@ -263,7 +262,7 @@ impl<V: View, O: Objects> Handler<V, O> {
             if age < MISSING_READ_EVERY {
                 continue;
             }
-            let of_view = |entry: &Entry<'_>| entry.table().is_some_and(|table| table.view_place() == place);
+            let of_view = |entry: &Entry<'_>| entry.view() == Some(place);
             let is_missing = known.is_none() && ledger.any(of_view);
             let is_left_out = || age >= INDEXES_READ_EVERY && ledger.any(|entry| of_view(entry) && leaves_out(entry));
             if is_missing || is_left_out() {
@@ -287,9 +286,7 @@ impl<V: View, O: Objects> Handler<V, O> {
     ) {
         let mut changed = Vec::new();
         for (place, known) in known.iter().enumerate() {
-            let is_refused = |entry: &Entry<'_>| {
-                entry.end().is_refused() && entry.table().is_some_and(|table| table.view_place() == place)
-            };
+            let is_refused = |entry: &Entry<'_>| entry.end().is_refused() && entry.view() == Some(place);
             if ledger.any(is_refused) && self.learn_schema(place, known.as_deref(), deadline).await {
                 changed.push(place);
             }

@@ -3,7 +3,6 @@
 //! Invariant: no write is without a condition, and none takes the view back in commit time.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use self::errors::{classify, of_read, of_statements};
 use self::retry::{OPENING_TIMEOUT, OPERATION_TIMEOUT, Sender};
 use crate::batch::disposition::Superseded;
 use crate::definitions::marks::Marks;
+use crate::definitions::source_tables::SourceTables;
 use crate::item::projection::{Guard, ViewItem};
 use crate::item::schema::TableSchema;
 use crate::record::order::CommitTimestamp;
@@ -61,28 +61,20 @@ pub struct DynamoDbView {
     /// The setting that names the table, for messages.
     setting: &'static str,
     marks: Arc<Marks>,
-    fits: Fits,
+    rows: Rows,
     /// As DynamoDB described it last; `None` until it did, or while it does not fit. All clones share it.
     schema: Arc<RwLock<Option<Arc<TableSchema>>>>,
 }
 
-/// Checks that the rows of the view fit into a table with this schema. The error says what does not.
-#[derive(Clone)]
-pub struct Fits(Arc<Check>);
-
-type Check = dyn Fn(&TableSchema) -> Result<(), String> + Send + Sync;
-
-impl Fits {
-    /// Checks with this function.
-    pub fn new(check: impl Fn(&TableSchema) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(check))
-    }
-}
-
-impl fmt::Debug for Fits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fits")
-    }
+/// The rows that a table of the view takes.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    /// All source tables.
+    pub tables: Arc<SourceTables>,
+    /// The place of the table among those of the function, which tells the source tables that are its own.
+    pub place: usize,
+    /// The name of the mark for moved columns, if columns can move.
+    pub overflow: Option<String>,
 }
 
 /// The condition on which a write takes place.
@@ -168,16 +160,16 @@ impl OpenError {
 }
 
 impl DynamoDbView {
-    /// A table of the view that DynamoDB has not described yet. It has this name, which this setting gives. `fits` checks
-    /// its schema.
+    /// A table of the view that DynamoDB has not described yet. It has this name, which this setting gives. `rows` must
+    /// fit into it.
     pub fn new(
         client: Client,
         sender: Sender,
         (setting, table): (&'static str, String),
         marks: Arc<Marks>,
-        fits: Fits,
+        rows: Rows,
     ) -> Self {
-        Self { client, sender, table, setting, marks, fits, schema: Arc::default() }
+        Self { client, sender, table, setting, marks, rows, schema: Arc::default() }
     }
 
     /// Learns the table's schema, checks that it fits, and leaves a connection open.
@@ -198,7 +190,11 @@ impl DynamoDbView {
         let schema = TableSchema::of(&described).map_err(|found| {
             format!("expected key attributes of type S or N, found {found}; create a table with such a key")
         });
-        let schema = schema.and_then(|schema| (self.fits.0)(&schema).map(|()| Arc::new(schema)));
+        let Rows { tables, place, overflow } = &self.rows;
+        let schema = schema.and_then(|schema| {
+            schema.takes_all(tables.of_view(*place), overflow.as_deref())?;
+            Ok(Arc::new(schema))
+        });
         let schema = schema.map_err(|problem| OpenError::DoesNotFit { setting, table: table(), problem })?;
         if let Some((attribute, wanted)) = schema.indexes.impossible(&self.marks).first() {
             let (attribute, wanted) = ((*attribute).to_owned(), (*wanted).to_owned());

@@ -11,17 +11,18 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, TimeToLiveDescription, TimeToLiveStatus};
 
-use super::DynamoDbView;
+use super::{DynamoDbView, Rows};
 use crate::definitions::marks::Marks;
-use crate::definitions::source_tables::{SourceTable, SourceTables};
+use crate::definitions::source_tables::SourceTable;
 use crate::item::schema::{KeyAttribute, TableSchema};
 use crate::write::view::View;
 
 /// How many items are looked at.
 const ITEMS: i32 = 10;
 
-/// Warns of everything that a look into the table shows. `place` is that of the table among those of the function.
-pub async fn look(view: &DynamoDbView, tables: &SourceTables, place: usize) {
+/// Warns of everything that a look into the table shows.
+pub async fn look(view: &DynamoDbView) {
+    let Rows { tables, place, .. } = &view.rows;
     let Some(schema) = view.schema() else { return };
     let (client, table) = (&view.client, &view.table);
     let (scanned, ttl) = tokio::join!(
@@ -31,14 +32,14 @@ pub async fn look(view: &DynamoDbView, tables: &SourceTables, place: usize) {
     let mut warnings = Vec::new();
     match scanned {
         Ok(page) => {
-            let of_view = || tables.of_view(place);
+            let of_view = || tables.of_view(*place);
             warnings.extend(page.items().iter().find_map(|item| other_shape(item, &schema, &view.marks, of_view)));
         }
         Err(error) => warnings.push(not_seen("whether other marks or keys have filled it (dynamodb:Scan)", &error)),
     }
     match ttl {
         Ok(answer) => {
-            let expires = tables.of_view(place).filter_map(SourceTable::shape).any(|shape| shape.expires_at.is_some());
+            let expires = tables.of_view(*place).filter_map(SourceTable::shape).any(|shape| shape.expires_at.is_some());
             warnings.extend(other_expiry(answer.time_to_live_description(), &view.marks, expires));
         }
         Err(error) => warnings.push(not_seen("which attribute its TTL looks at (dynamodb:DescribeTimeToLive)", &error)),
@@ -104,6 +105,7 @@ fn other_expiry(ttl: Option<&TimeToLiveDescription>, marks: &Marks, expires: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definitions::source_tables::SourceTables;
 
     #[test]
     fn an_item_that_no_definition_makes_is_told() {
